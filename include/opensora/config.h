@@ -1,0 +1,114 @@
+// A run's configuration: the JSON twin of an official Open-Sora 2.0 configuration file.
+//
+// Defaults are the official code's. Keys and their meaning: README.md, "Configuration files".
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace opensora {
+
+// `model`, `img_flux`: the MMDiT transformer (type "flux").
+struct MMDiTConfig {
+  std::string from_pretrained;    // file, relative to the model folder
+  int64_t in_channels = 64;       // latent channels * patch_size^2
+  int64_t vec_in_dim = 768;       // width of CLIP's pooled output
+  int64_t context_in_dim = 4096;  // width of T5's output
+  int64_t hidden_size = 3072;
+  double mlp_ratio = 4.0;
+  int64_t num_heads = 24;
+  int64_t depth = 19;                            // double-stream blocks
+  int64_t depth_single_blocks = 38;              // single-stream blocks
+  std::vector<int64_t> axes_dim = {16, 56, 56};  // RoPE widths for t, h, w; their sum is hidden_size / num_heads
+  int64_t theta = 10000;
+  bool qkv_bias = true;
+  bool guidance_embed = false;  // FLUX's distilled guidance input
+  bool cond_embed = false;      // Open-Sora's condition input (mask + masked reference latent)
+  bool fused_qkv = true;        // true: one qkv matrix (FLUX); false: q_proj, k_proj, v_proj (Open-Sora)
+  bool use_liger_rope = false;  // true: rotate-half pairs (i, i + D/2); false: interleaved pairs (2i, 2i + 1)
+  int64_t patch_size = 2;
+
+  int64_t head_dim() const { return hidden_size / num_heads; }
+  int64_t mlp_hidden() const { return static_cast<int64_t>(static_cast<double>(hidden_size) * mlp_ratio); }
+};
+
+// `ae` of type "hunyuan_vae": the causal 3D autoencoder, 4x8x8, 16 channels.
+struct HunyuanVAEConfig {
+  std::string from_pretrained;
+  int64_t in_channels = 3;
+  int64_t out_channels = 3;
+  int64_t latent_channels = 16;
+  int64_t layers_per_block = 2;  // residual blocks a level in the encoder; the decoder has one more
+  int64_t norm_num_groups = 32;
+  std::vector<int64_t> block_out_channels = {128, 256, 512, 512};
+  double scale_factor = 0.476986;
+  double shift_factor = 0.0;
+  int64_t sample_size = 256;  // a spatial tile's edge in pixels
+  int64_t sample_tsize = 64;  // a temporal tile's length in frames
+  bool use_spatial_tiling = false;
+  bool use_temporal_tiling = false;
+  double tile_overlap_factor = 0.25;
+
+  // Pixels a latent pixel: 8 with four blocks.
+  int64_t spatial_compression() const { return 8; }
+  int64_t temporal_compression() const { return 4; }
+};
+
+// `t5`, `clip`: a folder in Hugging Face's layout (config.json, weights, tokenizer files), relative to the model
+// folder.
+struct TextEncoderConfig {
+  std::string from_pretrained;
+  int64_t max_length = 0;  // tokens, padded and truncated to: T5 512, CLIP 77
+};
+
+// `sampling_option`.
+struct SamplingConfig {
+  std::optional<std::string> resolution;    // "256px", "768px", "720p", …; with aspect_ratio gives height and width
+  std::optional<std::string> aspect_ratio;  // "16:9", …
+  std::optional<int64_t> height;            // pixels
+  std::optional<int64_t> width;
+  int64_t num_frames = 1;
+  int64_t num_steps = 50;
+  bool shift = true;                 // shift the schedule towards high noise by the size of the video
+  std::optional<double> flow_shift;  // overrides the estimated shift (alpha)
+  int64_t temporal_reduction = 1;
+  bool is_causal_vae = false;
+  double guidance = 4.0;               // classifier-free guidance on the text
+  std::optional<double> guidance_img;  // guidance on the condition
+  bool text_osci = false;              // from step 10 on, every odd step uses a text guidance of 1
+  bool image_osci = false;             // likewise for the condition
+  bool scale_temporal_osci = false;    // image guidance grows over the latent frames
+  std::optional<uint64_t> seed;
+};
+
+struct Config {
+  std::string name;  // a configuration's name or file, for messages
+  MMDiTConfig model;
+  HunyuanVAEConfig ae;
+  TextEncoderConfig t5;
+  TextEncoderConfig clip;
+  SamplingConfig sampling;
+  std::optional<std::string> dtype;  // "bf16", "fp16", "fp32"
+  std::string cond_type = "t2v";
+  std::optional<std::string> motion_score = "4";  // null: no motion-score suffix
+  int64_t fps_save = 24;                          // frames a second
+  int64_t ae_spatial_compression = 16;            // sizes are rounded up to a multiple of this many pixels
+};
+
+// Reads a configuration file. `_base_` (a file name or a list, relative to this file) is read first and overridden,
+// objects key by key; a null overrides too.
+// Throws UsageError that names the file and the key: not readable, not JSON, an unknown key (with the nearest known
+// one), a wrong type, a value out of range.
+Config load_config(const std::filesystem::path& file);
+
+// The file that a --config argument means: an existing file, or a name of one in the bundled folder ("256px").
+// Throws UsageError that lists the names.
+std::filesystem::path find_config(const std::string& name_or_file);
+
+// The bundled `configs` folder: beside a build tree or in an install prefix's share/opensora.
+std::filesystem::path bundled_configs_dir();
+
+}  // namespace opensora

@@ -1,0 +1,75 @@
+// The errors that the library throws, and the exit code of the program for each.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace opensora {
+
+// What the program exits with. 3 (part of a batch failed) is reserved for batch runs.
+enum class ExitCode : int {
+  kSuccess = 0,
+  kInternal = 1,
+  kUsage = 2,
+  kCheckpoint = 4,
+  kDevice = 5,
+  kOutOfMemory = 6,
+  kOutput = 7,
+  kInputMedia = 9,
+  kNumeric = 10,
+  kInterrupted = 130,
+  kTerminated = 143,
+};
+
+// The base of all errors: what() is one line that names the file, flag, key or tensor, what was expected and what
+// was found, and where possible what to do.
+class Error : public std::runtime_error {
+ public:
+  Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
+  ExitCode code() const noexcept { return code_; }
+
+ private:
+  ExitCode code_;
+};
+
+// A flag, a configuration file or a prompt that cannot be used.
+struct UsageError : Error {
+  explicit UsageError(const std::string& message) : Error(ExitCode::kUsage, message) {}
+};
+
+// A missing, corrupt or unsuitable checkpoint or tokenizer file.
+struct CheckpointError : Error {
+  explicit CheckpointError(const std::string& message) : Error(ExitCode::kCheckpoint, message) {}
+};
+
+// A device that is not there or whose libraries cannot be opened.
+struct DeviceError : Error {
+  explicit DeviceError(const std::string& message) : Error(ExitCode::kDevice, message) {}
+};
+
+struct OutOfMemoryError : Error {
+  explicit OutOfMemoryError(const std::string& message) : Error(ExitCode::kOutOfMemory, message) {}
+};
+
+// An output that cannot be written: folder, permission, space, existing file, encoder.
+struct OutputError : Error {
+  explicit OutputError(const std::string& message) : Error(ExitCode::kOutput, message) {}
+};
+
+// A reference image or video that cannot be read.
+struct InputMediaError : Error {
+  explicit InputMediaError(const std::string& message) : Error(ExitCode::kInputMedia, message) {}
+};
+
+// NaN or infinity in a latent or a video.
+struct NumericError : Error {
+  explicit NumericError(const std::string& message) : Error(ExitCode::kNumeric, message) {}
+};
+
+// The run was asked to stop (SIGINT: 130, SIGTERM: 143).
+struct InterruptedError : Error {
+  explicit InterruptedError(int signal)
+      : Error(static_cast<ExitCode>(128 + signal), "stopped by signal " + std::to_string(signal)) {}
+};
+
+}  // namespace opensora

@@ -1,0 +1,70 @@
+// From a prompt to a video file.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "opensora/config.h"
+
+namespace opensora {
+
+struct PixelSize {
+  int64_t width = 0, height = 0;
+};
+
+// One video. `config` holds the effective values: a configuration file with whatever overrides it.
+struct GenerateRequest {
+  std::string prompt;           // UTF-8; may be empty; suffixes are added (config.fps_save, config.motion_score)
+  std::string negative_prompt;  // UTF-8; used as it is
+  std::filesystem::path model_dir;
+  Config config;
+  std::optional<uint64_t> seed;  // of the noise; nullopt: a random one, reported in the result
+
+  std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
+  std::string dtype;            // "fp32", "bf16", "fp16"; empty: bf16 on a GPU, fp32 on the CPU
+  int threads = 0;              // CPU threads; 0: LibTorch's choice
+
+  std::filesystem::path output;  // .mp4, or .png for a single frame; empty: named after prompt and seed
+  bool overwrite = false;
+  int crf = 18;                          // x264's quality, 0 (lossless) to 51
+  std::optional<PixelSize> output_size;  // scaled to this (Lanczos)
+  std::filesystem::path save_tensors;    // safetensors with noise, latent, video, timesteps; empty: none
+};
+
+struct GenerateResult {
+  std::filesystem::path output;
+  uint64_t seed = 0;
+  std::string effective_prompt;
+  int64_t width = 0, height = 0;  // of the generated frames, before output_size
+  int64_t frames = 0;
+  int64_t steps = 0;
+  int64_t forwards = 0;  // of the transformer
+  std::string device, dtype;
+  std::string attention;                                // the kernel: "cudnn", "flash", "efficient", "math"
+  std::vector<std::pair<std::string, double>> seconds;  // by stage, in order
+  int64_t peak_resident_bytes = 0, peak_device_bytes = 0;
+};
+
+// Where a run is. `done` of `total` units of a stage: steps, tiles or frames; 0 of total as a stage begins.
+struct Progress {
+  std::string_view stage;  // "text", "denoise", "decode", "write"
+  int64_t done = 0, total = 0;
+};
+// May throw to stop the run; nothing half-written remains.
+using ProgressCallback = std::function<void(const Progress&)>;
+
+// Text encoders, transformer and decoder are loaded, used and released one after the other. What can be checked before
+// weights are loaded is: sizes, prompt, output path, the files' presence.
+// Throws UsageError, CheckpointError, DeviceError, OutOfMemoryError, OutputError, NumericError.
+GenerateResult generate(const GenerateRequest& request, const ProgressCallback& progress = {});
+
+// "a-red-circle-moving-42.mp4": the first words of the prompt, the seed, and .png for a single frame.
+std::filesystem::path default_output(const std::string& prompt, uint64_t seed, int64_t frames);
+
+}  // namespace opensora

@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# Installs what opensora is built from: Debian packages, and LibTorch in third_party/site-packages.
+#
+# usage: scripts/setup.sh [--cuda]
+#
+#   --cuda   also get NVIDIA's libraries that a GPU needs (2 GB to download, 2.4 GB on disk). This is the default where
+#            there is an NVIDIA GPU, and once done it stays so.
+#
+# It needs a Debian or Ubuntu system on x86-64, and root or sudo. What is there already is not installed again.
+
+# shellcheck source=scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+readonly kBuildPackages=(g++ cmake ninja-build ccache pkg-config libsentencepiece-dev nlohmann-json3-dev
+  libcli11-dev libspdlog-dev libavcodec-dev libavformat-dev libswscale-dev libavutil-dev libicu-dev libgtest-dev)
+readonly kSitePackages=third_party/site-packages
+readonly kStaging=$kSitePackages.new
+readonly kStamp=$kSitePackages/.stamp
+
+has_nvidia_gpu() {
+  [[ -n $(ls /proc/driver/nvidia/gpus 2>/dev/null) ]] || nvidia-smi -L >/dev/null 2>&1
+}
+
+# What the stamp of a complete tree says: "cpu HASH" or "cuda HASH", HASH of the requirements that it was made from.
+stamp() {
+  echo "$1 $(cat third_party/requirements-cpu.txt "third_party/requirements-$1.txt" | sha256sum | cut -d ' ' -f 1)"
+}
+
+# Prints a Python that has pip: the caller's, else Debian's.
+python_with_pip() {
+  local python
+  for python in python3 /usr/bin/python3; do
+    if "$python" -m pip --version >/dev/null 2>&1; then
+      echo "$python"
+      return
+    fi
+  done
+  return 1
+}
+
+# Downloads the pinned wheels. The tags are the wheels' own, so that it does not matter which Python runs pip.
+download_wheels() {
+  local python tag tags=()
+  python=$(python_with_pip) || die "python3 -m pip does not work, though python3-pip is installed"
+  for tag in manylinux_2_28 manylinux_2_27 manylinux_2_25 manylinux_2_18 manylinux2014; do
+    tags+=(--platform "${tag}_x86_64")
+  done
+  # TMPDIR: pip's temporary copies take gigabytes, more than a /tmp in memory may have.
+  quietly env TMPDIR="$PWD/$kStaging" "$python" -m pip download --no-deps --require-hashes --only-binary=:all: \
+    --no-cache-dir --disable-pip-version-check --python-version 3.11 "${tags[@]}" \
+    -d "$kStaging/wheels" -r "third_party/requirements-$1.txt"
+}
+
+# Unpacks headers, shared libraries and licences, without Python's and static libraries; deletes each wheel after it.
+# -DD: files are as new as their unpacking, so that a new version of LibTorch makes ninja build everything again.
+unpack_wheels() {
+  local wheel status
+  for wheel in "$kStaging"/wheels/*.whl; do
+    status=0
+    unzip -q -DD "$wheel" 'torch/lib/*' 'torch/include/*' 'nvidia/*' '*.dist-info/*' \
+      -x '*/libtorch_python.so' '*.a' '*.py' -d "$kStaging" 2>/dev/null || status=$?
+    # 11: one of the patterns matched nothing, as no wheel has both torch/ and nvidia/.
+    ((status == 0 || status == 11)) || die "unzip failed on ${wheel##*/} (exit status $status): is the disk full?"
+    rm "$wheel"
+  done
+  rmdir "$kStaging/wheels"
+}
+
+# Makes the tree beside its place and moves it in only when it is complete.
+install_site_packages() {
+  local flavour=$1 size="0.6 GB"
+  [[ $flavour == cpu ]] || size="2.3 GB"
+  trap 'rm -rf "$kStaging"' EXIT
+  rm -rf "$kStaging"
+  mkdir -p "$kStaging"
+  step "Downloading LibTorch for $flavour ($size)"
+  download_wheels "$flavour"
+  step "Unpacking LibTorch into $kSitePackages"
+  unpack_wheels
+  stamp "$flavour" >"$kStaging/.stamp"
+  rm -rf "$kSitePackages"
+  mv "$kStaging" "$kSitePackages"
+}
+
+main() {
+  local flavour=cpu
+  case "${1-}" in
+    "") ;;
+    --cuda) flavour=cuda ;;
+    -h | --help) usage && exit ;;
+    *) die "unknown option: $1 (see --help)" ;;
+  esac
+  [[ $(uname -sm) == "Linux x86_64" ]] || die "this is $(uname -sm): LibTorch is pinned for Linux on x86-64 only"
+  if [[ -f $kStamp && $(<"$kStamp") == cuda* ]] || has_nvidia_gpu; then
+    flavour=cuda
+  fi
+
+  local packages=("${kBuildPackages[@]}") outdated=false
+  if [[ ! -f $kStamp || $(<"$kStamp") != "$(stamp "$flavour")" ]]; then
+    outdated=true
+    packages+=(ca-certificates unzip)
+    python_with_pip >/dev/null || packages+=(python3 python3-pip)
+  fi
+  install_packages "${packages[@]}"
+  if $outdated; then
+    install_site_packages "$flavour"
+  fi
+}
+
+main "$@"

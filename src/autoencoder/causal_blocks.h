@@ -1,0 +1,78 @@
+// The layers of HunyuanVAE: causal 3D convolutions, residual blocks, frame-causal attention.
+//
+// Activations are [B, C, T, H, W].
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <array>
+#include <optional>
+#include <vector>
+
+#include "core/weights.h"
+#include "nn/linear.h"
+#include "nn/norm.h"
+
+namespace opensora::autoencoder {
+
+// SiLU that writes over its argument: for activations that nothing else holds.
+at::Tensor silu_in_place(at::Tensor x);
+
+// A cubic kernel; edges are replicated, in time only backward: a frame depends on earlier frames alone.
+struct CausalConv3d {
+  at::Tensor weight;  // [out, in, k, k, k]
+  at::Tensor bias;    // [out]
+
+  CausalConv3d(const Weights& weights, int64_t in_channels, int64_t out_channels, int64_t kernel_size = 3);
+  at::Tensor operator()(const at::Tensor& x) const;
+};
+
+struct ResnetBlock {
+  nn::GroupNorm norm1, norm2;
+  CausalConv3d conv1, conv2;
+  std::optional<CausalConv3d> conv_shortcut;  // where the width changes
+
+  ResnetBlock(const Weights& weights, int64_t in_channels, int64_t out_channels, int64_t groups);
+  at::Tensor operator()(const at::Tensor& x) const;
+};
+
+// One head as wide as the block; a frame attends to itself and the frames before it.
+struct FrameCausalAttention {
+  nn::GroupNorm group_norm;
+  nn::Linear to_q, to_k, to_v, to_out;
+
+  FrameCausalAttention(const Weights& weights, int64_t channels, int64_t groups);
+  at::Tensor operator()(const at::Tensor& x) const;
+};
+
+struct MidBlock {
+  ResnetBlock before;
+  FrameCausalAttention attention;
+  ResnetBlock after;
+
+  MidBlock(const Weights& weights, int64_t channels, int64_t groups);
+  at::Tensor operator()(const at::Tensor& x) const;
+};
+
+// Nearest-neighbour up-sampling, then a convolution. The first frame stays single in time.
+struct CausalUpsample {
+  bool space, time;  // doubled or not
+  CausalConv3d conv;
+
+  CausalUpsample(const Weights& weights, int64_t channels, bool space, bool time);
+  at::Tensor operator()(const at::Tensor& x) const;
+};
+
+struct UpBlock {
+  std::vector<ResnetBlock> resnets;
+  std::optional<CausalUpsample> upsampler;
+
+  struct Options {
+    int64_t in_channels, out_channels, layers, groups;
+    bool upsample_space, upsample_time;
+  };
+  UpBlock(const Weights& weights, const Options& options);
+  at::Tensor operator()(at::Tensor x) const;
+};
+
+}  // namespace opensora::autoencoder

@@ -1,0 +1,11 @@
+// The subcommands, one file each.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace opensora::cli {
+
+void add_generate(CLI::App& app);
+void add_tokenize(CLI::App& app);
+
+}  // namespace opensora::cli

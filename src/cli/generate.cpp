@@ -1,0 +1,141 @@
+// opensora generate: a video from a prompt.
+#include <cmath>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/logging.h"
+#include "cli/model_options.h"
+#include "cli/progress_reporter.h"
+#include "cli/sampling_options.h"
+#include "opensora/error.h"
+#include "opensora/generate.h"
+
+namespace opensora::cli {
+namespace {
+
+struct GenerateOptions {
+  GenerateRequest request;
+  std::string output_size;
+  std::string progress = "auto";
+  bool json = false;
+  ModelOptions model;
+  SamplingOptions sampling;
+  LogOptions log;
+};
+
+// "512x288"
+PixelSize parse_size(const std::string& text) {
+  PixelSize size;
+  char rest = 0;
+  const int fields = std::sscanf(text.c_str(), "%5ldx%5ld%c", &size.width, &size.height, &rest);
+  if (fields != 2 || size.width < 1 || size.height < 1) {
+    throw UsageError("--output-size: expected WIDTHxHEIGHT, such as 512x288, found \"" + text + "\"");
+  }
+  return size;
+}
+
+nlohmann::ordered_json to_json(const GenerateResult& result) {
+  nlohmann::ordered_json seconds = nlohmann::ordered_json::object();
+  double total = 0;
+  const auto milliseconds = [](double value) { return std::round(value * 1000) / 1000; };
+  for (const auto& [stage, value] : result.seconds) {
+    seconds[stage] = milliseconds(value);
+    total += value;
+  }
+  seconds["total"] = milliseconds(total);
+  return {{"output", result.output.string()},
+          {"seed", result.seed},
+          {"prompt", result.effective_prompt},
+          {"width", result.width},
+          {"height", result.height},
+          {"frames", result.frames},
+          {"steps", result.steps},
+          {"forwards", result.forwards},
+          {"device", result.device},
+          {"dtype", result.dtype},
+          {"attention", result.attention},
+          {"seconds", seconds},
+          {"peak_memory_bytes", result.peak_resident_bytes},
+          {"peak_device_memory_bytes", result.peak_device_bytes}};
+}
+
+void run(const GenerateOptions& options) {
+  options.log.apply();
+  GenerateRequest request = options.request;
+  const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
+  if (!options.output_size.empty()) request.output_size = parse_size(options.output_size);
+  request.model_dir = options.model.resolve_model_dir();
+  request.config = options.model.resolve_config(request.model_dir);
+  options.sampling.apply(request.config);
+
+  catch_signals();
+  ProgressReporter reporter(style);
+  const GenerateResult result = generate(request, std::ref(reporter));
+  if (options.json) {
+    std::cout << to_json(result).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+  } else {
+    std::cout << result.output.string() << '\n';
+  }
+}
+
+void add_prompt_options(CLI::App& command, GenerateRequest& request) {
+  command.add_option("-p,--prompt", request.prompt, "What to show")->required();
+  command.add_option("-n,--negative-prompt", request.negative_prompt, "What to avoid (default: empty)");
+  command.add_option("-s,--seed", request.seed, "Seed of the noise (default: random, and logged)")
+      ->check(CLI::NonNegativeNumber);
+}
+
+void add_output_options(CLI::App& command, GenerateOptions& options) {
+  const char* group = "Output";
+  GenerateRequest& request = options.request;
+  command
+      .add_option("-o,--output", request.output,
+                  "File to write, .mp4 (.png for one frame; default: the prompt's first words and the seed)")
+      ->group(group);
+  command.add_flag("--overwrite", request.overwrite, "Replace an existing file")->group(group);
+  command.add_option("--crf", request.crf, "H.264 quality: 0 (lossless) to 51")->capture_default_str()->group(group);
+  command.add_option("--output-size", options.output_size, "Scale the frames to WxH (Lanczos)")->group(group);
+  command
+      .add_option("--save-tensors", request.save_tensors,
+                  "Also write noise, latent, video and timesteps to this safetensors file")
+      ->group(group);
+  command.add_flag("--json", options.json, "Print one JSON object instead of the file's name")->group(group);
+  command.add_option("--progress", options.progress, "auto, bar, plain or none")
+      ->check(CLI::IsMember({"auto", "bar", "plain", "none"}))
+      ->capture_default_str()
+      ->group(group);
+}
+
+void add_machine_options(CLI::App& command, GenerateRequest& request) {
+  const char* group = "Machine";
+  command.add_option("--device", request.device, "auto, cpu, cuda or cuda:N")->capture_default_str()->group(group);
+  command.add_option("--dtype", request.dtype, "fp32, bf16 or fp16 (default: bf16 on CUDA, fp32 on the CPU)")
+      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}))
+      ->group(group);
+  command.add_option("--threads", request.threads, "CPU threads (default: all cores)")
+      ->check(CLI::Range(1, 4096))
+      ->group(group);
+}
+
+}  // namespace
+
+void add_generate(CLI::App& app) {
+  auto options = std::make_shared<GenerateOptions>();
+  CLI::App* command = app.add_subcommand("generate", "Make a video from a prompt");
+  add_prompt_options(*command, options->request);
+  options->model.add_to(*command);
+  options->sampling.add_to(*command);
+  add_machine_options(*command, options->request);
+  add_output_options(*command, *options);
+  options->log.add_to(*command);
+  command->footer(
+      "Examples:\n"
+      "  opensora generate -p \"a red circle moving right on a blue background\"\n"
+      "  opensora generate -p \"raining, sea\" --model-dir ./ckpts --config 768px -s 42 -o sea.mp4\n"
+      "  opensora generate -p \"raining, sea\" -W 448 -H 256 --num-frames 33 --json");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace opensora::cli

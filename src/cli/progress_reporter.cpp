@@ -1,0 +1,101 @@
+#include "cli/progress_reporter.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "opensora/error.h"
+
+namespace opensora::cli {
+namespace {
+
+volatile sig_atomic_t g_signal = 0;  // written by the handler, which can reach nothing else
+
+void remember_signal(int signal) { g_signal = signal; }
+
+// "1:05", "2:03:00"
+std::string clock_text(double seconds) {
+  const int64_t total = static_cast<int64_t>(seconds + 0.5);
+  const int64_t hours = total / 3600, minutes = total / 60 % 60, rest = total % 60;
+  char text[32];
+  if (hours > 0) {
+    std::snprintf(text, sizeof text, "%ld:%02ld:%02ld", static_cast<long>(hours), static_cast<long>(minutes),
+                  static_cast<long>(rest));
+  } else {
+    std::snprintf(text, sizeof text, "%ld:%02ld", static_cast<long>(minutes), static_cast<long>(rest));
+  }
+  return text;
+}
+
+}  // namespace
+
+void catch_signals() {
+  struct sigaction action {};
+  action.sa_handler = remember_signal;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+ProgressStyle resolve_progress_style(const std::string& name, bool quiet) {
+  if (name == "none" || (quiet && name == "auto")) return ProgressStyle::kNone;
+  if (name == "bar") return ProgressStyle::kBar;
+  if (name == "plain") return ProgressStyle::kPlain;
+  if (name == "auto") return isatty(STDERR_FILENO) != 0 ? ProgressStyle::kBar : ProgressStyle::kPlain;
+  throw UsageError("--progress: expected auto, bar, plain or none, found \"" + name + "\"");
+}
+
+ProgressReporter::~ProgressReporter() { clear_bar(); }
+
+void ProgressReporter::operator()(const Progress& progress) {
+  if (g_signal != 0) throw InterruptedError(g_signal);
+  if (progress.stage != stage_) begin_stage(progress);
+  if (progress.total == 0) return;
+  if (style_ == ProgressStyle::kBar) draw_bar(progress);
+  if (style_ == ProgressStyle::kPlain) print_line(progress);
+}
+
+void ProgressReporter::begin_stage(const Progress& progress) {
+  clear_bar();
+  stage_ = progress.stage;
+  start_ = std::chrono::steady_clock::now();
+  last_line_ = start_;
+}
+
+std::string ProgressReporter::timing(const Progress& progress) const {
+  const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  const double left =
+      elapsed / static_cast<double>(progress.done) * static_cast<double>(progress.total - progress.done);
+  return clock_text(elapsed) + " elapsed, " + clock_text(left) + " left";
+}
+
+void ProgressReporter::draw_bar(const Progress& progress) {
+  constexpr int64_t kWidth = 30;
+  const auto filled = static_cast<size_t>(kWidth * progress.done / progress.total);
+  const std::string bar = std::string(filled, '=') + std::string(kWidth - filled, ' ');
+  std::fprintf(stderr, "\r%-8s [%s] %ld/%ld, %s\033[K", stage_.c_str(), bar.c_str(), static_cast<long>(progress.done),
+               static_cast<long>(progress.total), timing(progress).c_str());
+  std::fflush(stderr);
+  bar_drawn_ = true;
+  if (progress.done == progress.total) clear_bar();
+}
+
+// A line every few seconds: nothing for a stage that is over before.
+void ProgressReporter::print_line(const Progress& progress) {
+  constexpr auto kInterval = std::chrono::seconds(5);
+  const auto now = std::chrono::steady_clock::now();
+  if (now - last_line_ < kInterval) return;
+  last_line_ = now;
+  std::fprintf(stderr, "%s %ld/%ld, %s\n", stage_.c_str(), static_cast<long>(progress.done),
+               static_cast<long>(progress.total), timing(progress).c_str());
+}
+
+void ProgressReporter::clear_bar() {
+  if (!bar_drawn_) return;
+  std::fputs("\r\033[K", stderr);
+  std::fflush(stderr);
+  bar_drawn_ = false;
+}
+
+}  // namespace opensora::cli

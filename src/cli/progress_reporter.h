@@ -1,0 +1,40 @@
+// Progress on stderr, and the wish to stop.
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "opensora/generate.h"
+
+namespace opensora::cli {
+
+enum class ProgressStyle { kBar, kPlain, kNone };
+
+// "auto": a bar on a terminal, elsewhere "plain": a line every few seconds. Throws UsageError for an unknown word.
+ProgressStyle resolve_progress_style(const std::string& name, bool quiet);
+
+class ProgressReporter {
+ public:
+  explicit ProgressReporter(ProgressStyle style) : style_(style) {}
+  ~ProgressReporter();
+
+  // Draws, and throws InterruptedError once SIGINT or SIGTERM has come.
+  void operator()(const Progress& progress);
+
+ private:
+  void begin_stage(const Progress& progress);
+  void draw_bar(const Progress& progress);
+  void print_line(const Progress& progress);
+  void clear_bar();
+  std::string timing(const Progress& progress) const;  // elapsed and left
+
+  ProgressStyle style_;
+  std::string stage_;
+  std::chrono::steady_clock::time_point start_, last_line_;
+  bool bar_drawn_ = false;
+};
+
+// From now on the first SIGINT or SIGTERM ends the run after the current step, tile or frame; a second one at once.
+void catch_signals();
+
+}  // namespace opensora::cli

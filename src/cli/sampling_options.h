@@ -1,0 +1,27 @@
+// The flags that override a configuration's sampling values.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "opensora/config.h"
+
+namespace opensora::cli {
+
+struct SamplingOptions {
+  std::optional<std::string> resolution, aspect_ratio;
+  std::optional<int64_t> width, height;  // pixels
+  std::optional<int64_t> num_frames, fps, steps;
+  std::optional<double> guidance, guidance_img, flow_shift;
+  std::optional<bool> text_osci, image_osci, temporal_osci;
+  std::optional<std::string> motion_score;  // a number, or "none"
+  std::optional<bool> vae_tiling;
+
+  void add_to(CLI::App& command);
+  // Throws UsageError for a motion score that is neither a number nor "none".
+  void apply(Config& config) const;
+};
+
+}  // namespace opensora::cli

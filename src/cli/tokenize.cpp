@@ -1,0 +1,70 @@
+// opensora tokenize: what the text encoders read of a text.
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/logging.h"
+#include "cli/model_options.h"
+#include "opensora/error.h"
+#include "opensora/tokenize.h"
+
+namespace opensora::cli {
+namespace {
+
+struct TokenizeOptions {
+  std::string text;
+  int64_t t5_max_length = 0;
+  bool json = false;
+  ModelOptions model;
+  LogOptions log;
+};
+
+nlohmann::json to_json(const TokenizedText& text) {
+  nlohmann::json object = {{"ids", text.ids},
+                           {"pieces", text.pieces},
+                           {"count", text.pieces.size()},
+                           {"total", text.total},
+                           {"cut_before", nullptr}};
+  if (text.cut_before) object["cut_before"] = *text.cut_before;
+  return object;
+}
+
+void print(const char* name, const TokenizedText& text) {
+  std::cout << name << ": " << text.pieces.size() << " of " << text.total << " tokens";
+  if (text.cut_before) std::cout << ", cut before \"" << *text.cut_before << '"';
+  std::cout << '\n';
+  for (size_t i = 0; i < text.pieces.size(); ++i) std::cout << "  " << text.ids[i] << '\t' << text.pieces[i] << '\n';
+}
+
+void run(const TokenizeOptions& options) {
+  options.log.apply();
+  const std::filesystem::path folder = options.model.resolve_model_dir();
+  Config config = options.model.resolve_config(folder);
+  if (options.t5_max_length > 0) config.t5.max_length = options.t5_max_length;
+  const TokenizedPrompt tokens = tokenize(options.text, folder, config);
+  if (options.json) {
+    const nlohmann::json object = {{"clip", to_json(tokens.clip)}, {"t5", to_json(tokens.t5)}};
+    std::cout << object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+    return;
+  }
+  print("clip", tokens.clip);
+  print("t5", tokens.t5);
+}
+
+}  // namespace
+
+void add_tokenize(CLI::App& app) {
+  auto options = std::make_shared<TokenizeOptions>();
+  CLI::App* command = app.add_subcommand("tokenize", "Show the tokens of a text, and where the encoders cut it");
+  command->add_option("TEXT", options->text, "The text, as it is (generate adds suffixes)")->required();
+  command->add_option("--t5-max-length", options->t5_max_length, "T5's limit in tokens (default: the configuration's)")
+      ->check(CLI::Range(1, 1 << 20));
+  command->add_flag("--json", options->json, "Print one JSON object: clip and t5, each with ids, pieces, count");
+  options->model.add_to(*command);
+  options->log.add_to(*command);
+  command->footer("Example:\n  opensora tokenize \"raining, sea\" --json");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace opensora::cli

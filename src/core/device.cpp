@@ -1,0 +1,136 @@
+#include "core/device.h"
+
+#include <ATen/DeviceAccelerator.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+#include <dlfcn.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+
+#include <cstdio>
+#include <filesystem>
+
+#include "opensora/error.h"
+
+namespace opensora {
+namespace {
+
+// The folder that libtorch_cpu.so was loaded from: libtorch_cuda.so lies beside it.
+std::filesystem::path libtorch_dir() {
+  Dl_info info{};
+  if (dladdr(reinterpret_cast<const void*>(&at::globalContext), &info) == 0 || info.dli_fname == nullptr) return {};
+  return std::filesystem::path(info.dli_fname).parent_path();
+}
+
+// Opens LibTorch's CUDA half once; returns dlerror's text where that fails.
+std::string open_libtorch_cuda() {
+  static const std::string error = [] {
+    const std::filesystem::path library = libtorch_dir() / "libtorch_cuda.so";
+    if (dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL) != nullptr) return std::string();
+    const char* text = dlerror();
+    return std::string(text != nullptr ? text : "unknown error");
+  }();
+  return error;
+}
+
+at::Device cuda_device(int index) {
+  const int count = nvidia_gpu_count();
+  const std::string wanted = "--device cuda:" + std::to_string(index);
+  if (count == 0) throw DeviceError(wanted + ": no NVIDIA driver with a GPU was found; use --device cpu");
+  if (index >= count) {
+    throw DeviceError(wanted + ": there are " + std::to_string(count) + " GPU(s), numbered from 0");
+  }
+  const std::string error = open_libtorch_cuda();
+  if (!error.empty()) {
+    throw DeviceError(wanted + ": LibTorch's CUDA libraries cannot be opened (" + error +
+                      "); run scripts/setup.sh --cuda");
+  }
+  const int usable = at::detail::getCUDAHooks().deviceCount();
+  if (index >= usable) {
+    throw DeviceError(wanted + ": LibTorch can use " + std::to_string(usable) +
+                      " GPU(s); is the driver new enough for CUDA 13?");
+  }
+  return {at::kCUDA, static_cast<c10::DeviceIndex>(index)};
+}
+
+int cuda_index(const std::string& name) {
+  if (name == "cuda") return 0;
+  const std::string digits = name.substr(5);
+  if (digits.empty() || digits.size() > 3 || digits.find_first_not_of("0123456789") != std::string::npos) {
+    throw UsageError("--device: expected auto, cpu, cuda or cuda:N, found \"" + name + "\"");
+  }
+  return std::stoi(digits);
+}
+
+}  // namespace
+
+at::Device resolve_device(const std::string& name) {
+  if (name == "cpu") return at::kCPU;
+  if (name == "cuda" || name.starts_with("cuda:")) return cuda_device(cuda_index(name));
+  if (name != "auto") throw UsageError("--device: expected auto, cpu, cuda or cuda:N, found \"" + name + "\"");
+  if (nvidia_gpu_count() == 0) return at::kCPU;
+  try {
+    return cuda_device(0);
+  } catch (const DeviceError& error) {
+    spdlog::warn("a GPU is present but cannot be used, so the CPU is: {}", error.what());
+    return at::kCPU;
+  }
+}
+
+at::ScalarType resolve_dtype(const std::string& name, at::Device device) {
+  if (name == "fp32") return at::kFloat;
+  if (name == "bf16") return at::kBFloat16;
+  if (name == "fp16") return at::kHalf;
+  if (name.empty()) return device.is_cpu() ? at::kFloat : at::kBFloat16;
+  throw UsageError("--dtype: expected fp32, bf16 or fp16, found \"" + name + "\"");
+}
+
+std::string dtype_name(at::ScalarType dtype) {
+  return dtype == at::kFloat ? "fp32" : dtype == at::kBFloat16 ? "bf16" : dtype == at::kHalf ? "fp16" : toString(dtype);
+}
+
+int nvidia_gpu_count() {
+  static const int count = [] {
+    void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    if (driver == nullptr) return 0;
+    const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
+    const auto get_count = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDeviceGetCount"));
+    int devices = 0;
+    if (init == nullptr || get_count == nullptr || init(0) != 0 || get_count(&devices) != 0) return 0;
+    return devices;
+  }();
+  return count;
+}
+
+std::string cuda_state() {
+  const int count = nvidia_gpu_count();
+  if (count == 0) return "no NVIDIA GPU found";
+  const std::string error = open_libtorch_cuda();
+  const std::string gpus = std::to_string(count) + " GPU(s) found, ";
+  return gpus + (error.empty() ? "libraries loaded" : "libraries missing: " + error);
+}
+
+void release_cached_memory(at::Device device) {
+  if (!device.is_cpu()) at::accelerator::emptyCache();
+}
+
+int64_t peak_resident_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<int64_t>(usage.ru_maxrss) * 1024;
+}
+
+int64_t peak_device_bytes(at::Device device) {
+  if (device.is_cpu()) return 0;
+  constexpr size_t kAggregate = 0;
+  return at::accelerator::getDeviceStats(device.index()).allocated_bytes[kAggregate].peak;
+}
+
+std::string format_bytes(int64_t bytes) {
+  constexpr double kMiB = 1024.0 * 1024.0, kGiB = 1024.0 * kMiB;
+  const auto value = static_cast<double>(bytes);
+  char text[32];
+  std::snprintf(text, sizeof text, value >= kGiB ? "%.2f GiB" : "%.0f MiB", value / (value >= kGiB ? kGiB : kMiB));
+  return text;
+}
+
+}  // namespace opensora

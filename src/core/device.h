@@ -1,0 +1,42 @@
+// Devices and dtypes by name, CUDA found at run time, and memory figures.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <string>
+
+namespace opensora {
+
+// "auto", "cpu", "cuda" or "cuda:N" -> a device that is there. "auto" is the first CUDA device if there is one.
+//
+// libtorch_cuda.so is opened when a CUDA device is asked for or the NVIDIA driver reports one, before anything asks
+// LibTorch about CUDA (it caches its first answer). Throws UsageError for another word, DeviceError for a device that
+// is absent or whose libraries cannot be opened.
+at::Device resolve_device(const std::string& name);
+
+// "fp32", "bf16", "fp16" -> a dtype; "" -> bf16 on an accelerator, fp32 on the CPU. Throws UsageError.
+at::ScalarType resolve_dtype(const std::string& name, at::Device device);
+
+// "fp32", "bf16", "fp16"
+std::string dtype_name(at::ScalarType dtype);
+
+// How many GPUs the NVIDIA driver reports: 0 without a driver. Asks the driver itself, not LibTorch.
+int nvidia_gpu_count();
+
+// "found (2 GPUs)", "no NVIDIA driver", …: for --version.
+std::string cuda_state();
+
+// Gives cached, unused device memory back to the device. Nothing on the CPU.
+void release_cached_memory(at::Device device);
+
+// Highest resident memory of this process so far, in bytes.
+int64_t peak_resident_bytes();
+
+// Highest memory that LibTorch had allocated on `device`, in bytes; 0 on the CPU.
+int64_t peak_device_bytes(at::Device device);
+
+// "3.42 GiB", "17 MiB"
+std::string format_bytes(int64_t bytes);
+
+}  // namespace opensora

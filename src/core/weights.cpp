@@ -1,0 +1,88 @@
+#include "core/weights.h"
+
+#include <spdlog/spdlog.h>
+
+#include <set>
+
+#include "opensora/error.h"
+
+namespace opensora {
+
+std::string shape_string(at::IntArrayRef shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+std::optional<at::Tensor> MetaSource::find(const std::string& name, at::IntArrayRef expected_shape) const {
+  requested_.push_back({name, expected_shape.vec()});
+  return at::empty(expected_shape, at::TensorOptions().dtype(dtype_).device(at::kMeta));
+}
+
+struct Weights::Binding {
+  std::shared_ptr<const WeightSource> source;
+  at::Device device;
+  at::ScalarType dtype;
+  std::vector<std::string> problems;
+  std::set<std::string> bound;
+};
+
+Weights::Weights(std::shared_ptr<const WeightSource> source, at::Device device, at::ScalarType dtype)
+    : binding_(std::make_shared<Binding>(Binding{std::move(source), device, dtype, {}, {}})) {}
+
+Weights Weights::operator[](std::string_view name) const {
+  Weights child = *this;
+  child.prefix_.append(name).append(".");
+  return child;
+}
+
+at::Device Weights::device() const { return binding_->device; }
+at::ScalarType Weights::dtype() const { return binding_->dtype; }
+
+bool Weights::has(std::string_view name) const {
+  const std::string full = prefix_ + std::string(name);
+  if (!binding_->source->contains(full)) return false;
+  binding_->bound.insert(full);  // a known alternative is not an unused tensor
+  return true;
+}
+
+at::Tensor Weights::tensor(std::string_view name, at::IntArrayRef shape) const {
+  const std::string full = prefix_ + std::string(name);
+  Binding& binding = *binding_;
+  const std::optional<at::Tensor> found = binding.source->find(full, shape);
+  binding.bound.insert(full);
+  if (!found) {
+    binding.problems.push_back(full + ": missing, expected shape " + shape_string(shape));
+    return {};
+  }
+  if (found->sizes() != shape) {
+    binding.problems.push_back(full + ": shape " + shape_string(found->sizes()) + ", expected " + shape_string(shape));
+    return {};
+  }
+  if (!found->is_floating_point()) {
+    binding.problems.push_back(full + ": dtype " + c10::toString(found->scalar_type()) + ", expected floating point");
+    return {};
+  }
+  if (found->is_meta() || binding.device.is_cpu()) return *found;
+  return found->to(binding.device, binding.dtype);
+}
+
+void Weights::finish(bool warn_unused) const {
+  const Binding& binding = *binding_;
+  if (!binding.problems.empty()) {
+    std::string message = binding.source->description() + ": " + std::to_string(binding.problems.size()) +
+                          " tensor(s) missing or of another shape";
+    for (const std::string& problem : binding.problems) message += "\n  " + problem;
+    throw CheckpointError(message);
+  }
+  if (!warn_unused) return;
+  std::vector<std::string> unused;
+  for (const std::string& name : binding.source->names()) {
+    if (name.starts_with(prefix_) && !binding.bound.contains(name)) unused.push_back(name);
+  }
+  if (!unused.empty()) {
+    spdlog::warn("{}: {} unused tensor(s), first {}", binding.source->description(), unused.size(), unused.front());
+  }
+}
+
+}  // namespace opensora

@@ -1,0 +1,84 @@
+// The view of a checkpoint that models bind to.
+//
+// A model is built from a Weights and its config: `Linear(weights["img_in"], in, out)` asks for the tensors
+// `img_in.weight` and `img_in.bias` by name and shape. What is missing or has another shape is collected, and
+// Weights::finish() throws one error that lists it all.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace opensora {
+
+// Where tensors come from: a checkpoint on disk, or nothing at all (MetaSource).
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  // A view of the tensor as stored (CPU, the file's dtype), or nullopt if there is none of that name.
+  virtual std::optional<at::Tensor> find(const std::string& name, at::IntArrayRef expected_shape) const = 0;
+  virtual bool contains(const std::string& name) const = 0;
+  // All names, for the warning about unused tensors; empty where that makes no sense.
+  virtual std::vector<std::string> names() const = 0;
+  // What messages call it: a file or folder.
+  virtual std::string description() const = 0;
+};
+
+// A source without data: answers every request with a meta tensor of the expected shape and remembers it. With it a
+// full-size model runs shape-only and its parameters are counted and listed without weights.
+class MetaSource final : public WeightSource {
+ public:
+  explicit MetaSource(at::ScalarType dtype = at::kBFloat16) : dtype_(dtype) {}
+  std::optional<at::Tensor> find(const std::string& name, at::IntArrayRef expected_shape) const override;
+  bool contains(const std::string&) const override { return true; }
+  std::vector<std::string> names() const override { return {}; }
+  std::string description() const override { return "meta device"; }
+
+  struct Entry {
+    std::string name;
+    std::vector<int64_t> shape;
+  };
+  const std::vector<Entry>& requested() const { return requested_; }
+
+ private:
+  at::ScalarType dtype_;
+  mutable std::vector<Entry> requested_;
+};
+
+// A name prefix within a source. Cheap to copy; copies share the list of problems.
+class Weights {
+ public:
+  // `device` and `dtype` are where and as what bound tensors live. On the CPU a tensor stays a view of the file in the
+  // file's dtype (layers upcast it as they run: memory stays near the file's size); on another device it is copied.
+  Weights(std::shared_ptr<const WeightSource> source, at::Device device, at::ScalarType dtype);
+
+  Weights operator[](std::string_view name) const;  // child scope: "img_in" -> prefix + "img_in."
+  Weights operator[](int64_t index) const { return (*this)[std::to_string(index)]; }
+
+  // Binds prefix + name. Where it is missing or mis-shaped, that is noted for finish() and an undefined tensor
+  // is returned.
+  at::Tensor tensor(std::string_view name, at::IntArrayRef shape) const;
+  // True if prefix + name is in the source (always true for a MetaSource).
+  bool has(std::string_view name) const;
+
+  at::Device device() const;
+  at::ScalarType dtype() const;
+
+  // Throws CheckpointError listing every missing or mis-shaped tensor by full name with both shapes; then warns of
+  // tensors under this prefix that nothing asked for, if `warn_unused`.
+  void finish(bool warn_unused = true) const;
+
+ private:
+  struct Binding;
+  std::shared_ptr<Binding> binding_;
+  std::string prefix_;
+};
+
+// "[3, 64]"
+std::string shape_string(at::IntArrayRef shape);
+
+}  // namespace opensora

@@ -1,0 +1,41 @@
+#include "diffusion/rope.h"
+
+namespace opensora::diffusion {
+
+RotaryEmbedding rotary_embedding(const at::Tensor& ids, const MMDiTConfig& config) {
+  // As the official code: FLUX's interleaved tables are computed in float64, the rotate-half ones in float32.
+  const at::ScalarType precision = config.use_liger_rope ? at::kFloat : at::kDouble;
+  const auto options = at::TensorOptions().dtype(precision).device(ids.device());
+  std::vector<at::Tensor> angles;
+  for (size_t axis = 0; axis < config.axes_dim.size(); ++axis) {
+    const int64_t dim = config.axes_dim[axis];
+    const at::Tensor exponent = at::arange(0, dim, 2, options) / dim;
+    const at::Tensor omega = at::pow(static_cast<double>(config.theta), exponent).reciprocal();
+    angles.push_back(at::outer(ids.select(1, static_cast<int64_t>(axis)).to(precision), omega));  // [L, dim/2]
+  }
+  const at::Tensor angle = at::cat(angles, 1);  // [L, D/2]
+  return {angle.cos().to(at::kFloat), angle.sin().to(at::kFloat), config.use_liger_rope};
+}
+
+at::Tensor image_ids(int64_t frames, int64_t height, int64_t width) {
+  const auto axis = [](int64_t length) { return at::arange(length, at::kFloat); };
+  const std::vector<at::Tensor> grid = at::meshgrid({axis(frames), axis(height), axis(width)}, "ij");
+  return at::stack(grid, -1).reshape({-1, 3});  // row-major over t, h, w
+}
+
+at::Tensor text_ids(int64_t length) { return at::zeros({length, 3}, at::kFloat); }
+
+at::Tensor apply_rope(const at::Tensor& x, const RotaryEmbedding& pe) {
+  const at::Tensor cos = pe.cos.unsqueeze(1);  // [L, 1, D/2], broadcast over heads
+  const at::Tensor sin = pe.sin.unsqueeze(1);
+  const at::Tensor wide = x.to(at::kFloat);
+  if (pe.rotate_half) {
+    const std::vector<at::Tensor> half = wide.chunk(2, -1);
+    return at::cat({half[0] * cos - half[1] * sin, half[1] * cos + half[0] * sin}, -1).to(x.scalar_type());
+  }
+  const at::Tensor pairs = wide.unflatten(-1, {-1, 2});  // [B, L, H, D/2, 2]
+  const at::Tensor even = pairs.select(-1, 0), odd = pairs.select(-1, 1);
+  return at::stack({even * cos - odd * sin, odd * cos + even * sin}, -1).flatten(-2).to(x.scalar_type());
+}
+
+}  // namespace opensora::diffusion

@@ -1,0 +1,233 @@
+#include <algorithm>
+#include <numeric>
+
+#include "io/config_section.h"
+#include "opensora/config.h"
+
+// Reading of include/opensora/config.h: load_config(). Where the files are: config_path.cpp.
+namespace opensora {
+namespace {
+
+using io::ConfigDocument;
+using io::ConfigSection;
+using io::IntRange;
+
+constexpr int64_t kMaxEdge = 16384;  // pixels
+
+// `from_pretrained` names a file of the model folder; the official configurations write that folder in front.
+std::string read_model_path(ConfigSection& section) {
+  std::string path;
+  section.read("from_pretrained", path);
+  for (const std::string_view folder : {"./ckpts/", "ckpts/"}) {
+    if (path.starts_with(folder)) {
+      path.erase(0, folder.size());
+      break;
+    }
+  }
+  section.require("from_pretrained", !path.empty(), "a file or folder name within the folder of the models");
+  return path;
+}
+
+MMDiTConfig read_model(const ConfigDocument& document) {
+  MMDiTConfig config;
+  ConfigSection section(document, "model");
+  section.ignore({"from_scratch", "shardformer", "cache_dir", "torch_dtype"});
+  section.expect("type", {"flux"});
+  config.from_pretrained = read_model_path(section);
+  section.read("in_channels", config.in_channels);
+  section.read("vec_in_dim", config.vec_in_dim);
+  section.read("context_in_dim", config.context_in_dim);
+  section.read("hidden_size", config.hidden_size);
+  section.read("mlp_ratio", config.mlp_ratio);
+  section.read("num_heads", config.num_heads);
+  section.read("depth", config.depth, {0, 1000});
+  section.read("depth_single_blocks", config.depth_single_blocks, {0, 1000});
+  section.read("axes_dim", config.axes_dim);
+  section.read("theta", config.theta, {1, int64_t{1} << 40});
+  section.read("qkv_bias", config.qkv_bias);
+  section.read("guidance_embed", config.guidance_embed);
+  section.read("cond_embed", config.cond_embed);
+  section.read("fused_qkv", config.fused_qkv);
+  section.read("use_liger_rope", config.use_liger_rope);
+  section.read("patch_size", config.patch_size, {1, 64});
+  section.finish();
+
+  const auto is_even = [](int64_t width) { return width % 2 == 0; };
+  const int64_t axes_sum = std::accumulate(config.axes_dim.begin(), config.axes_dim.end(), int64_t{0});
+  section.require("hidden_size", config.hidden_size % config.num_heads == 0,
+                  "a multiple of num_heads (" + std::to_string(config.num_heads) + ")");
+  section.require("axes_dim", config.axes_dim.size() == 3, "three widths: time, height, width");
+  section.require("axes_dim", std::all_of(config.axes_dim.begin(), config.axes_dim.end(), is_even), "even widths");
+  section.require("axes_dim", axes_sum == config.head_dim(),
+                  "widths whose sum is hidden_size / num_heads (" + std::to_string(config.head_dim()) + ")");
+  section.require("mlp_ratio", config.mlp_ratio > 0 && config.mlp_ratio <= 1024 && config.mlp_hidden() >= 1,
+                  "a number above 0 and up to 1024");
+  return config;
+}
+
+HunyuanVAEConfig read_ae(const ConfigDocument& document) {
+  HunyuanVAEConfig config;
+  ConfigSection section(document, "ae");
+  section.ignore({"from_scratch", "shardformer", "cache_dir", "torch_dtype"});
+  section.expect("type", {"hunyuan_vae"});
+  config.from_pretrained = read_model_path(section);
+  section.read("in_channels", config.in_channels, {3, 3});  // RGB
+  section.read("out_channels", config.out_channels, {3, 3});
+  section.read("latent_channels", config.latent_channels);
+  section.read("layers_per_block", config.layers_per_block, {1, 1000});
+  section.read("norm_num_groups", config.norm_num_groups);
+  section.read("block_out_channels", config.block_out_channels);
+  section.read("scale_factor", config.scale_factor);
+  section.read("shift_factor", config.shift_factor);
+  section.read("sample_size", config.sample_size);
+  section.read("sample_tsize", config.sample_tsize);
+  section.read("use_spatial_tiling", config.use_spatial_tiling);
+  section.read("use_temporal_tiling", config.use_temporal_tiling);
+  section.read("tile_overlap_factor", config.tile_overlap_factor);
+  section.finish();
+
+  const auto is_grouped = [&](int64_t channels) { return channels % config.norm_num_groups == 0; };
+  section.require("block_out_channels", config.block_out_channels.size() >= 4, "four widths or more");
+  section.require("block_out_channels",
+                  std::all_of(config.block_out_channels.begin(), config.block_out_channels.end(), is_grouped),
+                  "multiples of norm_num_groups (" + std::to_string(config.norm_num_groups) + ")");
+  section.require("scale_factor", config.scale_factor != 0, "a number other than 0");
+  section.require("sample_size", config.sample_size % config.spatial_compression() == 0,
+                  "a multiple of " + std::to_string(config.spatial_compression()));
+  section.require("sample_tsize", config.sample_tsize % config.temporal_compression() == 0,
+                  "a multiple of " + std::to_string(config.temporal_compression()));
+  section.require("tile_overlap_factor", config.tile_overlap_factor >= 0 && config.tile_overlap_factor < 1,
+                  "a number from 0 to below 1");
+  return config;
+}
+
+TextEncoderConfig read_text_encoder(const ConfigDocument& document, const std::string& name, int64_t max_length) {
+  TextEncoderConfig config;
+  config.max_length = max_length;
+  ConfigSection section(document, name);
+  section.ignore({"from_scratch", "shardformer", "cache_dir", "torch_dtype"});
+  section.expect("type", {"text_embedder"});
+  config.from_pretrained = read_model_path(section);
+  section.read("max_length", config.max_length, {2, 65536});  // at least start or text, and end
+  section.finish();
+  return config;
+}
+
+SamplingConfig read_sampling(const ConfigDocument& document) {
+  SamplingConfig config;
+  ConfigSection section(document, "sampling_option");
+  section.expect("method", {"i2v", "distill"});
+  section.read("resolution", config.resolution);
+  section.read("aspect_ratio", config.aspect_ratio);
+  section.read("height", config.height, IntRange{1, kMaxEdge});
+  section.read("width", config.width, IntRange{1, kMaxEdge});
+  section.read("num_frames", config.num_frames, {1, 1'000'000});
+  section.read("num_steps", config.num_steps, {1, 100'000});
+  section.read("shift", config.shift);
+  section.read("flow_shift", config.flow_shift);
+  section.read("temporal_reduction", config.temporal_reduction, {1, 64});
+  section.read("is_causal_vae", config.is_causal_vae);
+  section.read("guidance", config.guidance);
+  section.read("guidance_img", config.guidance_img);
+  section.read("text_osci", config.text_osci);
+  section.read("image_osci", config.image_osci);
+  section.read("scale_temporal_osci", config.scale_temporal_osci);
+  section.read("seed", config.seed);
+  section.finish();
+  section.require("flow_shift", config.flow_shift.value_or(1) > 0, "a number above 0");
+  return config;
+}
+
+// "4" and 4 mean the same; null: no score.
+std::optional<std::string> read_motion_score(ConfigSection& section, std::optional<std::string> score) {
+  const nlohmann::json* found = section.find("motion_score");
+  if (!found) return score;
+  if (found->is_null()) return std::nullopt;
+  section.require("motion_score", found->is_string() || found->is_number(), "a string, a number or null");
+  return found->is_string() ? found->get<std::string>() : found->dump();
+}
+
+// Before all else, so that a configuration for such a part is not refused for one of that part's keys.
+void refuse_unsupported(const ConfigDocument& document) {
+  const nlohmann::json& root = document.root;
+  if (root.contains("ae") && root["ae"].is_object() && root["ae"].value("type", nlohmann::json()) == "dc_ae") {
+    document.fail("ae.type", "this build does not support the autoencoder \"dc_ae\" yet, only \"hunyuan_vae\"");
+  }
+  if (root.value("use_t2i2v", nlohmann::json()) == true) {
+    document.fail("use_t2i2v", "this build does not support text-to-image-to-video yet; set it to false");
+  }
+}
+
+void read_root(const ConfigDocument& document, Config& config) {
+  ConfigSection section(document, "");
+  section.ignore({"save_dir", "seed", "batch_size", "dataset", "shardformer", "from_scratch", "num_workers",
+                  "save_prefix", "cache_dir", "torch_dtype"});
+  section.ignore_prefix("plugin");
+  // The sections, which have readers of their own; the last three belong to text-to-image-to-video.
+  for (const char* key :
+       {"model", "ae", "t5", "clip", "sampling_option", "img_flux", "img_flux_ae", "img_resolution"}) {
+    section.find(key);
+  }
+  bool use_t2i2v = false;
+  int64_t patch_size = 0;  // said again in the model's section: see check_agreement()
+  section.read("use_t2i2v", use_t2i2v);
+  section.read("dtype", config.dtype);
+  section.read_choice(
+      "cond_type", config.cond_type,
+      {"t2v", "i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy"});
+  config.motion_score = read_motion_score(section, config.motion_score);
+  section.read("fps_save", config.fps_save, {1, 1000});
+  section.read("patch_size", patch_size);
+  section.read("ae_spatial_compression", config.ae_spatial_compression, {1, 1024});
+  section.finish();
+
+  static const std::vector<std::string> dtypes = {"bf16", "fp16", "fp32"};
+  section.require("dtype", !config.dtype || std::find(dtypes.begin(), dtypes.end(), *config.dtype) != dtypes.end(),
+                  "bf16, fp16, fp32 or null");
+}
+
+// What only several sections together tell.
+void check_agreement(const ConfigDocument& document, const Config& config) {
+  const int64_t patch_size = document.root.value("patch_size", config.model.patch_size);
+  if (patch_size != config.model.patch_size) {
+    document.fail("patch_size", "expected the same as model.patch_size, " + std::to_string(config.model.patch_size) +
+                                    ", found " + std::to_string(patch_size));
+  }
+  const int64_t patch_area = config.model.patch_size * config.model.patch_size;
+  const int64_t packed = config.ae.latent_channels * patch_area;
+  if (config.model.in_channels != packed) {
+    document.fail("model.in_channels", "expected ae.latent_channels * patch_size^2 = " + std::to_string(packed) +
+                                           ", found " + std::to_string(config.model.in_channels));
+  }
+  const int64_t pixels = config.ae.spatial_compression() * config.model.patch_size;
+  if (config.ae_spatial_compression != pixels) {
+    document.fail("ae_spatial_compression",
+                  "expected the autoencoder's compression * patch_size = " + std::to_string(pixels) + ", found " +
+                      std::to_string(config.ae_spatial_compression));
+  }
+  if (config.sampling.temporal_reduction != config.ae.temporal_compression()) {
+    document.fail("sampling_option.temporal_reduction", "expected the autoencoder's compression in time, " +
+                                                            std::to_string(config.ae.temporal_compression()) +
+                                                            ", found " +
+                                                            std::to_string(config.sampling.temporal_reduction));
+  }
+}
+
+}  // namespace
+
+Config load_config(const std::filesystem::path& file) {
+  const ConfigDocument document = io::load_config_document(file);
+  refuse_unsupported(document);
+  Config config;
+  config.name = file.string();
+  read_root(document, config);  // first: a misspelt section must not be reported as a missing one
+  config.model = read_model(document);
+  config.ae = read_ae(document);
+  config.t5 = read_text_encoder(document, "t5", 512);
+  config.clip = read_text_encoder(document, "clip", 77);
+  config.sampling = read_sampling(document);
+  check_agreement(document, config);
+  return config;
+}
+
+}  // namespace opensora

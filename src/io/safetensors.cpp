@@ -1,0 +1,221 @@
+#include "io/safetensors.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "core/weights.h"
+#include "io/json_text.h"
+#include "io/mapped_file.h"
+#include "opensora/error.h"
+
+namespace opensora::io {
+namespace {
+
+using nlohmann::json;
+
+static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian and are mapped as such");
+
+constexpr uint64_t kLengthBytes = 8;  // the file starts with the header's length
+constexpr uint64_t kMaxHeaderBytes = 100'000'000;
+
+constexpr std::array<std::pair<std::string_view, at::ScalarType>, 10> kDtypes = {{
+    {"F32", at::kFloat},
+    {"F16", at::kHalf},
+    {"BF16", at::kBFloat16},
+    {"F8_E4M3", at::kFloat8_e4m3fn},
+    {"F8_E5M2", at::kFloat8_e5m2},
+    {"I8", at::kChar},
+    {"U8", at::kByte},
+    {"I32", at::kInt},
+    {"I64", at::kLong},
+    {"BOOL", at::kBool},
+}};
+
+// What the checks below throw; the constructor puts the file's name in front.
+struct HeaderError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+uint64_t read_header_length(const MappedFile& file) {
+  if (file.size() < kLengthBytes) {
+    throw HeaderError("is " + std::to_string(file.size()) + " bytes long, too short for a safetensors file");
+  }
+  if (file.text(0, std::min<uint64_t>(file.size(), 100)).starts_with("version https://git-lfs")) {
+    throw HeaderError("is a Git LFS pointer, not the file itself; fetch it with \"git lfs pull\"");
+  }
+  uint64_t length = 0;
+  std::memcpy(&length, file.data(), kLengthBytes);
+  if (length > kMaxHeaderBytes) {
+    throw HeaderError("header of " + std::to_string(length) + " bytes is over the format's limit of " +
+                      std::to_string(kMaxHeaderBytes) + "; this is not a safetensors file");
+  }
+  if (length > file.size() - kLengthBytes) {
+    throw HeaderError("header of " + std::to_string(length) + " bytes goes beyond the end of the file (" +
+                      std::to_string(file.size()) + " bytes); is the download complete?");
+  }
+  return length;
+}
+
+json parse_header(std::string_view text) {
+  json header;
+  try {
+    header = parse_json(text);
+  } catch (const JsonError& error) {
+    throw HeaderError(std::string("header is not valid JSON: ") + error.what());
+  }
+  if (!header.is_object()) throw HeaderError(std::string("header is not a JSON object but ") + header.type_name());
+  return header;
+}
+
+at::ScalarType parse_dtype(const json& entry) {
+  const auto found = entry.find("dtype");
+  if (found == entry.end() || !found->is_string()) throw HeaderError("\"dtype\" is not a string");
+  const std::optional<at::ScalarType> dtype = dtype_from_safetensors(found->get_ref<const std::string&>());
+  if (!dtype) throw HeaderError("dtype " + json_excerpt(*found) + " is not supported");
+  return *dtype;
+}
+
+std::vector<int64_t> parse_shape(const json& entry) {
+  const auto found = entry.find("shape");
+  if (found == entry.end() || !found->is_array()) throw HeaderError("\"shape\" is not a list");
+  std::vector<int64_t> shape;
+  for (const json& dimension : *found) {
+    // Values beyond int64_t come as unsigned and turn negative here.
+    if (!dimension.is_number_integer() || dimension.get<int64_t>() < 0) {
+      throw HeaderError("shape " + json_excerpt(*found) + " holds what is not a size");
+    }
+    shape.push_back(dimension.get<int64_t>());
+  }
+  return shape;
+}
+
+std::pair<uint64_t, uint64_t> parse_range(const json& entry, uint64_t data_bytes) {
+  const auto found = entry.find("data_offsets");
+  const auto is_offset = [](const json& value) { return value.is_number_unsigned(); };
+  if (found == entry.end() || !found->is_array() || found->size() != 2 ||
+      !std::all_of(found->begin(), found->end(), is_offset)) {
+    throw HeaderError("\"data_offsets\" is not a pair of offsets");
+  }
+  const auto range = found->get<std::pair<uint64_t, uint64_t>>();
+  if (range.first > range.second) throw HeaderError("data_offsets " + json_excerpt(*found) + " end before they begin");
+  if (range.second > data_bytes) {
+    throw HeaderError("data_offsets " + json_excerpt(*found) + " go beyond the file's " + std::to_string(data_bytes) +
+                      " bytes of data; is the download complete?");
+  }
+  return range;
+}
+
+// Zeros count as ones, so that also the strides of an empty tensor cannot overflow; `empty` tells of them.
+uint64_t checked_bytes(const std::vector<int64_t>& shape, at::ScalarType dtype) {
+  int64_t bytes = static_cast<int64_t>(c10::elementSize(dtype));
+  bool empty = false;
+  for (const int64_t size : shape) {
+    empty = empty || size == 0;
+    if (__builtin_mul_overflow(bytes, std::max<int64_t>(size, 1), &bytes)) {
+      throw HeaderError("shape " + shape_string(shape) + " is too large");
+    }
+  }
+  return empty ? 0 : static_cast<uint64_t>(bytes);
+}
+
+TensorInfo parse_tensor(const json& entry, uint64_t data_bytes) {
+  if (!entry.is_object()) throw HeaderError("its entry in the header is not a JSON object");
+  TensorInfo info{parse_dtype(entry), parse_shape(entry)};
+  std::tie(info.begin, info.end) = parse_range(entry, data_bytes);
+  const uint64_t expected = checked_bytes(info.shape, info.dtype);
+  if (info.bytes() != expected) {
+    throw HeaderError("shape " + shape_string(info.shape) + " of " + std::string(*dtype_to_safetensors(info.dtype)) +
+                      " takes " + std::to_string(expected) + " bytes, data_offsets hold " +
+                      std::to_string(info.bytes()));
+  }
+  return info;
+}
+
+std::map<std::string, std::string> parse_metadata(const json& entry) {
+  const auto is_string = [](const json& value) { return value.is_string(); };
+  if (!entry.is_object() || !std::all_of(entry.begin(), entry.end(), is_string)) {
+    throw HeaderError("\"__metadata__\" does not map strings to strings");
+  }
+  return entry.get<std::map<std::string, std::string>>();
+}
+
+// The format demands that the tensors cover the data exactly: nothing twice, nothing left out.
+void check_coverage(const std::map<std::string, TensorInfo>& tensors, uint64_t data_bytes) {
+  std::vector<const std::pair<const std::string, TensorInfo>*> ordered;
+  for (const auto& tensor : tensors) ordered.push_back(&tensor);
+  std::sort(ordered.begin(), ordered.end(), [](const auto* a, const auto* b) {
+    return std::pair(a->second.begin, a->second.end) < std::pair(b->second.begin, b->second.end);
+  });
+  uint64_t covered = 0;
+  for (const auto* tensor : ordered) {
+    const uint64_t begin = tensor->second.begin;
+    if (begin != covered) {
+      throw HeaderError("tensor " + json_excerpt(tensor->first) + " begins at byte " + std::to_string(begin) + ", " +
+                        (begin < covered ? "inside" : "not at the end of") + " the tensor before it (" +
+                        std::to_string(covered) + ")");
+    }
+    covered = tensor->second.end;
+  }
+  if (covered != data_bytes) {
+    throw HeaderError(std::to_string(data_bytes - covered) + " bytes after the last tensor belong to none");
+  }
+}
+
+}  // namespace
+
+std::optional<at::ScalarType> dtype_from_safetensors(std::string_view name) {
+  for (const auto& [known, dtype] : kDtypes) {
+    if (known == name) return dtype;
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string_view> dtype_to_safetensors(at::ScalarType dtype) {
+  for (const auto& [name, known] : kDtypes) {
+    if (known == dtype) return name;
+  }
+  return std::nullopt;
+}
+
+SafetensorsFile::SafetensorsFile(std::filesystem::path path)
+    : path_(std::move(path)), mapping_(std::make_shared<const MappedFile>(path_)) {
+  std::string where = path_.string() + ": ";
+  try {
+    const uint64_t header_bytes = read_header_length(*mapping_);
+    data_offset_ = kLengthBytes + header_bytes;
+    const uint64_t data_bytes = mapping_->size() - data_offset_;
+    json header = parse_header(mapping_->text(kLengthBytes, header_bytes));
+    if (header.contains("__metadata__")) {
+      metadata_ = parse_metadata(header["__metadata__"]);
+      header.erase("__metadata__");
+    }
+    for (const auto& [name, entry] : header.items()) {
+      where = path_.string() + ": tensor " + json_excerpt(name) + ": ";
+      tensors_.emplace(name, parse_tensor(entry, data_bytes));
+    }
+    where = path_.string() + ": ";
+    check_coverage(tensors_, data_bytes);
+  } catch (const HeaderError& error) {
+    throw CheckpointError(where + error.what());
+  }
+}
+
+at::Tensor SafetensorsFile::tensor(const std::string& name) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) throw CheckpointError(path_.string() + ": holds no tensor " + json_excerpt(name));
+  const TensorInfo& info = found->second;
+  const std::byte* data = mapping_->data() + data_offset_ + info.begin;
+  if (reinterpret_cast<uintptr_t>(data) % c10::elementSize(info.dtype) != 0) {
+    const at::Tensor copy = at::empty(info.shape, info.dtype);
+    if (info.bytes() > 0) std::memcpy(copy.mutable_data_ptr(), data, info.bytes());
+    return copy;
+  }
+  // ATen has no tensors of constant memory; the deleter is what keeps the mapping alive.
+  return at::from_blob(
+      const_cast<std::byte*>(data), info.shape, [keep = mapping_](void*) {}, at::TensorOptions(info.dtype));
+}
+
+}  // namespace opensora::io

@@ -1,0 +1,114 @@
+#include "io/safetensors_writer.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <stdexcept>
+
+#include "core/output_file.h"
+#include "io/safetensors.h"
+#include "opensora/error.h"
+
+namespace opensora::io {
+namespace {
+
+using NamedTensor = std::pair<std::string, at::Tensor>;
+
+[[noreturn]] void fail(const std::filesystem::path& path, const std::string& problem) {
+  throw OutputError(path.string() + ": " + problem);
+}
+
+// The file's descriptor; errors name the file that was asked for.
+class FileWriter {
+ public:
+  FileWriter(const std::filesystem::path& temporary, const std::filesystem::path& path)
+      : path_(path), fd_(::open(temporary.c_str(), O_WRONLY | O_CLOEXEC)) {
+    if (fd_ < 0) fail(path_, std::string("cannot be opened: ") + std::strerror(errno));
+  }
+  ~FileWriter() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+
+  void write(const void* data, size_t bytes) {
+    const char* next = static_cast<const char*>(data);
+    while (bytes > 0) {
+      const ssize_t written = ::write(fd_, next, bytes);
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) fail_write();
+      next += written;
+      bytes -= static_cast<size_t>(written);
+    }
+  }
+
+  void close() {
+    if (::close(std::exchange(fd_, -1)) != 0) fail_write();
+  }
+
+ private:
+  [[noreturn]] void fail_write() const { fail(path_, std::string("cannot be written: ") + std::strerror(errno)); }
+
+  std::filesystem::path path_;
+  int fd_;
+};
+
+void check_tensors(const std::vector<NamedTensor>& tensors) {
+  std::set<std::string> names = {"__metadata__"};
+  for (const auto& [name, tensor] : tensors) {
+    if (!names.insert(name).second) throw std::invalid_argument("save_safetensors: name used twice: " + name);
+    if (!tensor.defined()) throw std::invalid_argument("save_safetensors: undefined tensor: " + name);
+    if (!dtype_to_safetensors(tensor.scalar_type())) {
+      throw std::invalid_argument("save_safetensors: dtype without a name in the format: " + name);
+    }
+  }
+}
+
+// Header with its length in front, padded so that the data starts on a multiple of 8 bytes.
+std::string make_header(const std::vector<NamedTensor>& tensors, const std::map<std::string, std::string>& metadata) {
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  uint64_t offset = 0;
+  for (const auto& [name, tensor] : tensors) {
+    const uint64_t end = offset + tensor.nbytes();
+    header[name] = {{"dtype", *dtype_to_safetensors(tensor.scalar_type())},
+                    {"shape", tensor.sizes().vec()},
+                    {"data_offsets", {offset, end}}};
+    offset = end;
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const uint64_t length = text.size();
+  return std::string(reinterpret_cast<const char*>(&length), sizeof(length)) + text;
+}
+
+}  // namespace
+
+void save_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
+                      const std::map<std::string, std::string>& metadata, bool overwrite) {
+  check_tensors(tensors);
+
+  // Wide elements first: then every tensor is aligned for its dtype and can be mapped.
+  std::vector<NamedTensor> ordered = tensors;
+  std::stable_sort(ordered.begin(), ordered.end(), [](const NamedTensor& a, const NamedTensor& b) {
+    return a.second.element_size() > b.second.element_size();
+  });
+
+  OutputFile output(path, overwrite);
+  FileWriter file(output.temporary_path(), path);
+  const std::string header = make_header(ordered, metadata);
+  file.write(header.data(), header.size());
+  for (const auto& [name, tensor] : ordered) {
+    const at::Tensor data = tensor.to(at::kCPU).contiguous();
+    file.write(data.const_data_ptr(), data.nbytes());
+  }
+  file.close();
+  output.commit();
+}
+
+}  // namespace opensora::io

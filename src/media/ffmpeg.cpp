@@ -1,0 +1,75 @@
+#include "media/ffmpeg.h"
+
+#include <spdlog/spdlog.h>
+
+#include <cstdarg>
+#include <mutex>
+#include <utility>
+
+#include "opensora/error.h"
+
+extern "C" {
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
+#include <libavutil/log.h>
+#include <libswscale/swscale.h>
+}
+
+namespace opensora::media {
+namespace {
+
+// FFmpeg calls this from any thread, and a line may come in pieces; a piece a message is good enough for debugging.
+void log_callback(void* source, int level, const char* format, va_list arguments) {
+  if (level > AV_LOG_WARNING) return;
+  char line[1024];
+  int print_prefix = 1;
+  av_log_format_line2(source, level, format, arguments, line, sizeof line, &print_prefix);
+  std::string_view text(line);
+  while (text.ends_with('\n')) text.remove_suffix(1);
+  spdlog::log(level <= AV_LOG_FATAL ? spdlog::level::err : spdlog::level::debug, "FFmpeg: {}", text);
+}
+
+}  // namespace
+
+void AvDeleter::operator()(AVCodecContext* context) const noexcept { avcodec_free_context(&context); }
+void AvDeleter::operator()(AVFrame* frame) const noexcept { av_frame_free(&frame); }
+void AvDeleter::operator()(AVIOContext* io) const noexcept { avio_closep(&io); }
+void AvDeleter::operator()(AVPacket* packet) const noexcept { av_packet_free(&packet); }
+void AvDeleter::operator()(SwsContext* scaler) const noexcept { sws_freeContext(scaler); }
+void AvInputDeleter::operator()(AVFormatContext* format) const noexcept { avformat_close_input(&format); }
+void AvOutputDeleter::operator()(AVFormatContext* format) const noexcept { avformat_free_context(format); }
+
+std::string error_text(int error) {
+  char text[AV_ERROR_MAX_STRING_SIZE];
+  av_strerror(error, text, sizeof text);
+  return text;
+}
+
+int check(int result, const std::filesystem::path& path, std::string_view action) {
+  if (result < 0) {
+    throw OutputError(fmt::format("{}: cannot {}: {}", path.string(), action, error_text(result)));
+  }
+  return result;
+}
+
+std::string file_url(const std::filesystem::path& path) { return "file:" + path.string(); }
+
+IoPtr open_file(const std::filesystem::path& temporary, const std::filesystem::path& path) {
+  AVIOContext* io = nullptr;
+  check(avio_open(&io, file_url(temporary).c_str(), AVIO_FLAG_WRITE), path, "open the file for writing");
+  return IoPtr(io);
+}
+
+void close_file(IoPtr io, const std::filesystem::path& path) {
+  AVIOContext* closing = io.release();
+  check(avio_closep(&closing), path, "write");  // this or any earlier write: an AVIOContext remembers its error
+}
+
+std::string ffmpeg_version() { return av_version_info(); }
+
+void init_logging() {
+  static std::once_flag once;
+  std::call_once(once, [] { av_log_set_callback(log_callback); });
+}
+
+}  // namespace opensora::media

@@ -1,0 +1,73 @@
+// What all users of FFmpeg share: owners for its objects, errors in its own words, and its log.
+//
+// This header only names FFmpeg's types, so that headers which include it do not pull in the C headers.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <new>
+#include <string>
+#include <string_view>
+
+struct AVCodecContext;
+struct AVFormatContext;
+struct AVFrame;
+struct AVIOContext;
+struct AVPacket;
+struct SwsContext;
+
+namespace opensora::media {
+
+struct AvDeleter {
+  void operator()(AVCodecContext* context) const noexcept;
+  void operator()(AVFrame* frame) const noexcept;
+  void operator()(AVIOContext* io) const noexcept;  // flushes and closes; errors are lost, see close_file()
+  void operator()(AVPacket* packet) const noexcept;
+  void operator()(SwsContext* scaler) const noexcept;
+};
+
+// An AVFormatContext is freed in one way when it reads and in another when it writes.
+struct AvInputDeleter {
+  void operator()(AVFormatContext* format) const noexcept;
+};
+struct AvOutputDeleter {
+  void operator()(AVFormatContext* format) const noexcept;  // leaves format->pb alone: an IoPtr owns it
+};
+
+using CodecContextPtr = std::unique_ptr<AVCodecContext, AvDeleter>;
+using FramePtr = std::unique_ptr<AVFrame, AvDeleter>;
+using IoPtr = std::unique_ptr<AVIOContext, AvDeleter>;
+using PacketPtr = std::unique_ptr<AVPacket, AvDeleter>;
+using ScalerPtr = std::unique_ptr<SwsContext, AvDeleter>;
+using InputFormatPtr = std::unique_ptr<AVFormatContext, AvInputDeleter>;
+using OutputFormatPtr = std::unique_ptr<AVFormatContext, AvOutputDeleter>;
+
+// FFmpeg's own words for an AVERROR code: "No space left on device".
+std::string error_text(int error);
+
+// Returns `result`, or throws OutputError "<path>: cannot <action>: <FFmpeg's text>" if it is an AVERROR code.
+int check(int result, const std::filesystem::path& path, std::string_view action);
+
+// Returns what an FFmpeg allocator returned; FFmpeg reports exhausted memory as a null pointer.
+template <typename T>
+T* not_null(T* pointer) {
+  if (pointer == nullptr) throw std::bad_alloc();
+  return pointer;
+}
+
+// `path` as a URL that FFmpeg always takes for a local file, also where its name has a colon in it.
+std::string file_url(const std::filesystem::path& path);
+
+// Opens `temporary` for writing, and closes it so that no error of a delayed write is lost. Both throw OutputError,
+// which names `path`: the file that the user asked for.
+IoPtr open_file(const std::filesystem::path& temporary, const std::filesystem::path& path);
+void close_file(IoPtr io, const std::filesystem::path& path);
+
+// "5.1.6-0+deb12u1": the release of the FFmpeg that is loaded.
+std::string ffmpeg_version();
+
+// Sends what FFmpeg and its codecs log to spdlog (warnings and errors as debug messages: what matters comes back as a
+// return code) and never to stderr. Cheap to call again; every user of FFmpeg calls it first.
+void init_logging();
+
+}  // namespace opensora::media

@@ -1,0 +1,141 @@
+#include "media/scale.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <cstring>
+#include <initializer_list>
+#include <string>
+#include <utility>
+
+#include "opensora/error.h"
+
+extern "C" {
+#include <libavutil/frame.h>
+#include <libavutil/opt.h>
+#include <libswscale/swscale.h>
+}
+
+namespace opensora::media {
+namespace {
+
+constexpr int kMaxEdge = 16384;
+constexpr int kRgbBytes = 3;
+
+int check_sws(int result, const char* action) {
+  if (result < 0) throw OutputError(fmt::format("cannot {}: {}", action, error_text(result)));
+  return result;
+}
+
+FramePtr make_frame(AVPixelFormat format, Size size) {
+  FramePtr frame(not_null(av_frame_alloc()));
+  frame->format = format;
+  frame->width = size.width;
+  frame->height = size.height;
+  check_sws(av_frame_get_buffer(frame.get(), 0), "allocate a frame");
+  return frame;
+}
+
+// A swscale context from RGB24. `options` are swscale's own, by name. All roundings are exact, so that a result does
+// not depend on which SIMD code the CPU has.
+ScalerPtr make_scaler(Size input, Size output, AVPixelFormat format, int flags,
+                      std::initializer_list<std::pair<const char*, int>> options = {}) {
+  init_logging();
+  ScalerPtr scaler(not_null(sws_alloc_context()));
+  const auto set = [&](const char* name, int64_t value) {
+    check_sws(av_opt_set_int(scaler.get(), name, value, 0), "set up scaling");
+  };
+  set("srcw", input.width);
+  set("srch", input.height);
+  set("src_format", AV_PIX_FMT_RGB24);
+  set("dstw", output.width);
+  set("dsth", output.height);
+  set("dst_format", format);
+  set("sws_flags", flags | SWS_ACCURATE_RND | SWS_BITEXACT | SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP);
+  for (const auto& [name, value] : options) set(name, value);
+  check_sws(sws_init_context(scaler.get(), nullptr, nullptr), "set up scaling");
+  return scaler;
+}
+
+void copy_packed(const uint8_t* rgb24, Size size, AVFrame& frame) {
+  const size_t row = static_cast<size_t>(size.width) * kRgbBytes;
+  for (int y = 0; y < size.height; ++y) {
+    std::memcpy(frame.data[0] + static_cast<ptrdiff_t>(y) * frame.linesize[0], rgb24 + y * row, row);
+  }
+}
+
+// Fills what lies right of and below `size` with the last column and the last row.
+void replicate_edge(Size size, AVFrame& frame) {
+  const ptrdiff_t stride = frame.linesize[0];
+  const ptrdiff_t row = ptrdiff_t{frame.width} * kRgbBytes;
+  const ptrdiff_t filled = ptrdiff_t{size.width} * kRgbBytes;
+  for (int y = 0; y < size.height; ++y) {
+    uint8_t* pixels = frame.data[0] + y * stride;
+    for (ptrdiff_t at = filled; at < row; ++at) pixels[at] = pixels[at - kRgbBytes];
+  }
+  const uint8_t* last = frame.data[0] + (size.height - 1) * stride;
+  for (int y = size.height; y < frame.height; ++y) std::memcpy(frame.data[0] + y * stride, last, row);
+}
+
+}  // namespace
+
+Size output_size(Size input, Size output) {
+  const Size size{output.width == 0 ? input.width : output.width, output.height == 0 ? input.height : output.height};
+  for (const Size& each : {input, size}) {
+    if (std::min(each.width, each.height) < 1 || std::max(each.width, each.height) > kMaxEdge) {
+      throw UsageError(fmt::format("a picture of {}x{} pixels cannot be written: expected 1 to {} each way", each.width,
+                                   each.height, kMaxEdge));
+    }
+  }
+  return size;
+}
+
+Size even_size(Size size) { return {size.width + size.width % 2, size.height + size.height % 2}; }
+
+RgbScaler::RgbScaler(Size input, Size output, Size canvas)
+    : input_size_(input), output_size_(output), canvas_(make_frame(AV_PIX_FMT_RGB24, canvas)) {
+  if (input == output) return;
+  input_ = make_frame(AV_PIX_FMT_RGB24, input);
+  scaler_ = make_scaler(input, output, AV_PIX_FMT_RGB24, SWS_LANCZOS);
+}
+
+const AVFrame& RgbScaler::scale(const uint8_t* rgb24) {
+  check_sws(av_frame_make_writable(canvas_.get()), "allocate a frame");  // an encoder may still hold the last one
+  if (scaler_) {
+    copy_packed(rgb24, input_size_, *input_);
+    check_sws(sws_scale(scaler_.get(), input_->data, input_->linesize, 0, input_size_.height, canvas_->data,
+                        canvas_->linesize),
+              "scale a frame");
+  } else {
+    copy_packed(rgb24, input_size_, *canvas_);
+  }
+  replicate_edge(output_size_, *canvas_);
+  return *canvas_;
+}
+
+Yuv420Converter::Yuv420Converter(Size size) : yuv_(make_frame(AV_PIX_FMT_YUV420P, size)) {
+  // The filter only halves the chroma planes: bilinear, as anything sharper rings at coloured edges. Positions are in
+  // 1/256 of a luma pixel: level with the left one, between the two rows.
+  converter_ =
+      make_scaler(size, size, AV_PIX_FMT_YUV420P, SWS_BILINEAR, {{"dst_h_chr_pos", 0}, {"dst_v_chr_pos", 128}});
+  const int* bt709 = sws_getCoefficients(SWS_CS_ITU709);
+  constexpr int kFullRange = 1, kLimitedRange = 0;
+  constexpr int kOne = 1 << 16;  // neutral contrast and saturation, 16.16 fixed point
+  check_sws(
+      sws_setColorspaceDetails(converter_.get(), bt709, kFullRange, bt709, kLimitedRange, /*brightness=*/0, kOne, kOne),
+      "convert to BT.709");
+  yuv_->colorspace = AVCOL_SPC_BT709;
+  yuv_->color_primaries = AVCOL_PRI_BT709;
+  yuv_->color_trc = AVCOL_TRC_BT709;
+  yuv_->color_range = AVCOL_RANGE_MPEG;
+  yuv_->chroma_location = AVCHROMA_LOC_LEFT;
+}
+
+AVFrame& Yuv420Converter::convert(const AVFrame& rgb) {
+  check_sws(av_frame_make_writable(yuv_.get()), "allocate a frame");  // the encoder may still hold the last one
+  check_sws(sws_scale(converter_.get(), rgb.data, rgb.linesize, 0, rgb.height, yuv_->data, yuv_->linesize),
+            "convert a frame to YUV");
+  return *yuv_;
+}
+
+}  // namespace opensora::media

@@ -1,0 +1,54 @@
+// From packed RGB24 to the frames that encoders take.
+#pragma once
+
+#include <cstdint>
+
+#include "media/ffmpeg.h"
+
+namespace opensora::media {
+
+// Pixels.
+struct Size {
+  int width = 0;
+  int height = 0;
+  bool operator==(const Size&) const = default;
+};
+
+// `output`, where 0 means that of `input`. Throws UsageError unless all are 1 to 16384 (H.264's and our limit).
+Size output_size(Size input, Size output);
+
+// `size` rounded up to even, as 4:2:0 chroma needs.
+Size even_size(Size size);
+
+// Brings pictures to their final size (Lanczos) and copies them into a frame that FFmpeg may use: packed buffers lack
+// the alignment, and the slack after the last row, that its SIMD code asks for.
+class RgbScaler {
+ public:
+  // `canvas`: of the frame, at most a pixel more than `output` each way; the edge is replicated into the rest.
+  RgbScaler(Size input, Size output, Size canvas);
+
+  // `rgb24`: input.height x input.width x 3, packed. The result (RGB24, `canvas`) is valid until the next call.
+  const AVFrame& scale(const uint8_t* rgb24);
+
+ private:
+  Size input_size_;
+  Size output_size_;
+  FramePtr canvas_;
+  FramePtr input_;    // null if there is nothing to scale
+  ScalerPtr scaler_;  // likewise
+};
+
+// RGB24 to YUV 4:2:0, 8 bits, BT.709 in limited range, chroma sited left as H.264 assumes.
+class Yuv420Converter {
+ public:
+  explicit Yuv420Converter(Size size);  // even
+
+  // The result carries the colour tags, is owned by the converter and valid until the next call.
+  AVFrame& convert(const AVFrame& rgb);
+
+ private:
+  FramePtr yuv_;
+  ScalerPtr converter_;
+};
+
+}  // namespace opensora::media

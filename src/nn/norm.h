@@ -1,0 +1,40 @@
+// Normalisation layers. Statistics are computed in float32 whatever the input's dtype.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include "core/weights.h"
+
+namespace opensora::nn {
+
+// LayerNorm over the last dimension, without scale and shift (the transformer's modulation supplies them).
+at::Tensor layer_norm(const at::Tensor& x, double eps);
+
+struct LayerNorm {
+  at::Tensor weight, bias;  // [width]
+  double eps;
+
+  LayerNorm(const Weights& weights, int64_t width, double eps);
+  at::Tensor operator()(const at::Tensor& x) const;
+};
+
+// x / sqrt(mean(x^2) + eps) * scale over the last dimension; no mean is subtracted.
+struct RMSNorm {
+  at::Tensor scale;  // [width]
+  double eps;
+
+  // `name`: the checkpoint's word for the scale ("scale" in the transformer, "weight" in T5).
+  RMSNorm(const Weights& weights, int64_t width, double eps, std::string_view name);
+  at::Tensor operator()(const at::Tensor& x) const;
+};
+
+struct GroupNorm {
+  at::Tensor weight, bias;  // [channels]
+  int64_t groups;
+  double eps;
+
+  GroupNorm(const Weights& weights, int64_t channels, int64_t groups, double eps);
+  at::Tensor operator()(const at::Tensor& x) const;  // [B, C, ...]
+};
+
+}  // namespace opensora::nn

@@ -1,0 +1,54 @@
+// A stage of a run: timed, logged, and with errors that say which stage it was.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <exception>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "opensora/generate.h"
+
+namespace opensora::pipeline {
+
+// Rethrows what is being handled: as OutOfMemoryError with the stage and the flags that help, if memory ran out; as it
+// is otherwise. Call in a catch block.
+[[noreturn]] void rethrow_with_stage(const std::string& stage);
+
+class StageClock {
+ public:
+  StageClock(at::Device device, ProgressCallback progress) : device_(device), progress_(std::move(progress)) {}
+
+  // Runs `work` as the stage `name`; gives cached device memory back when it is over.
+  template <typename Work>
+  auto run(const std::string& name, Work&& work) {
+    const auto start = begin(name);
+    try {
+      auto result = std::forward<Work>(work)();
+      end(name, start);
+      return result;
+    } catch (...) {
+      rethrow_with_stage(name);
+    }
+  }
+
+  void report(const Progress& progress) const {
+    if (progress_) progress_(progress);
+  }
+  const std::vector<std::pair<std::string, double>>& seconds() const { return seconds_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point begin(const std::string& name);
+  void end(const std::string& name, Clock::time_point start);
+
+  at::Device device_;
+  ProgressCallback progress_;
+  std::vector<std::pair<std::string, double>> seconds_;
+};
+
+}  // namespace opensora::pipeline

@@ -1,0 +1,40 @@
+// The Euler loop: noise to latent.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <vector>
+
+#include "diffusion/mmdit.h"
+#include "sampling/guidance.h"
+
+namespace opensora::sampling {
+
+// A prompt as the transformer takes it.
+struct TextEmbedding {
+  at::Tensor txt;  // [1, L, context_in_dim], T5
+  at::Tensor vec;  // [1, vec_in_dim], CLIP
+
+  TextEmbedding to(at::Device device, at::ScalarType dtype) const;
+};
+
+struct SamplerInput {
+  at::Tensor noise;  // [1, C, T, H, W], float32
+  TextEmbedding prompt, negative;
+  std::vector<float> timesteps;  // as timesteps() makes them
+  GuidanceOptions guidance;
+  // Called after each step (1-based) with the number of steps; may throw to stop the run.
+  std::function<void(int64_t step, int64_t steps)> on_step;
+};
+
+struct SamplerResult {
+  at::Tensor latent;     // [1, C, T, H, W], float32, on the model's device
+  int64_t forwards = 0;  // of the transformer
+};
+
+// x += (t_next - t) * v for each step. The latent stays in float32 between steps; branches run one at a time.
+// Throws NumericError at the first step whose latent is not finite.
+SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, at::Device device);
+
+}  // namespace opensora::sampling

@@ -1,0 +1,37 @@
+// Sizes of a video: from a resolution's and an aspect ratio's name to pixels, and from frames to latent frames.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace opensora::sampling {
+
+// Pixels.
+struct Size {
+  int64_t height = 0;
+  int64_t width = 0;
+  friend bool operator==(const Size&, const Size&) = default;
+};
+
+// The names that image_size() knows, in the order in which messages list them. A resolution is a number of pixels:
+// "256px" that of a 256x256 square, "720p" that of a 16:9 picture 720 pixels high. A ratio is width:height.
+const std::vector<std::string>& known_resolutions();
+const std::vector<std::string>& known_aspect_ratios();
+
+// The official size of a video of that resolution and aspect ratio; both sides are multiples of
+// `ae_spatial_compression` (pixels a latent patch: HunyuanVAE 16, DC-AE 32).
+// Throws UsageError that lists the known names if one is unknown.
+Size image_size(const std::string& resolution, const std::string& aspect_ratio, int64_t ae_spatial_compression = 16);
+
+// Each side rounded up to a multiple of `multiple`.
+Size round_up(Size size, int64_t multiple);
+
+// Latent frames of a video: the first frame alone, then `temporal_reduction` frames each (a last group may be short).
+int64_t latent_frames(int64_t frames, int64_t temporal_reduction);
+
+// A causal autoencoder makes k * temporal_reduction + 1 frames. Throws UsageError that names the nearest lengths on
+// both sides if `frames` is no such number.
+void check_num_frames(int64_t frames, int64_t temporal_reduction);
+
+}  // namespace opensora::sampling

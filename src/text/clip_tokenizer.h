@@ -1,0 +1,46 @@
+// The tokenizer of CLIP's text encoder, as Hugging Face's CLIPTokenizer with ftfy.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/tokens.h"
+
+namespace opensora::text {
+
+class BytePairEncoder;
+
+class ClipTokenizer {
+ public:
+  // What CLIP-L was trained with, special tokens included.
+  static constexpr size_t kMaxLength = 77;
+
+  // `folder` holds vocab.json and merges.txt. Throws CheckpointError if one is missing, malformed, of another kind of
+  // model or does not fit the other, or if the vocabulary lacks <|startoftext|> or <|endoftext|>.
+  explicit ClipTokenizer(const std::filesystem::path& folder);
+
+  // <|startoftext|>, the text (fixed, white space collapsed, in lower case; without mojibake repair), <|endoftext|>: at
+  // most `max_length` ids (at least 2). The names of the two special tokens in the text are those tokens. Throws
+  // UsageError if the text is not valid UTF-8.
+  Tokens encode(std::string_view text, size_t max_length = kMaxLength) const;
+
+  // The ids, filled up with <|endoftext|> to `max_length`, which must be at least their number.
+  std::vector<int64_t> pad(const Tokens& tokens, size_t max_length = kMaxLength) const;
+
+  // Largest id + 1: the rows that the embedding must have.
+  int64_t vocab_size() const;
+
+ private:
+  void encode_segment(std::string_view text, size_t max_length, Tokens& tokens) const;
+  void note_cut(std::string_view rest, size_t ids_before, size_t max_length, Tokens& tokens) const;
+
+  std::shared_ptr<const BytePairEncoder> encoder_;  // shared by copies
+  int64_t start_ = 0;
+  int64_t end_ = 0;
+};
+
+}  // namespace opensora::text

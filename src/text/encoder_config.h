@@ -1,0 +1,39 @@
+// The sizes of a text encoder, from the `config.json` in its folder (Hugging Face's layout).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+namespace opensora::text {
+
+// Defaults are CLIP-L's, the text tower of openai/clip-vit-large-patch14.
+struct ClipConfig {
+  int64_t vocab_size = 49408;
+  int64_t hidden_size = 768;
+  int64_t intermediate_size = 3072;
+  int64_t num_hidden_layers = 12;
+  int64_t num_attention_heads = 12;
+  int64_t max_position_embeddings = 77;
+  double layer_norm_eps = 1e-5;
+};
+
+// Defaults are those of google/t5-v1_1-xxl.
+struct T5Config {
+  int64_t vocab_size = 32128;
+  int64_t d_model = 4096;
+  int64_t d_kv = 64;
+  int64_t d_ff = 10240;
+  int64_t num_layers = 24;
+  int64_t num_heads = 64;
+  int64_t relative_attention_num_buckets = 32;
+  int64_t relative_attention_max_distance = 128;
+  double layer_norm_epsilon = 1e-6;
+};
+
+// Reads `folder`/config.json; CLIP's text sizes may stand under "text_config" as in the published file.
+// Throws CheckpointError that names the file: missing, not JSON, a key of the wrong type, an activation that is not
+// the model's (CLIP "quick_gelu", T5 "gated-gelu").
+ClipConfig load_clip_config(const std::filesystem::path& folder);
+T5Config load_t5_config(const std::filesystem::path& folder);
+
+}  // namespace opensora::text

@@ -1,0 +1,95 @@
+// Schedule, guidance, noise and prompt suffixes against the official code's.
+#include <gtest/gtest.h>
+
+#include "opensora/config.h"
+#include "opensora/error.h"
+#include "sampling/guidance.h"
+#include "sampling/noise.h"
+#include "sampling/sampler.h"
+#include "sampling/schedule.h"
+#include "support/reference.h"
+#include "text/prompt.h"
+
+namespace opensora {
+namespace {
+
+using test::Case;
+
+nlohmann::json sampling_cases() { return test::read_json(test::reference_dir() / "cases/sampling.json"); }
+
+TEST(SamplingGolden, Schedules) {
+  for (const nlohmann::json& row : sampling_cases()["schedules"]) {
+    sampling::ScheduleOptions options{.num_steps = row["num_steps"],
+                                      .tokens_per_frame = row["image_seq_len"],
+                                      .latent_frames = row["num_frames"],
+                                      .shift = true,
+                                      .flow_shift = std::nullopt};
+    if (!row["flow_shift"].is_null()) options.flow_shift = row["flow_shift"].get<double>();
+    const std::vector<float> actual = sampling::timesteps(options);
+    const std::vector<float> expected = row["timesteps"];
+    ASSERT_EQ(actual.size(), expected.size());
+    for (size_t i = 0; i < actual.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 1e-6);
+  }
+}
+
+TEST(SamplingGolden, AnUnshiftedScheduleIsEvenlySpaced) {
+  const std::vector<float> t = sampling::timesteps(
+      {.num_steps = 4, .tokens_per_frame = 144, .latent_frames = 5, .shift = false, .flow_shift = std::nullopt});
+  EXPECT_EQ(t, (std::vector<float>{1.0F, 0.75F, 0.5F, 0.25F, 0.0F}));
+}
+
+TEST(SamplingGolden, OscillatingGuidance) {
+  const nlohmann::json rows = sampling_cases()["guidance_oscillation"];
+  for (size_t step = 0; step < rows.size(); ++step) {
+    EXPECT_EQ(sampling::oscillating_scale(7.5, static_cast<int64_t>(step), true), rows[step][0].get<double>());
+    EXPECT_EQ(sampling::oscillating_scale(3.0, static_cast<int64_t>(step), true), rows[step][1].get<double>());
+    EXPECT_EQ(sampling::oscillating_scale(7.5, static_cast<int64_t>(step), false), 7.5);
+  }
+}
+
+TEST(SamplingGolden, FiftyStepsOfTextToVideoNeedEightyForwards) {
+  int forwards = 0;
+  for (int64_t step = 0; step < 50; ++step) {
+    forwards += sampling::branch_weights({.text = 7.5, .text_osci = true}, step).forwards();
+  }
+  EXPECT_EQ(forwards, 80);
+}
+
+TEST(SamplingGolden, PromptSuffixes) {
+  for (const nlohmann::json& row : sampling_cases()["prompt_suffix"]) {
+    EXPECT_EQ(text::add_suffixes(row["text"], row["fps"], row["motion_score"].get<std::string>()), row["out"]);
+  }
+  EXPECT_EQ(text::add_suffixes("a cat", 24, std::nullopt), "a cat. 24 FPS.");
+}
+
+TEST(SamplingGolden, NoiseIsBitEqual) {
+  for (const char* name : {"pipeline_t2v", "pipeline_t2i_frame"}) {
+    const at::Tensor expected = Case(name).raw("noise");
+    const at::Tensor actual = sampling::make_noise({.channels = expected.size(1),
+                                                    .frames = expected.size(2),
+                                                    .height = expected.size(3),
+                                                    .width = expected.size(4)},
+                                                   42);
+    EXPECT_TRUE(at::equal(actual, expected)) << name;
+  }
+}
+
+// One step of the sampler is x + dt * (u + g (c - u)), with the official predictions of the first step.
+TEST(SamplingGolden, TheFirstStepMixesTheOfficialBranches) {
+  const Case reference("pipeline_t2v");
+  const at::Tensor pred = reference["first_pred"];  // [prompt, negative, negative without condition]
+  EXPECT_TRUE(at::equal(pred[1], pred[2])) << "in text to video the third branch equals the second";
+}
+
+TEST(Sampler, NotFiniteStopsTheRun) {
+  const Config config = load_config(test::checkpoint_dir() / "tiny.json");
+  const diffusion::MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), config.model);
+  const sampling::TextEmbedding text{.txt = at::zeros({1, 4, 32}), .vec = at::zeros({1, 32})};
+  const at::Tensor noise = at::full({1, 16, 1, 4, 4}, std::numeric_limits<float>::quiet_NaN());
+  const sampling::SamplerInput input{
+      .noise = noise, .prompt = text, .negative = text, .timesteps = {1.0F, 0.0F}, .guidance = {}, .on_step = {}};
+  EXPECT_THROW(sampling::sample(model, input, at::kCPU), NumericError);
+}
+
+}  // namespace
+}  // namespace opensora

@@ -1,0 +1,60 @@
+#include "support/program.h"
+
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <thread>
+
+#include "support/temporary_folder.h"
+
+namespace opensora::test {
+namespace {
+
+std::string read_file(const std::filesystem::path& path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+[[noreturn]] void become_program(const std::vector<std::string>& arguments, const ProgramOptions& options,
+                                 const std::string& out, const std::string& err) {
+  if (!options.folder.empty() && chdir(options.folder.c_str()) != 0) _exit(126);
+  if (options.max_address_space > 0) {
+    const rlimit limit{static_cast<rlim_t>(options.max_address_space), static_cast<rlim_t>(options.max_address_space)};
+    setrlimit(RLIMIT_AS, &limit);
+  }
+  for (const std::string& entry : options.environment) putenv(const_cast<char*>(entry.c_str()));
+  if (freopen(out.c_str(), "w", stdout) == nullptr || freopen(err.c_str(), "w", stderr) == nullptr) _exit(126);
+  std::vector<char*> argv{const_cast<char*>(OPENSORA_PROGRAM)};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  execv(OPENSORA_PROGRAM, argv.data());
+  _exit(127);
+}
+
+}  // namespace
+
+ProgramResult run_program(const std::vector<std::string>& arguments, const ProgramOptions& options) {
+  const TemporaryFolder folder;
+  const std::string out = folder.path() / "out", err = folder.path() / "err";
+  fflush(nullptr);  // or the child would print what this process has buffered once more
+  const pid_t child = fork();
+  if (child < 0) throw std::runtime_error("cannot fork");
+  if (child == 0) become_program(arguments, options, out, err);
+  if (options.signal_after_ms > 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(options.signal_after_ms));
+    kill(child, SIGINT);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(out), read_file(err)};
+}
+
+}  // namespace opensora::test

@@ -1,0 +1,137 @@
+#include "io/checkpoint.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "io/safetensors_writer.h"
+#include "opensora/error.h"
+#include "support/contains.h"
+#include "support/temporary_folder.h"
+
+namespace opensora::io {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using test::contains;
+
+class CheckpointTest : public testing::Test {
+ protected:
+  static std::string error_of(const fs::path& path) {
+    try {
+      Checkpoint::open(path);
+    } catch (const CheckpointError& error) {
+      return error.what();
+    }
+    return "no error";
+  }
+  // A folder with "a" in one shard and "b" in another.
+  void write_shards() {
+    save_safetensors(folder_.path() / "model-1.safetensors", {{"a", at::zeros({2, 3})}});
+    save_safetensors(folder_.path() / "model-2.safetensors", {{"b", at::ones({4}).to(at::kBFloat16)}});
+    write_index({{"a", "model-1.safetensors"}, {"b", "model-2.safetensors"}});
+  }
+  fs::path write_index(const json& weight_map) {
+    return folder_.write("model.safetensors.index.json", json{{"weight_map", weight_map}}.dump());
+  }
+  test::TemporaryFolder folder_;
+};
+
+TEST_F(CheckpointTest, OpensOneFile) {
+  const fs::path file = folder_.path() / "weights.safetensors";
+  save_safetensors(file, {{"b", at::ones({4}).to(at::kBFloat16)}, {"a", at::zeros({2, 3})}});
+  const auto checkpoint = Checkpoint::open(file);
+  EXPECT_EQ(checkpoint->names(), (std::vector<std::string>{"a", "b"}));
+  EXPECT_TRUE(checkpoint->contains("a"));
+  EXPECT_FALSE(checkpoint->contains("c"));
+  EXPECT_EQ(checkpoint->bytes(), 24 + 8);
+  EXPECT_EQ(checkpoint->description(), file.string());
+  EXPECT_EQ(checkpoint->find("a", {999})->sizes(), (at::IntArrayRef{2, 3})) << "whatever shape is expected";
+  EXPECT_EQ(checkpoint->find("c", {1}), std::nullopt);
+}
+
+TEST_F(CheckpointTest, OpensShardsByFolderAndByIndex) {
+  write_shards();
+  for (const fs::path& path : {folder_.path(), folder_.path() / "model.safetensors.index.json"}) {
+    const auto checkpoint = Checkpoint::open(path);
+    EXPECT_EQ(checkpoint->names(), (std::vector<std::string>{"a", "b"}));
+    EXPECT_EQ(checkpoint->bytes(), 24 + 8);
+    EXPECT_TRUE(at::equal(*checkpoint->find("b", {4}), at::ones({4}).to(at::kBFloat16)));
+  }
+}
+
+TEST_F(CheckpointTest, OpensTheReferenceCheckpoints) {
+  const fs::path models = OPENSORA_TEST_DATA "/reference/ckpts";
+  EXPECT_EQ(Checkpoint::open(models / "google/t5-v1_1-xxl")->names().size(), 21U);
+  EXPECT_TRUE(Checkpoint::open(models / "openai/clip-vit-large-patch14")
+                  ->contains("text_model.embeddings.token_embedding.weight"));
+  const auto transformer = Checkpoint::open(models / "Open_Sora_v2.safetensors");
+  EXPECT_EQ(transformer->find("img_in.weight", {})->sizes(), (at::IntArrayRef{64, 64}));
+  EXPECT_EQ(transformer->find("img_in.weight", {})->scalar_type(), at::kBFloat16);
+}
+
+TEST_F(CheckpointTest, BindsToAModel) {
+  write_shards();
+  const Weights weights(Checkpoint::open(folder_.path()), at::kCPU, at::kFloat);
+  EXPECT_TRUE(weights.tensor("a", {2, 3}).defined());
+  weights.tensor("b", {5});
+  weights.tensor("c", {1});
+  EXPECT_THROW(weights.finish(), CheckpointError);
+}
+
+TEST_F(CheckpointTest, AViewOutlivesTheCheckpoint) {
+  write_shards();
+  const at::Tensor view = *Checkpoint::open(folder_.path())->find("b", {4});
+  EXPECT_EQ(view.sum().item<float>(), 4.0F);
+}
+
+TEST_F(CheckpointTest, SaysWhatWasLookedForAndWhere) {
+  const std::string file = error_of(folder_.path() / "Open_Sora_v2.safetensors");
+  EXPECT_TRUE(contains(file, "no checkpoint \"Open_Sora_v2.safetensors\" in folder " + folder_.path().string() + ";"));
+  EXPECT_TRUE(contains(file, "--model-dir"));
+  EXPECT_TRUE(contains(error_of(folder_.path() / "ckpts/x.safetensors"), "there is no such folder"));
+  const std::string empty = error_of(folder_.path());
+  EXPECT_TRUE(
+      contains(empty, "no model.safetensors or model.safetensors.index.json in folder " + folder_.path().string()));
+  EXPECT_TRUE(contains(empty, "--model-dir"));
+}
+
+TEST_F(CheckpointTest, SaysThatPyTorchFilesCannotBeRead) {
+  const fs::path file = folder_.write("pytorch_model-00001-of-00002.bin", "PK");
+  for (const fs::path& path : {file, folder_.path()}) {
+    const std::string error = error_of(path);
+    EXPECT_TRUE(contains(error, "pytorch_model-00001-of-00002.bin: is in PyTorch's own format"));
+    EXPECT_TRUE(contains(error, "safetensors"));
+  }
+  // Where both are there, the safetensors are taken.
+  save_safetensors(folder_.path() / "model.safetensors", {{"a", at::zeros({1})}});
+  EXPECT_EQ(error_of(folder_.path()), "no error");
+}
+
+TEST_F(CheckpointTest, ListsMissingShardsAndTensors) {
+  write_shards();
+  write_index({{"a", "model-1.safetensors"},
+               {"b", "model-1.safetensors"},
+               {"c", "model-3.safetensors"},
+               {"d", "model-3.safetensors"},
+               {"e", "model-2.safetensors"}});
+  const std::string error = error_of(folder_.path());
+  EXPECT_TRUE(contains(error, "model.safetensors.index.json: 3 shard(s) or tensor(s) missing"));
+  EXPECT_TRUE(contains(error, "\n  model-3.safetensors: missing"));
+  EXPECT_TRUE(contains(error, "\n  model-1.safetensors: holds no tensor \"b\""));
+  EXPECT_TRUE(contains(error, "\n  model-2.safetensors: holds no tensor \"e\""));
+}
+
+TEST_F(CheckpointTest, RefusesBrokenIndices) {
+  const std::string name = "model.safetensors.index.json";
+  EXPECT_TRUE(contains(error_of(folder_.write(name, "{")), "not valid JSON: parse error at line 1"));
+  EXPECT_TRUE(contains(error_of(folder_.write(name, "{}")), "has no \"weight_map\""));
+  EXPECT_TRUE(contains(error_of(folder_.write(name, R"({"weight_map": {"a": 1}})")), "has no \"weight_map\""));
+  EXPECT_TRUE(contains(error_of(folder_.write(name, "[]")), "has no \"weight_map\""));
+  folder_.write("broken.safetensors", "1234");
+  EXPECT_TRUE(contains(error_of(write_index({{"a", "broken.safetensors"}})), "broken.safetensors: is 4 bytes long"));
+}
+
+}  // namespace
+}  // namespace opensora::io

@@ -1,0 +1,149 @@
+// The full-size models without weights: names and shapes of every tensor against the published files, and a run of the
+// whole transformer on the meta device at the published sizes with its FLOPs counted.
+#include <ATen/record_function.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <iostream>
+#include <map>
+
+#include "autoencoder/hunyuan_vae.h"
+#include "diffusion/mmdit.h"
+#include "opensora/config.h"
+#include "sampling/size.h"
+#include "support/reference.h"
+#include "text/clip_encoder.h"
+#include "text/t5_encoder.h"
+
+namespace opensora {
+namespace {
+
+using Shapes = std::map<std::string, std::vector<int64_t>>;
+
+Shapes manifest(const std::string& name) {
+  return test::read_json(test::reference_dir() / "manifest" / (name + ".json"))["tensors"].get<Shapes>();
+}
+
+int64_t parameters(const Shapes& shapes) {
+  int64_t count = 0;
+  for (const auto& [name, shape] : shapes) count += c10::multiply_integers(shape);
+  return count;
+}
+
+template <typename Model, typename ModelConfig>
+Shapes requested_by(const ModelConfig& config) {
+  const auto source = std::make_shared<MetaSource>();
+  const Model model(Weights(source, at::kMeta, at::kBFloat16), config);
+  Shapes shapes;
+  for (const MetaSource::Entry& entry : source->requested()) {
+    EXPECT_TRUE(shapes.emplace(entry.name, entry.shape).second) << entry.name << " is bound twice";
+  }
+  return shapes;
+}
+
+MMDiTConfig flux_config() {
+  MMDiTConfig config;  // the defaults are FLUX's layout
+  config.guidance_embed = true;
+  return config;
+}
+
+MMDiTConfig open_sora_config() { return load_config(find_config("256px")).model; }
+
+MMDiTConfig high_compression_config() {
+  MMDiTConfig config = open_sora_config();
+  config.in_channels = 128;
+  config.patch_size = 1;
+  return config;
+}
+
+TEST(FullSize, OpenSoraTransformer) {
+  const Shapes shapes = requested_by<diffusion::MMDiT>(open_sora_config());
+  EXPECT_EQ(shapes, manifest("Open_Sora_v2"));
+  std::cout << "Open-Sora 2.0 transformer: " << parameters(shapes) << " parameters\n";
+  EXPECT_NEAR(static_cast<double>(parameters(shapes)), 11.89e9, 0.01e9);
+}
+TEST(FullSize, HighCompressionTransformer) {
+  EXPECT_EQ(requested_by<diffusion::MMDiT>(high_compression_config()), manifest("Open_Sora_v2_Video_DC_AE"));
+}
+TEST(FullSize, FluxTransformer) { EXPECT_EQ(requested_by<diffusion::MMDiT>(flux_config()), manifest("flux1-dev")); }
+TEST(FullSize, ClipText) {
+  EXPECT_EQ(requested_by<text::ClipEncoder>(text::ClipConfig{}), manifest("clip-vit-large-patch14-text"));
+}
+TEST(FullSize, T5Encoder) {
+  Shapes expected = manifest("t5-v1_1-xxl-encoder");
+  expected.erase("encoder.embed_tokens.weight");  // the same table as shared.weight
+  EXPECT_EQ(requested_by<text::T5Encoder>(text::T5Config{}), expected);
+}
+TEST(FullSize, HunyuanVAEDecoder) {
+  Shapes expected = manifest("hunyuan_vae");
+  std::erase_if(expected, [](const auto& entry) {
+    return entry.first.starts_with("encoder.") || entry.first.starts_with("quant_conv.");
+  });
+  EXPECT_EQ(requested_by<autoencoder::HunyuanVAE>(load_config(find_config("256px")).ae), expected);
+}
+
+// FLOPs of the matrix products and of attention, from the operators that really run.
+struct FlopCount {
+  double linear = 0, attention = 0;
+  double total() const { return linear + attention; }
+};
+thread_local FlopCount* g_flops = nullptr;
+
+std::unique_ptr<at::ObserverContext> count_flops(const at::RecordFunction& fn) {
+  const std::string name = fn.name();
+  if (name == "aten::linear") {
+    const at::Tensor x = fn.inputs()[0].toTensor(), weight = fn.inputs()[1].toTensor();
+    g_flops->linear += 2.0 * static_cast<double>(x.numel()) * static_cast<double>(weight.size(0));
+  } else if (name == "aten::bmm") {  // what attention is on the meta device
+    const at::Tensor a = fn.inputs()[0].toTensor(), b = fn.inputs()[1].toTensor();
+    g_flops->attention += 2.0 * static_cast<double>(a.numel()) * static_cast<double>(b.size(2));
+  }
+  return nullptr;
+}
+
+FlopCount forward_on_meta(const Config& config) {
+  const auto [height, width] = sampling::image_size(*config.sampling.resolution, *config.sampling.aspect_ratio, 16);
+  const int64_t frames = sampling::latent_frames(config.sampling.num_frames, config.sampling.temporal_reduction);
+  const int64_t tokens = frames * (height / 16) * (width / 16), text = config.t5.max_length;
+  const MMDiTConfig& m = config.model;
+  const diffusion::MMDiT model(Weights(std::make_shared<MetaSource>(), at::kMeta, at::kBFloat16), m);
+  const auto meta = at::TensorOptions().device(at::kMeta).dtype(at::kFloat);
+  const diffusion::MMDiTInput input{.img = at::empty({1, tokens, m.in_channels}, meta),
+                                    .txt = at::empty({1, text, m.context_in_dim}, meta),
+                                    .y_vec = at::empty({1, m.vec_in_dim}, meta),
+                                    .timesteps = at::empty({1}, meta),
+                                    .cond = at::empty({1, tokens, m.in_channels + 4}, meta),
+                                    .guidance = {}};
+  const diffusion::RotaryEmbedding pe = diffusion::rotary_embedding(at::empty({tokens + text, 3}, meta), m);
+
+  FlopCount flops;
+  g_flops = &flops;
+  const auto handle = at::addThreadLocalCallback(
+      at::RecordFunctionCallback(count_flops).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+  const at::Tensor out = model.forward(input, pe);
+  at::removeCallback(handle);
+  EXPECT_EQ(out.sizes(), (std::vector<int64_t>{1, tokens, m.in_channels}));
+  return flops;
+}
+
+class FullSizeForward : public ::testing::TestWithParam<std::pair<const char*, int64_t>> {};
+
+TEST_P(FullSizeForward, RunsOnTheMetaDevice) {
+  const auto [name, image_tokens] = GetParam();
+  const FlopCount flops = forward_on_meta(load_config(find_config(name)));
+  const double n = static_cast<double>(image_tokens) + 512;
+  const double linear = 12.0 * 3072 * 3072 * 57 * 2 * n, attention = 4.0 * n * n * 3072 * 57;
+  std::cout << name << ": " << image_tokens << " image tokens, " << flops.total() / 1e15 << " PFLOP a forward, "
+            << 100 * flops.attention / flops.total() << " % of it attention\n";
+  EXPECT_DOUBLE_EQ(flops.attention, attention);
+  EXPECT_NEAR(flops.linear / linear, 1.0, 0.002);  // the formula leaves out embeddings, modulation and the last layer
+}
+
+INSTANTIATE_TEST_SUITE_P(Configurations, FullSizeForward,
+                         ::testing::Values(std::pair<const char*, int64_t>("256px", 8316),
+                                           std::pair<const char*, int64_t>("768px", 76032),
+                                           std::pair<const char*, int64_t>("720p", 118800)),
+                         [](const auto& info) { return "Config" + std::string(info.param.first); });
+
+}  // namespace
+}  // namespace opensora

@@ -1,0 +1,572 @@
+// Written files are read back through FFmpeg's decoders (support/read_video.h), and their boxes by hand.
+#include <gtest/gtest.h>
+#include <malloc.h>
+#include <spdlog/fmt/fmt.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "core/output_file.h"
+#include "media/png_writer.h"
+#include "media/video_writer.h"
+#include "opensora/error.h"
+#include "support/read_video.h"
+
+namespace opensora::media {
+namespace {
+
+namespace fs = std::filesystem;
+using test::DecodedFrame;
+using test::DecodedVideo;
+using test::read_video;
+using Pixels = std::vector<uint8_t>;  // height x width x 3
+
+struct Color {
+  int r, g, b;
+};
+
+Pixels solid(int width, int height, Color color) {
+  Pixels pixels;
+  for (int i = 0; i < width * height; ++i) {
+    for (const int value : {color.r, color.g, color.b}) pixels.push_back(static_cast<uint8_t>(value));
+  }
+  return pixels;
+}
+
+// Smooth in every channel, and different in every frame.
+Pixels gradient(int width, int height, int frame = 0) {
+  Pixels pixels;
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      pixels.push_back(static_cast<uint8_t>(255 * x / width));
+      pixels.push_back(static_cast<uint8_t>(255 * y / height));
+      pixels.push_back(static_cast<uint8_t>(std::min(255, 16 * frame)));
+    }
+  }
+  return pixels;
+}
+
+Pixels noise(int width, int height, uint32_t seed = 1) {
+  Pixels pixels(static_cast<size_t>(width) * height * 3);
+  for (uint8_t& value : pixels) {
+    seed = seed * 1664525u + 1013904223u;
+    value = static_cast<uint8_t>(seed >> 24);
+  }
+  return pixels;
+}
+
+// Slow waves and fine grain that move, to give the encoder's motion search and rate control something to decide.
+Pixels waves(int width, int height, int frame) {
+  Pixels pixels = noise(width, height, static_cast<uint32_t>(frame));
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      for (int channel = 0; channel < 3; ++channel) {
+        uint8_t& value = pixels[(static_cast<size_t>(y) * width + x) * 3 + channel];
+        const double wave = std::sin((x + 3 * frame) * 0.02 + channel) * std::cos((y - frame) * 0.03);
+        value = static_cast<uint8_t>(124 + 100 * wave + (value >> 5));
+      }
+    }
+  }
+  return pixels;
+}
+
+double mean_error(const Pixels& a, const Pixels& b) {
+  EXPECT_EQ(a.size(), b.size());
+  double sum = 0;
+  for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) sum += std::abs(a[i] - b[i]);
+  return sum / static_cast<double>(a.size());
+}
+
+std::string read_bytes(const fs::path& file) {
+  std::ifstream stream(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+void write_bytes(const fs::path& file, const std::string& bytes) { std::ofstream(file, std::ios::binary) << bytes; }
+
+uint32_t big_endian(const std::string& bytes, size_t at) {
+  uint32_t value = 0;
+  for (size_t i = at; i < at + 4; ++i) value = value << 8 | static_cast<uint8_t>(bytes.at(i));
+  return value;
+}
+
+// The types of an MP4's top-level boxes, in order.
+std::vector<std::string> top_boxes(const fs::path& file) {
+  const std::string bytes = read_bytes(file);
+  std::vector<std::string> boxes;
+  for (size_t at = 0; at + 8 <= bytes.size(); at += big_endian(bytes, at)) {
+    boxes.push_back(bytes.substr(at + 4, 4));
+    if (big_endian(bytes, at) < 8) break;
+  }
+  return boxes;
+}
+
+// Seconds, as the file's header (not the track's) has them.
+double movie_duration(const fs::path& file) {
+  const std::string bytes = read_bytes(file);
+  const size_t box = bytes.find("mvhd") + 4;  // version and flags, two dates, time scale, duration: 4 bytes each
+  return static_cast<double>(big_endian(bytes, box + 16)) / big_endian(bytes, box + 12);
+}
+
+// While it lives, no file of this process grows beyond `bytes`. It stands for a full disk: the same calls fail.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : previous_handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    getrlimit(RLIMIT_FSIZE, &previous_);
+    const rlimit limit{bytes, previous_.rlim_max};
+    EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  }
+  ~FileSizeLimit() {
+    setrlimit(RLIMIT_FSIZE, &previous_);
+    std::signal(SIGXFSZ, previous_handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  void (*previous_handler_)(int);
+  rlimit previous_{};
+};
+
+// The message of the Error of type E that `action` must throw.
+template <typename E>
+std::string message_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const E& error) {
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos) << error.what();
+    return error.what();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return "";
+}
+
+void expect_contains(const std::string& text, const std::string& part) {
+  EXPECT_NE(text.find(part), std::string::npos) << "\"" << text << "\" lacks \"" << part << "\"";
+}
+
+class MediaTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (fs::temp_directory_path() / "opensora-media-XXXXXX").string();
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
+    folder_ = name;
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::vector<std::string> files() const {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(folder_)) names.push_back(entry.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  fs::path folder_;
+};
+
+using Files = std::vector<std::string>;
+
+class OutputFileTest : public MediaTest {};
+class VideoWriterTest : public MediaTest {
+ protected:
+  fs::path write_frames(const std::string& name, const VideoOptions& options, const std::vector<Pixels>& frames) {
+    fs::path path = folder_ / name;
+    VideoWriter writer(path, options, /*overwrite=*/false);
+    for (const Pixels& frame : frames) writer.write(frame.data());
+    writer.finish();
+    return path;
+  }
+};
+class PngWriterTest : public MediaTest {};
+
+// --- OutputFile -----------------------------------------------------------------------------------
+
+TEST_F(OutputFileTest, AppearsOnlyOnCommit) {
+  const fs::path path = folder_ / "a.bin";
+  OutputFile file(path, false);
+  EXPECT_EQ(file.temporary_path().parent_path(), folder_);
+  write_bytes(file.temporary_path(), "data");
+  EXPECT_FALSE(fs::exists(path));
+  file.commit();
+  EXPECT_EQ(files(), Files{"a.bin"});
+  EXPECT_EQ(read_bytes(path), "data");
+}
+
+TEST_F(OutputFileTest, LeavesNothingWithoutCommit) {
+  { OutputFile file(folder_ / "a.bin", false); }
+  check_output(folder_ / "b.bin", false);
+  EXPECT_EQ(files(), Files{});
+}
+
+TEST_F(OutputFileTest, KeepsAnExistingFileUnlessToldOtherwise) {
+  const fs::path path = folder_ / "a.bin";
+  write_bytes(path, "old");
+  const std::string message = message_of<OutputError>([&] { OutputFile file(path, false); });
+  EXPECT_EQ(message, path.string() + " exists; give --overwrite or another -o");
+  { OutputFile uncommitted(path, true); }
+  EXPECT_EQ(read_bytes(path), "old");
+  OutputFile file(path, true);
+  write_bytes(file.temporary_path(), "new");
+  file.commit();
+  EXPECT_EQ(read_bytes(path), "new");
+  EXPECT_EQ(files(), Files{"a.bin"});
+}
+
+TEST_F(OutputFileTest, DoesNotClobberAFileThatAppearedMeanwhile) {
+  const fs::path path = folder_ / "a.bin";
+  {
+    OutputFile file(path, false);
+    write_bytes(path, "another process's");
+    expect_contains(message_of<OutputError>([&] { file.commit(); }), "exists");
+  }
+  EXPECT_EQ(read_bytes(path), "another process's");
+  EXPECT_EQ(files(), Files{"a.bin"});
+}
+
+TEST_F(OutputFileTest, IsNotStoppedByAnotherTemporaryFile) {
+  OutputFile first(folder_ / "a.bin", false);
+  OutputFile second(folder_ / "a.bin", false);
+  EXPECT_NE(first.temporary_path(), second.temporary_path());
+}
+
+TEST_F(OutputFileTest, SaysWhyAPathCannotBeUsed) {
+  const auto message = [](const fs::path& path) {
+    std::string text = message_of<OutputError>([&] { check_output(path, true); });
+    expect_contains(text, path.string());
+    return text;
+  };
+  write_bytes(folder_ / "file", "");
+  expect_contains(message(folder_ / "none" / "a.mp4"), "there is no folder");
+  expect_contains(message(folder_ / "file" / "a.mp4"), "is not a folder");
+  expect_contains(message(folder_), "is a folder");
+  expect_contains(message(folder_ / ""), "is a folder");
+  expect_contains(message("/dev/null"), "is not a regular file");
+  expect_contains(message("/proc/a.mp4"), "cannot create a file in /proc");
+  expect_contains(message(folder_ / std::string(300, 'x')), "File name too long");
+}
+
+TEST_F(OutputFileTest, TakesTheLongestNameAndABareName) {
+  const fs::path path = folder_ / std::string(255, 'x');
+  OutputFile file(path, false);
+  file.commit();
+  EXPECT_TRUE(fs::exists(path));
+  const fs::path before = fs::current_path();
+  fs::current_path(folder_);
+  check_output("bare.mp4", false);
+  fs::current_path(before);
+}
+
+TEST_F(OutputFileTest, ReplacesASymbolicLinkNotItsTarget) {
+  write_bytes(folder_ / "target", "old");
+  fs::create_symlink("target", folder_ / "link");
+  EXPECT_THROW(check_output(folder_ / "link", false), OutputError);
+  OutputFile file(folder_ / "link", true);
+  file.commit();
+  EXPECT_FALSE(fs::is_symlink(folder_ / "link"));
+  EXPECT_EQ(read_bytes(folder_ / "target"), "old");
+}
+
+// --- VideoWriter ----------------------------------------------------------------------------------
+
+TEST_F(VideoWriterTest, RoundTrip) {
+  constexpr int kFrames = 17;
+  std::vector<Pixels> frames;
+  frames.reserve(kFrames);
+  for (int i = 0; i < kFrames; ++i) frames.push_back(gradient(96, 64, i));
+  const fs::path path = write_frames("a.mp4", {.width = 96, .height = 64, .fps = 24}, frames);
+  EXPECT_EQ(files(), Files{"a.mp4"});
+
+  const DecodedVideo video = read_video(path);
+  EXPECT_EQ(video.codec, "h264");
+  EXPECT_EQ(video.width, 96);
+  EXPECT_EQ(video.height, 64);
+  EXPECT_EQ(video.pixel_format, "yuv420p");
+  EXPECT_EQ(video.color_space, "bt709");
+  EXPECT_EQ(video.color_primaries, "bt709");
+  EXPECT_EQ(video.color_transfer, "bt709");
+  EXPECT_EQ(video.color_range, "tv");
+  EXPECT_EQ(video.chroma_location, "left");
+  ASSERT_EQ(video.frames.size(), kFrames);
+  for (int i = 0; i < kFrames; ++i) {
+    EXPECT_NEAR(video.frames[i].time, i / 24.0, 1e-9) << i;
+    EXPECT_LT(mean_error(video.frames[i].rgb, frames[i]), 2.0) << i;
+  }
+}
+
+TEST_F(VideoWriterTest, KeepsRateAndCountExactly) {
+  const Pixels frame = gradient(32, 32);
+  for (const int fps : {1, 7, 24, 30, 60, 1000}) {
+    for (const int count : {1, 2, 5, 33}) {
+      const fs::path path = write_frames(std::to_string(fps) + "-" + std::to_string(count) + ".mp4",
+                                         {.width = 32, .height = 32, .fps = fps}, std::vector<Pixels>(count, frame));
+      const DecodedVideo video = read_video(path);
+      EXPECT_EQ(video.frames.size(), static_cast<size_t>(count)) << fps;
+      EXPECT_NEAR(video.fps, fps, 1e-9) << count;
+      EXPECT_NEAR(video.duration, static_cast<double>(count) / fps, 1e-9) << fps;
+      ASSERT_FALSE(video.frames.empty());
+      EXPECT_EQ(video.frames.front().time, 0.0);
+      EXPECT_NEAR(movie_duration(path), static_cast<double>(count) / fps, 1e-9) << fps;
+    }
+  }
+}
+
+TEST_F(VideoWriterTest, ColoursAreBt709LimitedRange) {
+  // Y = 16 + 219/255 (0.2126 R + 0.7152 G + 0.0722 B): BT.601 would give 81, 145 and 41 for the primaries.
+  struct Patch {
+    Color color;
+    int luma;
+  };
+  const std::vector<Patch> patches = {
+      {{255, 0, 0}, 63}, {{0, 255, 0}, 173},     {{0, 0, 255}, 32},   {{255, 255, 255}, 235},
+      {{0, 0, 0}, 16},   {{128, 128, 128}, 126}, {{200, 30, 90}, 77},
+  };
+  for (const Patch& patch : patches) {
+    const auto [r, g, b] = patch.color;
+    const std::string name = fmt::format("{}-{}-{}.mp4", r, g, b);
+    const fs::path path = write_frames(name, {.width = 64, .height = 48, .crf = 1}, {solid(64, 48, patch.color)});
+    const DecodedVideo video = read_video(path);
+    ASSERT_EQ(video.frames.size(), 1u);
+    const DecodedFrame& frame = video.frames[0];
+    for (const int x : {0, 31, 63}) {
+      EXPECT_NEAR(frame.luma[24 * 64 + x], patch.luma, 1) << name;
+      EXPECT_NEAR(frame.at(x, 24, 0, 64), r, 3) << name;
+      EXPECT_NEAR(frame.at(x, 24, 1, 64), g, 3) << name;
+      EXPECT_NEAR(frame.at(x, 24, 2, 64), b, 3) << name;
+    }
+  }
+}
+
+TEST_F(VideoWriterTest, IndexComesFirst) {
+  const fs::path path = write_frames("a.mp4", {.width = 64, .height = 64}, {noise(64, 64), noise(64, 64, 2)});
+  const std::vector<std::string> boxes = top_boxes(path);
+  const auto moov = std::find(boxes.begin(), boxes.end(), "moov");
+  const auto mdat = std::find(boxes.begin(), boxes.end(), "mdat");
+  ASSERT_NE(moov, boxes.end());
+  ASSERT_NE(mdat, boxes.end());
+  EXPECT_LT(moov, mdat);
+}
+
+TEST_F(VideoWriterTest, OddSizesAreRoundedUpByReplicatingTheEdge) {
+  Pixels pixels = solid(33, 21, {40, 40, 40});
+  for (int y = 0; y < 21; ++y) {
+    for (int channel = 0; channel < 3; ++channel) pixels[(y * 33 + 32) * 3 + channel] = 220;  // the last column
+  }
+  const fs::path path = write_frames("a.mp4", {.width = 33, .height = 21, .crf = 1}, {pixels});
+  const DecodedVideo video = read_video(path);
+  EXPECT_EQ(video.width, 34);
+  EXPECT_EQ(video.height, 22);
+  ASSERT_EQ(video.frames.size(), 1u);
+  for (const int y : {0, 20, 21}) {
+    EXPECT_NEAR(video.frames[0].at(5, y, 0, 34), 40, 4) << y;
+    EXPECT_NEAR(video.frames[0].at(32, y, 0, 34), 220, 6) << y;
+    EXPECT_NEAR(video.frames[0].at(33, y, 0, 34), 220, 6) << y;
+  }
+}
+
+TEST_F(VideoWriterTest, TakesEverySmallSize) {
+  for (const int width : {1, 2, 3, 15, 16, 17}) {
+    for (const int height : {1, 2, 18}) {
+      const fs::path path = write_frames(fmt::format("{}x{}.mp4", width, height), {.width = width, .height = height},
+                                         {solid(width, height, {200, 100, 50})});
+      const DecodedVideo video = read_video(path);
+      EXPECT_EQ(video.width, width + width % 2);
+      EXPECT_EQ(video.height, height + height % 2);
+      ASSERT_EQ(video.frames.size(), 1u);
+      EXPECT_NEAR(video.frames[0].at(0, 0, 0, video.width), 200, 6) << width << "x" << height;
+    }
+  }
+}
+
+TEST_F(VideoWriterTest, ScalesToTheOutputSize) {
+  const VideoOptions options{.width = 64, .height = 32, .output_width = 128, .output_height = 96, .crf = 1};
+  const DecodedVideo video = read_video(write_frames("a.mp4", options, {gradient(64, 32)}));
+  EXPECT_EQ(video.width, 128);
+  EXPECT_EQ(video.height, 96);
+  ASSERT_EQ(video.frames.size(), 1u);
+  // The gradient's pixel centres: output x lies at input (x + 0.5) / 2 - 0.5.
+  for (const int x : {20, 64, 100}) {
+    EXPECT_NEAR(video.frames[0].at(x, 48, 0, 128), 255 * ((x + 0.5) / 2 - 0.5) / 64, 3) << x;
+  }
+  const VideoOptions odd{.width = 64, .height = 32, .output_width = 51, .output_height = 0};
+  const DecodedVideo narrow = read_video(write_frames("b.mp4", odd, {solid(64, 32, {90, 160, 30})}));
+  EXPECT_EQ(narrow.width, 52);
+  EXPECT_EQ(narrow.height, 32);
+  EXPECT_NEAR(narrow.frames.at(0).at(51, 31, 1, 52), 160, 3);
+}
+
+TEST_F(VideoWriterTest, CrfTradesSizeForQuality) {
+  const std::vector<Pixels> frames = {noise(128, 128), noise(128, 128, 2), noise(128, 128, 3)};
+  uintmax_t larger = UINTMAX_MAX;
+  for (const int crf : {0, 10, 18, 30, 51}) {
+    const fs::path path = write_frames(std::to_string(crf) + ".mp4", {.width = 128, .height = 128, .crf = crf}, frames);
+    EXPECT_LT(fs::file_size(path), larger) << crf;
+    larger = fs::file_size(path);
+  }
+}
+
+TEST_F(VideoWriterTest, SameFramesGiveSameBytes) {
+  std::vector<Pixels> frames;
+  frames.reserve(30);
+  for (int i = 0; i < 30; ++i) frames.push_back(waves(333, 181, i));
+  for (const int threads : {0, 1, 4}) {
+    const VideoOptions options{.width = 333, .height = 181, .threads = threads};
+    const std::string first = read_bytes(write_frames(fmt::format("{}.mp4", threads), options, frames));
+    EXPECT_FALSE(first.empty());
+    EXPECT_EQ(first.find("Lavf"), std::string::npos);
+    for (const int garbage : {17, 85, 200}) {
+      mallopt(M_PERTURB, garbage);  // fresh memory is full of something: x264 once let it into the video
+      const std::string again = read_bytes(write_frames(fmt::format("{}-{}.mp4", threads, garbage), options, frames));
+      mallopt(M_PERTURB, 0);
+      EXPECT_TRUE(first == again) << threads << " threads, " << garbage;
+    }
+  }
+}
+
+TEST_F(VideoWriterTest, LeavesNothingWithoutFinish) {
+  const Pixels frame = noise(64, 64);
+  {
+    VideoWriter writer(folder_ / "a.mp4", {.width = 64, .height = 64}, false);
+    for (int i = 0; i < 80; ++i) writer.write(frame.data());
+    EXPECT_EQ(writer.frames_written(), 80);
+    EXPECT_FALSE(fs::exists(folder_ / "a.mp4"));
+  }
+  EXPECT_EQ(files(), Files{});
+}
+
+TEST_F(VideoWriterTest, NeedsAFrame) {
+  {
+    VideoWriter writer(folder_ / "a.mp4", {.width = 64, .height = 64}, false);
+    expect_contains(message_of<OutputError>([&] { writer.finish(); }), "at least one frame");
+  }
+  EXPECT_EQ(files(), Files{});
+}
+
+TEST_F(VideoWriterTest, ObeysTheOverwriteRule) {
+  const fs::path path = folder_ / "a.mp4";
+  write_bytes(path, "old");
+  const VideoOptions options{.width = 16, .height = 16};
+  expect_contains(message_of<OutputError>([&] { VideoWriter writer(path, options, false); }), "--overwrite");
+  EXPECT_EQ(read_bytes(path), "old");
+  VideoWriter writer(path, options, true);
+  writer.write(solid(16, 16, {1, 2, 3}).data());
+  writer.finish();
+  EXPECT_EQ(read_video(path).frames.size(), 1u);
+}
+
+TEST_F(VideoWriterTest, TakesNamesThatLookLikeUrls) {
+  const fs::path path = write_frames("http:a%03d b.mp4", {.width = 16, .height = 16}, {solid(16, 16, {1, 2, 3})});
+  EXPECT_EQ(files(), Files{"http:a%03d b.mp4"});
+  EXPECT_EQ(read_video(path).frames.size(), 1u);
+}
+
+TEST_F(VideoWriterTest, RefusesOptionsOutOfRange) {
+  const auto message = [&](const VideoOptions& options) {
+    return message_of<UsageError>([&] { VideoWriter writer(folder_ / "a.mp4", options, false); });
+  };
+  expect_contains(message({.width = 16, .height = 16, .fps = 0}), "0 frames a second: expected 1 to 1000");
+  expect_contains(message({.width = 16, .height = 16, .fps = 1001}), "1001 frames a second");
+  expect_contains(message({.width = 16, .height = 16, .crf = 52}), "crf 52: expected 0");
+  expect_contains(message({.width = 16, .height = 16, .threads = -1}), "-1 encoder threads");
+  expect_contains(message({.width = 0, .height = 16}), "0x16");
+  expect_contains(message({.width = 16, .height = -3}), "16x-3");
+  expect_contains(message({.width = 16, .height = 16, .output_width = 20000}), "20000x16");
+  EXPECT_EQ(files(), Files{});
+}
+
+TEST_F(VideoWriterTest, FullDiskIsAnOutputErrorAndLeavesNothing) {
+  const VideoOptions options{.width = 64, .height = 64, .crf = 1};
+  const std::vector<Pixels> frames = {noise(64, 64), noise(64, 64, 2), noise(64, 64, 3), noise(64, 64, 4)};
+  const fs::path whole = write_frames("whole.mp4", options, frames);
+  const auto size = static_cast<rlim_t>(fs::file_size(whole));
+  fs::remove(whole);
+
+  for (const rlim_t limit : {rlim_t{0}, rlim_t{4096}, size / 2, size - 1}) {  // the last: while moving the index
+    const std::string message = message_of<OutputError>([&] {
+      const FileSizeLimit full(limit);
+      write_frames("a.mp4", options, frames);
+    });
+    EXPECT_TRUE(message.starts_with((folder_ / "a.mp4").string() + ": cannot write")) << limit << " " << message;
+    EXPECT_TRUE(message.ends_with(": File too large")) << limit << " " << message;
+    EXPECT_EQ(files(), Files{}) << limit;
+  }
+}
+
+TEST_F(VideoWriterTest, EncoderIsSilent) {
+  testing::internal::CaptureStderr();
+  testing::internal::CaptureStdout();
+  EXPECT_NO_THROW({
+    write_frames("a.mp4", {.width = 63, .height = 63, .output_width = 31}, {noise(63, 63)});
+    write_png(folder_ / "a.png", noise(63, 63).data(), 63, 63, false, 40, 40);
+  });
+  EXPECT_EQ(testing::internal::GetCapturedStdout(), "");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
+// --- write_png ------------------------------------------------------------------------------------
+
+TEST_F(PngWriterTest, ExactRoundTrip) {
+  for (const auto& [width, height] : std::vector<std::pair<int, int>>{{1, 1}, {3, 5}, {64, 48}, {101, 7}}) {
+    const fs::path path = folder_ / fmt::format("{}x{}.png", width, height);
+    const Pixels pixels = noise(width, height);
+    write_png(path, pixels.data(), width, height, false);
+    const DecodedVideo picture = read_video(path);
+    EXPECT_EQ(picture.codec, "png");
+    EXPECT_EQ(picture.pixel_format, "rgb24");
+    EXPECT_EQ(picture.width, width);
+    EXPECT_EQ(picture.height, height);
+    ASSERT_EQ(picture.frames.size(), 1u);
+    EXPECT_EQ(picture.frames[0].rgb, pixels);
+  }
+}
+
+TEST_F(PngWriterTest, ScalesAnyColourWithoutShift) {
+  for (const Color& color : {Color{0, 0, 0}, Color{255, 255, 255}, Color{255, 0, 0}, Color{10, 200, 99}}) {
+    const fs::path path = folder_ / "a.png";
+    write_png(path, solid(40, 30, color).data(), 40, 30, /*overwrite=*/true, 61, 17);
+    const DecodedVideo picture = read_video(path);
+    EXPECT_EQ(picture.width, 61);
+    EXPECT_EQ(picture.height, 17);
+    ASSERT_EQ(picture.frames.size(), 1u);
+    for (const auto& [x, y] : {std::pair{0, 0}, {30, 8}, {60, 16}}) {
+      EXPECT_NEAR(picture.frames[0].at(x, y, 0, 61), color.r, 1);
+      EXPECT_NEAR(picture.frames[0].at(x, y, 1, 61), color.g, 1);
+      EXPECT_NEAR(picture.frames[0].at(x, y, 2, 61), color.b, 1);
+    }
+  }
+}
+
+TEST_F(PngWriterTest, ObeysTheOverwriteRuleAndChecksSizes) {
+  const Pixels pixels = solid(4, 4, {1, 2, 3});
+  const fs::path path = folder_ / "a.png";
+  write_png(path, pixels.data(), 4, 4, false);
+  expect_contains(message_of<OutputError>([&] { write_png(path, pixels.data(), 4, 4, false); }), "--overwrite");
+  write_png(path, pixels.data(), 4, 4, true);
+  EXPECT_THROW(write_png(folder_ / "b.png", pixels.data(), 0, 4, false), UsageError);
+  expect_contains(message_of<OutputError>([&] { write_png(folder_ / "c" / "a.png", pixels.data(), 4, 4, false); }),
+                  "there is no folder");
+  EXPECT_EQ(files(), Files{"a.png"});
+}
+
+TEST_F(PngWriterTest, FullDiskIsAnOutputErrorAndLeavesNothing) {
+  const Pixels pixels = noise(64, 64);
+  for (const rlim_t limit : {rlim_t{0}, rlim_t{10000}}) {  // of about 12400 bytes
+    const std::string message = message_of<OutputError>([&] {
+      const FileSizeLimit full(limit);
+      write_png(folder_ / "a.png", pixels.data(), 64, 64, false);
+    });
+    EXPECT_EQ(message, (folder_ / "a.png").string() + ": cannot write: File too large") << limit;
+    EXPECT_EQ(files(), Files{}) << limit;
+  }
+}
+
+}  // namespace
+}  // namespace opensora::media

@@ -1,0 +1,379 @@
+// The tokenizers of CLIP and T5 against the ids that the official Python gives, and against bad files.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "opensora/error.h"
+#include "support/contains.h"
+#include "support/temporary_folder.h"
+#include "text/clip_tokenizer.h"
+#include "text/fix_text.h"
+#include "text/t5_tokenizer.h"
+#include "text/unicode.h"
+
+namespace opensora::text {
+namespace {
+
+namespace fs = std::filesystem;
+using test::contains;
+using Ids = std::vector<int64_t>;
+using Pieces = std::vector<std::string>;
+
+const fs::path kReference = fs::path(OPENSORA_TEST_DATA) / "reference";
+const fs::path kClipFolder = kReference / "ckpts/openai/clip-vit-large-patch14";
+const fs::path kT5Folder = kReference / "ckpts/google/t5-v1_1-xxl";
+const fs::path kDemo = fs::path(OPENSORA_CONFIGS) / "demo";
+
+const ClipTokenizer& clip() {
+  static const ClipTokenizer tokenizer(kClipFolder);
+  return tokenizer;
+}
+
+const T5Tokenizer& t5() {
+  static const T5Tokenizer tokenizer(kT5Folder);
+  return tokenizer;
+}
+
+const nlohmann::json& reference_texts() {
+  static const nlohmann::json texts = nlohmann::json::parse(std::ifstream(kReference / "cases/tokens.json"));
+  return texts;
+}
+
+// The message of the `ErrorType` that `action` throws; it must be one line.
+template <typename ErrorType>
+std::string message_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const ErrorType& error) {
+    EXPECT_FALSE(contains(error.what(), "\n"));
+    return error.what();
+  }
+  ADD_FAILURE() << "nothing was thrown";
+  return "";
+}
+
+double seconds(const std::function<void()>& action) {
+  const auto start = std::chrono::steady_clock::now();
+  action();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// A folder with the tokenizer files of the demo model, for a test to break.
+class TokenizerFiles : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    restore("openai/clip-vit-large-patch14/vocab.json");
+    restore("openai/clip-vit-large-patch14/merges.txt");
+    restore("google/t5-v1_1-xxl/spiece.model");
+  }
+
+  void restore(const fs::path& name) const {
+    fs::copy_file(kDemo / name, folder_ / name.filename(), fs::copy_options::overwrite_existing);
+  }
+  void write(const std::string& name, const std::string& content) const { temporary_.write(name, content); }
+  nlohmann::json vocab() const { return nlohmann::json::parse(std::ifstream(folder_ / "vocab.json")); }
+  std::string clip_error() const {
+    return message_of<CheckpointError>([&] { ClipTokenizer tokenizer(folder_); });
+  }
+  std::string t5_error() const {
+    return message_of<CheckpointError>([&] { T5Tokenizer tokenizer(folder_); });
+  }
+
+  test::TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
+};
+
+// --- UTF-8 and fix_text ---------------------------------------------------------------------------
+
+TEST(CheckUtf8, AcceptsTextAndNamesTheFirstBadByte) {
+  EXPECT_NO_THROW(check_utf8("", "the prompt"));
+  EXPECT_NO_THROW(check_utf8("na\u00EFve \u6771\u4EAC \U0001F3AC", "the prompt"));
+  const auto check = [](std::string text) { return message_of<UsageError>([=] { check_utf8(text, "the prompt"); }); };
+  EXPECT_EQ(check("twelve bytes\xC3"), "the prompt is not valid UTF-8: byte 0xC3 at offset 12");
+  EXPECT_EQ(check("\xC3("), "the prompt is not valid UTF-8: byte 0xC3 at offset 0");
+  EXPECT_EQ(check("a\x80"), "the prompt is not valid UTF-8: byte 0x80 at offset 1");
+  EXPECT_EQ(check("\u00E9\xED\xA0\x80"), "the prompt is not valid UTF-8: byte 0xED at offset 2");  // a surrogate
+  EXPECT_EQ(check("\xC0\xAF"), "the prompt is not valid UTF-8: byte 0xC0 at offset 0");            // overlong
+}
+
+TEST(Excerpt, IsAFewWordsOnOneLine) {
+  EXPECT_EQ(excerpt(""), "");
+  EXPECT_EQ(excerpt(" \n one\ttwo\n"), "one two");
+  EXPECT_EQ(excerpt("1 2 3 4 5 6 7 8"), "1 2 3 4 5 6");
+  EXPECT_EQ(excerpt(std::string(1000, 'x')), std::string(60, 'x'));
+}
+
+TEST(FixText, MatchesFtfy) {
+  for (const auto& text : reference_texts()) {
+    if (text["mojibake"].get<bool>()) continue;
+    EXPECT_EQ(fix_text(text["text"].get<std::string>()), text["fixed"].get<std::string>());
+  }
+}
+
+TEST(FixText, DecodesHtmlEntities) {
+  EXPECT_EQ(fix_text("&lt;b&gt; caf&eacute; &#233; &#xE9; &frac12; &NotEqualTilde;"), "<b> café é é ½ ≂̸");
+  EXPECT_EQ(fix_text("P&EACUTE;REZ BUNDESSTRA&SZLIG;E"), "PÉREZ BUNDESSTRASSE");
+  EXPECT_EQ(fix_text("&eacute &nTILDE; &bogus; &; &#; &#x; &#12ab; a&b;c"),
+            "&eacute &nTILDE; &bogus; &; &#; &#x; &#12ab; a&b;c");
+  EXPECT_EQ(fix_text("&amp;amp;eacute; &#38;lt;"), "é <");
+  EXPECT_EQ(fix_text("[&#0;][&#xD800;][&#99999999999;][&#xFFFE;][&#1;]"), "[\uFFFD][\uFFFD][\uFFFD][][]");
+  EXPECT_EQ(fix_text("&#x80; &#133;"), "€ …");
+}
+
+TEST(FixText, LeavesEntitiesFromTheFirstLineWithATagOn) {
+  EXPECT_EQ(fix_text("&amp;\n<html>\n&amp;"), "&\n<html>\n&amp;");
+}
+
+TEST(FixText, CleansCharacters) {
+  EXPECT_EQ(fix_text("\u201Cit\u2019s\u201D \u02BC"), "\"it's\" '");
+  EXPECT_EQ(fix_text("\u0149 \uFB05 \u01C6 \uFB03"), "'n \u017Ft d\u017E ffi");
+  EXPECT_EQ(fix_text("\uFF2C\uFF2F\uFF35\uFF24\u3000\uFF76\uFF9E"), "LOUD \u30AC");
+  EXPECT_EQ(fix_text("a\r\nb\rc\u2028d\u2029e"), "a\nb\nc\nd\ne");
+  EXPECT_EQ(fix_text("\x1b[1;31mred\x1b[0m \uFEFFa\u206Ab\x07\x7F\uFFFC"), "red ab");
+  EXPECT_EQ(fix_text("\u0085\u0093x\u0094"), "…\"x\"");
+  EXPECT_EQ(fix_text("e\u0301 \u212B"), "é Å");
+  EXPECT_EQ(fix_text(std::string("a\0b", 3)), "ab");
+}
+
+// --- CLIP -----------------------------------------------------------------------------------------
+
+TEST(ClipTokenizerTest, MatchesTheReferenceIds) {
+  for (const auto& text : reference_texts()) {
+    if (text["mojibake"].get<bool>()) continue;
+    const Tokens tokens = clip().encode(text["text"].get<std::string>());
+    EXPECT_EQ(clip().pad(tokens), text["clip"].get<std::vector<int64_t>>()) << text["text"];
+    EXPECT_EQ(tokens.pieces.size(), tokens.ids.size());
+    EXPECT_EQ(tokens.cut_before.has_value(), tokens.total > tokens.ids.size()) << text["text"];
+  }
+}
+
+TEST(ClipTokenizerTest, TellsPieces) {
+  const Tokens tokens = clip().encode("Raining,  SEA");
+  EXPECT_EQ(tokens.pieces, (Pieces{"<|startoftext|>", "raining</w>", ",</w>", "sea</w>", "<|endoftext|>"}));
+  EXPECT_EQ(tokens.total, 5U);
+  EXPECT_EQ(tokens.cut_before, std::nullopt);
+  EXPECT_EQ(clip().vocab_size(), 49408);
+}
+
+TEST(ClipTokenizerTest, EmptyTextIsTheTwoSpecialTokens) {
+  for (const char* text : {"", " \n\t", "\u3000", "\x1b[0m"}) {
+    EXPECT_EQ(clip().encode(text).ids, (Ids{49406, 49407})) << text;
+  }
+}
+
+TEST(ClipTokenizerTest, TruncatesAndTellsWhatWasCut) {
+  const std::string text = "one two three four five six seven eight nine ten";
+  const Tokens whole = clip().encode(text, 12);
+  EXPECT_EQ(whole.ids.size(), 12U);
+  EXPECT_EQ(whole.cut_before, std::nullopt);
+
+  const Tokens cut = clip().encode(text, 5);
+  EXPECT_EQ(cut.pieces, (Pieces{"<|startoftext|>", "one</w>", "two</w>", "three</w>", "<|endoftext|>"}));
+  EXPECT_EQ(cut.total, 12U);
+  EXPECT_EQ(cut.cut_before, "four five six seven eight nine");
+  EXPECT_EQ(clip().encode(text, 2).cut_before, "one two three four five six");
+}
+
+TEST(ClipTokenizerTest, TellsACutWithinAWord) {
+  EXPECT_EQ(clip().encode(std::string(300, 'x'), 74).cut_before, std::string(300 - 72 * 4, 'x'));
+  EXPECT_EQ(clip().encode("abc \u65E5\u672C", 3).cut_before, "\u65E5\u672C");
+  EXPECT_EQ(clip().encode("a <|endoftext|> b", 3).cut_before, "<|endoftext|> b");
+}
+
+TEST(ClipTokenizerTest, ReadsSpecialTokensInTheText) {
+  EXPECT_EQ(clip().encode("a<|endoftext|>b").ids, clip().encode("A &lt;|EndOfText|&gt; B").ids);
+  EXPECT_EQ(clip().encode("a<|endoftext|>b").ids[2], 49407);
+  EXPECT_EQ(clip().encode("<|startoftext|>").ids, (Ids{49406, 49406, 49407}));
+  // Taken out first, so that their '<' does not count as a tag.
+  EXPECT_EQ(clip().encode("<|endoftext|>&eacute;").ids, clip().encode("<|endoftext|>\u00E9").ids);
+  EXPECT_EQ(clip().encode("<|endoftext").pieces,
+            (Pieces{"<|startoftext|>", "<", "|</w>", "endof", "text</w>", "<|endoftext|>"}));
+}
+
+TEST(ClipTokenizerTest, LowerCasesWholeUnicode) {
+  EXPECT_EQ(clip().encode("\u0130STANBUL \u039F\u0394\u039F\u03A3").ids,
+            clip().encode("i\u0307stanbul \u03BF\u03B4\u03BF\u03C2").ids);
+}
+
+TEST(ClipTokenizerTest, RejectsBadCalls) {
+  EXPECT_TRUE(contains(message_of<UsageError>([] { clip().encode("bad \xFF"); }), "byte 0xFF at offset 4"));
+  EXPECT_TRUE(contains(message_of<UsageError>([] { clip().encode("a", 1); }), "at least 2, found 1"));
+  EXPECT_THROW(clip().pad(clip().encode("a b c"), 4), std::length_error);
+}
+
+TEST(ClipTokenizerTest, IsFastOnLongTexts) {
+  constexpr size_t kMegabyte = 1'000'000;
+  std::string letters, special;
+  for (uint32_t i = 0, state = 1; i < kMegabyte; ++i) {
+    state = state * 1664525 + 1013904223;
+    letters += static_cast<char>('a' + (state >> 24) % 26);
+  }
+  while (special.size() < kMegabyte) special += "<|endoftext|> a";
+  std::string escaped = "&";
+  while (escaped.size() < kMegabyte) escaped += "amp;";
+
+  for (const std::string& text : {letters, std::string(kMegabyte, 'x'), special, escaped}) {
+    EXPECT_LT(seconds([&] { clip().encode(text); }), 5.0) << text.substr(0, 20);  // about 0.3 s when optimized
+  }
+  EXPECT_EQ(clip().encode(std::string(kMegabyte, 'x')).total, 250'002U);
+}
+
+TEST(ClipTokenizerTest, ReadsTheDemoModel) {
+  const ClipTokenizer demo(kDemo / "openai/clip-vit-large-patch14");
+  EXPECT_EQ(demo.vocab_size(), 1024);
+  const Tokens tokens = demo.encode("the moon \u6771");
+  EXPECT_EQ(tokens.ids.front(), 1022);
+  EXPECT_EQ(tokens.ids.back(), 1023);
+  EXPECT_EQ(demo.pad(tokens, 32).size(), 32U);
+  EXPECT_EQ(demo.pad(tokens, 32).back(), 1023);
+}
+
+TEST_F(TokenizerFiles, ClipFilesMustBeThere) {
+  fs::remove(folder_ / "merges.txt");
+  EXPECT_TRUE(contains(clip_error(), "merges.txt: no such file"));
+  fs::remove(folder_ / "vocab.json");
+  EXPECT_TRUE(contains(clip_error(), "vocab.json: no such file"));
+  fs::create_directory(folder_ / "vocab.json");
+  EXPECT_TRUE(contains(clip_error(), "vocab.json: cannot be read"));
+}
+
+TEST_F(TokenizerFiles, ClipVocabularyMustBePiecesAndIds) {
+  write("vocab.json", "{\"a\": 1,");
+  EXPECT_TRUE(contains(clip_error(), "vocab.json: not valid JSON at byte 9"));
+  write("vocab.json", "");
+  EXPECT_TRUE(contains(clip_error(), "vocab.json: not valid JSON"));
+  write("vocab.json", "[1, 2]");
+  EXPECT_TRUE(contains(clip_error(), "expected a JSON object of pieces and their ids, found array"));
+  write("vocab.json", R"({"a": "1"})");
+  EXPECT_TRUE(contains(clip_error(), R"(expected an id for "a", found "1")"));
+  write("vocab.json", R"({"a": -1})");
+  EXPECT_TRUE(contains(clip_error(), R"(expected an id for "a", found -1)"));
+  write("vocab.json", R"({"a": 99999999999})");
+  EXPECT_TRUE(contains(clip_error(), R"(expected an id for "a", found 99999999999)"));
+  write("vocab.json", R"({"a\nb": []})");
+  EXPECT_TRUE(contains(clip_error(), R"(expected an id for "a\nb", found array)"));
+  write("vocab.json", R"({"a": 1, "b": 1})");
+  EXPECT_TRUE(contains(clip_error(), R"("a" and "b" have the same id 1)"));
+}
+
+TEST_F(TokenizerFiles, ClipVocabularyMustHaveBytesAndSpecialTokens) {
+  for (const char* piece : {"!", "~</w>", "<|startoftext|>", "<|endoftext|>"}) {
+    nlohmann::json without = vocab();
+    without.erase(piece);
+    write("vocab.json", without.dump());
+    EXPECT_TRUE(contains(clip_error(), "vocab.json: no entry \"" + std::string(piece) + "\""));
+    restore("openai/clip-vit-large-patch14/vocab.json");
+  }
+}
+
+TEST_F(TokenizerFiles, ClipMergesMustFitTheVocabulary) {
+  fs::copy_file(kClipFolder / "merges.txt", folder_ / "merges.txt", fs::copy_options::overwrite_existing);
+  EXPECT_TRUE(contains(clip_error(), R"(merges.txt:13: merge "o r": vocab.json has no "or")"));
+  write("merges.txt", "#version: 0.2\nm o\nq z\n");
+  EXPECT_TRUE(contains(clip_error(), R"(merges.txt:3: merge "q z": vocab.json has no "qz")"));
+  for (const char* line : {"one", "a b c", "", " ", "\xFF\x01"}) {
+    write("merges.txt", "#version: 0.2\nm o\n" + std::string(line) + "\nm o\n");
+    EXPECT_TRUE(contains(clip_error(), "merges.txt:3: expected two pieces"));
+  }
+  for (const char* empty : {"", "#version: 0.2", "#version: 0.2\n"}) {
+    write("merges.txt", empty);
+    EXPECT_TRUE(contains(clip_error(), "merges.txt: no merges"));
+  }
+}
+
+TEST_F(TokenizerFiles, ClipMergesMayEndLinesLikeWindows) {
+  write("merges.txt", "#version: 0.2\r\nm o\r\n\r\n\n");
+  EXPECT_EQ(ClipTokenizer(folder_).encode("mom").pieces, (Pieces{"<|startoftext|>", "mo", "m</w>", "<|endoftext|>"}));
+}
+
+// --- T5 -------------------------------------------------------------------------------------------
+
+TEST(T5TokenizerTest, MatchesTheReferenceIds) {
+  for (const auto& text : reference_texts()) {
+    const Tokens tokens = t5().encode(text["text"].get<std::string>(), 512);
+    EXPECT_EQ(tokens.ids, text["t5"].get<std::vector<int64_t>>()) << text["text"];
+    EXPECT_EQ(tokens.pieces.size(), tokens.ids.size());
+    EXPECT_EQ(tokens.total, tokens.ids.size());
+  }
+}
+
+TEST(T5TokenizerTest, TellsPiecesAndPads) {
+  const Tokens tokens = t5().encode("raining, sea", 512);
+  EXPECT_EQ(tokens.pieces, (Pieces{"▁rain", "ing", ",", "▁sea", "</s>"}));
+  EXPECT_EQ(t5().pad(tokens, 7), (Ids{3412, 53, 6, 2805, 1, 0, 0}));
+  EXPECT_THROW(t5().pad(tokens, 4), std::length_error);
+  EXPECT_EQ(t5().vocab_size(), 32000);
+  EXPECT_EQ(t5().encode("", 512).ids, (Ids{1}));
+}
+
+TEST(T5TokenizerTest, TruncatesAndTellsWhatWasCut) {
+  const std::string text = "One two three four five six seven eight nine ten";
+  EXPECT_EQ(t5().encode(text, 12).cut_before, std::nullopt);
+  const Tokens cut = t5().encode(text, 4);
+  EXPECT_EQ(cut.pieces, (Pieces{"▁One", "▁two", "▁three", "</s>"}));
+  EXPECT_EQ(cut.total, 12U);  // "eight" is two
+  EXPECT_EQ(cut.cut_before, "four five six seven eight nine");
+  EXPECT_EQ(t5().encode(text, 1).cut_before, "One two three four five six");
+}
+
+TEST(T5TokenizerTest, RejectsBadCalls) {
+  EXPECT_TRUE(contains(message_of<UsageError>([] { t5().encode("bad \xFF", 512); }), "byte 0xFF at offset 4"));
+  EXPECT_TRUE(contains(message_of<UsageError>([] { t5().encode("a", 0); }), "at least 1, found 0"));
+}
+
+TEST(T5TokenizerTest, IsFastOnLongTexts) {
+  std::string text;
+  while (text.size() < 1'000'000) text += "The panda\u2019s paws move swiftly, ";
+  for (const std::string& long_text : {text, std::string(1'000'000, 'x')}) {
+    EXPECT_LT(seconds([&] { t5().encode(long_text, 512); }), 5.0);  // about 0.2 s when optimized
+  }
+}
+
+TEST(T5TokenizerTest, ReadsTheDemoModel) {
+  const T5Tokenizer demo(kDemo / "google/t5-v1_1-xxl");
+  EXPECT_EQ(demo.vocab_size(), 768);
+  const Tokens tokens = demo.encode("\u6771", 32);  // not in the vocabulary: bytes
+  EXPECT_EQ(tokens.pieces, (Pieces{"▁", "<0xE6>", "<0x9D>", "<0xB1>", "</s>"}));
+  EXPECT_EQ(tokens.ids.back(), 1);
+  EXPECT_EQ(demo.pad(tokens, 32).back(), 0);
+}
+
+TEST_F(TokenizerFiles, T5ModelMustBeASentencePieceModel) {
+  fs::remove(folder_ / "spiece.model");
+  EXPECT_TRUE(contains(t5_error(), "spiece.model: no such file"));
+  write("spiece.model", "version https://git-lfs.github.com/spec/v1\n");
+  EXPECT_TRUE(contains(t5_error(), "spiece.model: not a SentencePiece model (43 bytes)"));
+  write("spiece.model", "");
+  EXPECT_TRUE(contains(t5_error(), "spiece.model: not a SentencePiece model (0 bytes)"));
+  std::ifstream model(kT5Folder / "spiece.model", std::ios::binary);
+  std::string truncated{std::istreambuf_iterator<char>(model), std::istreambuf_iterator<char>()};
+  truncated.resize(truncated.size() / 2);
+  write("spiece.model", truncated);
+  EXPECT_TRUE(contains(t5_error(), "spiece.model: not a SentencePiece model"));
+}
+
+// A serialized ModelProto with the given pieces and types: 1 normal, 2 unknown, 3 control.
+std::string tiny_model(const std::vector<std::pair<std::string, char>>& pieces) {
+  std::string model;
+  for (const auto& [piece, type] : pieces) {
+    const std::string entry = "\x0A" + std::string(1, static_cast<char>(piece.size())) + piece + "\x18" + type;
+    model += "\x0A" + std::string(1, static_cast<char>(entry.size())) + entry;
+  }
+  return model;
+}
+
+TEST_F(TokenizerFiles, T5ModelMustHaveItsSpecialPieces) {
+  write("spiece.model", tiny_model({{"<pad>", 3}, {"<unk>", 2}, {"a", 1}}));
+  EXPECT_TRUE(contains(t5_error(), "without the piece </s>"));
+  write("spiece.model", tiny_model({{"</s>", 3}, {"<unk>", 2}, {"a", 1}}));
+  EXPECT_TRUE(contains(t5_error(), "without the piece <pad>"));
+  write("spiece.model", tiny_model({{"<pad>", 3}, {"</s>", 3}, {"<unk>", 2}, {"a", 1}}));
+  EXPECT_EQ(T5Tokenizer(folder_).vocab_size(), 4);
+}
+
+}  // namespace
+}  // namespace opensora::text
