@@ -57,6 +57,39 @@ struct HunyuanVAEConfig {
   int64_t temporal_compression() const { return 4; }
 };
 
+// `ae` of type "dc_ae": the high-compression autoencoder "dc-ae-f32t4c128", 4x32x32, 128 channels. Its latents are not
+// scaled.
+struct DCAEConfig {
+  std::string from_pretrained;
+  int64_t in_channels = 3;
+  int64_t latent_channels = 128;
+  // Stages from the pixels inwards; the file's `width_list` and `depth_list` override both halves.
+  std::vector<int64_t> width_list = {128, 256, 512, 512, 1024, 1024};
+  std::vector<int64_t> encoder_depths = {2, 2, 2, 3, 3, 3};
+  std::vector<int64_t> decoder_depths = {3, 3, 3, 3, 3, 3};
+  bool use_spatial_tiling = false;
+  bool use_temporal_tiling = false;
+  int64_t spatial_tile_size = 256;  // pixels
+  int64_t temporal_tile_size = 32;  // frames
+  double tile_overlap_factor = 0.25;
+
+  int64_t spatial_compression() const { return 32; }
+  int64_t temporal_compression() const { return 4; }
+};
+
+// `img_flux_ae` of type "autoencoder_2d": FLUX.1's image autoencoder, 8x8, 16 channels.
+struct Autoencoder2DConfig {
+  std::string from_pretrained;
+  int64_t in_channels = 3;
+  int64_t out_ch = 3;
+  int64_t ch = 128;
+  std::vector<int64_t> ch_mult = {1, 2, 4, 4};
+  int64_t num_res_blocks = 2;  // a level of the encoder; the decoder has one more
+  int64_t z_channels = 16;
+  double scale_factor = 0.3611;
+  double shift_factor = 0.1159;
+};
+
 // `t5`, `clip`: a folder in Hugging Face's layout (config.json, weights, tokenizer files), relative to the model
 // folder.
 struct TextEncoderConfig {
