@@ -124,7 +124,6 @@ struct Config {
   TextEncoderConfig t5;
   TextEncoderConfig clip;
   SamplingConfig sampling;
-  std::optional<std::string> dtype;  // "bf16", "fp16", "fp32"
   std::string cond_type = "t2v";
   std::optional<std::string> motion_score = "4";  // null: no motion-score suffix
   int64_t fps_save = 24;                          // frames a second

@@ -18,7 +18,7 @@ namespace {
 
 std::string version_text() {
   std::string text = "opensora " + version();
-  for (const auto& [name, value] : library_versions()) text += "\n  " + name + " " + value;
+  for (const auto& [name, value] : library_versions()) text.append("\n  ").append(name).append(" ").append(value);
   return text;
 }
 

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 
 #include "opensora/error.h"
@@ -16,7 +17,7 @@ void remember_signal(int signal) { g_signal = signal; }
 
 // "1:05", "2:03:00"
 std::string clock_text(double seconds) {
-  const int64_t total = static_cast<int64_t>(seconds + 0.5);
+  const int64_t total = std::lround(seconds);
   const int64_t hours = total / 3600, minutes = total / 60 % 60, rest = total % 60;
   char text[32];
   if (hours > 0) {

@@ -33,7 +33,7 @@ MMDiT::MMDiT(const Weights& weights, const MMDiTConfig& config)
 }
 
 at::Tensor MMDiT::embed_image(const MMDiTInput& input) const {
-  const at::Tensor img = img_in(input.img.to(dtype));
+  at::Tensor img = img_in(input.img.to(dtype));
   if (!cond_in) return img;
   // A zero condition leaves the layer's bias alone.
   return img + (input.cond.defined() ? (*cond_in)(input.cond.to(dtype)) : cond_in->bias.to(dtype));

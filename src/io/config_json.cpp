@@ -161,7 +161,7 @@ void refuse_unsupported(const ConfigDocument& document) {
 void read_root(const ConfigDocument& document, Config& config) {
   ConfigSection section(document, "");
   section.ignore({"save_dir", "seed", "batch_size", "dataset", "shardformer", "from_scratch", "num_workers",
-                  "save_prefix", "cache_dir", "torch_dtype"});
+                  "save_prefix", "cache_dir", "torch_dtype", "dtype"});  // dtype: the device decides, or --dtype
   section.ignore_prefix("plugin");
   // The sections, which have readers of their own; the last three belong to text-to-image-to-video.
   for (const char* key :
@@ -171,7 +171,6 @@ void read_root(const ConfigDocument& document, Config& config) {
   bool use_t2i2v = false;
   int64_t patch_size = 0;  // said again in the model's section: see check_agreement()
   section.read("use_t2i2v", use_t2i2v);
-  section.read("dtype", config.dtype);
   section.read_choice(
       "cond_type", config.cond_type,
       {"t2v", "i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy"});
@@ -180,10 +179,6 @@ void read_root(const ConfigDocument& document, Config& config) {
   section.read("patch_size", patch_size);
   section.read("ae_spatial_compression", config.ae_spatial_compression, {1, 1024});
   section.finish();
-
-  static const std::vector<std::string> dtypes = {"bf16", "fp16", "fp32"};
-  section.require("dtype", !config.dtype || std::find(dtypes.begin(), dtypes.end(), *config.dtype) != dtypes.end(),
-                  "bf16, fp16, fp32 or null");
 }
 
 // What only several sections together tell.

@@ -74,7 +74,6 @@ TEST_F(ConfigTest, BundledConfigurationsAreTheOfficialOnes) {
   EXPECT_EQ(config.sampling.guidance_img, 3.0);
   EXPECT_TRUE(config.sampling.text_osci && config.sampling.image_osci && config.sampling.scale_temporal_osci);
   EXPECT_EQ(config.sampling.seed, std::nullopt);
-  EXPECT_EQ(config.dtype, "bf16");
   EXPECT_EQ(config.motion_score, "4");
   EXPECT_EQ(config.fps_save, 24);
 
@@ -105,7 +104,6 @@ TEST_F(ConfigTest, KeysThatAreNotThereTakeTheirDefaults) {
   EXPECT_EQ(config.clip.max_length, 77);
   EXPECT_EQ(config.ae.scale_factor, 0.476986);
   EXPECT_EQ(config.motion_score, "4");
-  EXPECT_EQ(config.dtype, std::nullopt);
 }
 
 TEST_F(ConfigTest, ModelFolderIsDroppedFromPaths) {
@@ -196,7 +194,6 @@ TEST_F(ConfigTest, ValuesOutOfRangeAreRefused) {
       {"/ae/tile_overlap_factor", 1.0},
       {"/clip/max_length", 1},
       {"/fps_save", 0},
-      {"/dtype", "float32"},
       {"/cond_type", "v2v_head_half"},
       {"/patch_size", 1},
       {"/ae_spatial_compression", 8},
