@@ -1,28 +1,34 @@
 #include "autoencoder/causal_blocks.h"
 
+#include "nn/activation.h"
 #include "nn/attention.h"
+#include "nn/conv.h"
 
 namespace opensora::autoencoder {
 namespace {
 
 constexpr double kNormEps = 1e-6;
 
-// Doubles a dimension by repeating each element.
-at::Tensor repeat_twice(const at::Tensor& x, int64_t dim) { return x.repeat_interleave(2, dim); }
+std::vector<ResnetBlock> bind_resnets(const Weights& weights, const LevelOptions& o) {
+  std::vector<ResnetBlock> resnets;
+  for (int64_t i = 0; i < o.layers; ++i) {
+    resnets.emplace_back(weights[i], i == 0 ? o.in_channels : o.out_channels, o.out_channels, o.groups);
+  }
+  return resnets;
+}
 
 }  // namespace
 
-at::Tensor silu_in_place(at::Tensor x) { return at::silu_(x); }
-
-CausalConv3d::CausalConv3d(const Weights& weights, int64_t in_channels, int64_t out_channels, int64_t k)
+CausalConv3d::CausalConv3d(const Weights& weights, int64_t in_channels, int64_t out_channels, int64_t k, Stride stride)
     : weight(weights["conv"].tensor("weight", {out_channels, in_channels, k, k, k})),
-      bias(weights["conv"].tensor("bias", {out_channels})) {}
+      bias(weights["conv"].tensor("bias", {out_channels})),
+      stride(stride) {}
 
 at::Tensor CausalConv3d::operator()(const at::Tensor& x) const {
   const at::ScalarType dtype = x.scalar_type();
   const int64_t k = weight.size(2), side = k / 2;
   const at::Tensor padded = k == 1 ? x : at::replication_pad3d(x, {side, side, side, side, k - 1, 0});
-  return at::conv3d(padded, weight.to(dtype), bias.to(dtype));
+  return at::conv3d(padded, weight.to(dtype), bias.to(dtype), stride);
 }
 
 ResnetBlock::ResnetBlock(const Weights& weights, int64_t in_channels, int64_t out_channels, int64_t groups)
@@ -34,8 +40,8 @@ ResnetBlock::ResnetBlock(const Weights& weights, int64_t in_channels, int64_t ou
 }
 
 at::Tensor ResnetBlock::operator()(const at::Tensor& x) const {
-  at::Tensor h = conv1(silu_in_place(norm1(x)));
-  h = conv2(silu_in_place(norm2(h)));
+  at::Tensor h = conv1(nn::silu_in_place(norm1(x)));
+  h = conv2(nn::silu_in_place(norm2(h)));
   return h.add_(conv_shortcut ? (*conv_shortcut)(x) : x);
 }
 
@@ -70,19 +76,28 @@ CausalUpsample::CausalUpsample(const Weights& weights, int64_t channels, bool sp
     : space(space), time(time), conv(weights["conv"], channels, channels) {}
 
 at::Tensor CausalUpsample::operator()(const at::Tensor& x) const {
-  at::Tensor y = x;
-  if (time && x.size(2) > 1) y = at::cat({x.slice(2, 0, 1), repeat_twice(x.slice(2, 1), 2)}, 2);
-  if (space) y = repeat_twice(repeat_twice(y, 3), 4);
-  return conv(y);
+  const int64_t factor = space ? 2 : 1;
+  if (!time || x.size(2) == 1) return conv(nn::upsample_nearest(x, {1, factor, factor}));
+  return conv(at::cat({nn::upsample_nearest(x.slice(2, 0, 1), {1, factor, factor}),
+                       nn::upsample_nearest(x.slice(2, 1), {2, factor, factor})},
+                      2));
 }
 
-UpBlock::UpBlock(const Weights& weights, const Options& o) {
-  for (int64_t i = 0; i < o.layers; ++i) {
-    resnets.emplace_back(weights["resnets"][i], i == 0 ? o.in_channels : o.out_channels, o.out_channels, o.groups);
-  }
-  if (o.upsample_space || o.upsample_time) {
-    upsampler.emplace(weights["upsamplers"][0], o.out_channels, o.upsample_space, o.upsample_time);
-  }
+DownBlock::DownBlock(const Weights& weights, const LevelOptions& o) : resnets(bind_resnets(weights["resnets"], o)) {
+  if (!o.resample_space && !o.resample_time) return;
+  const int64_t space = o.resample_space ? 2 : 1, time = o.resample_time ? 2 : 1;
+  downsampler.emplace(weights["downsamplers"][0]["conv"], o.out_channels, o.out_channels, 3,
+                      CausalConv3d::Stride{time, space, space});
+}
+
+at::Tensor DownBlock::operator()(at::Tensor x) const {
+  for (const ResnetBlock& resnet : resnets) x = resnet(x);
+  return downsampler ? (*downsampler)(x) : x;
+}
+
+UpBlock::UpBlock(const Weights& weights, const LevelOptions& o) : resnets(bind_resnets(weights["resnets"], o)) {
+  if (!o.resample_space && !o.resample_time) return;
+  upsampler.emplace(weights["upsamplers"][0], o.out_channels, o.resample_space, o.resample_time);
 }
 
 at::Tensor UpBlock::operator()(at::Tensor x) const {

@@ -15,15 +15,16 @@
 
 namespace opensora::autoencoder {
 
-// SiLU that writes over its argument: for activations that nothing else holds.
-at::Tensor silu_in_place(at::Tensor x);
-
 // A cubic kernel; edges are replicated, in time only backward: a frame depends on earlier frames alone.
 struct CausalConv3d {
+  using Stride = std::array<int64_t, 3>;  // time, height, width
+
   at::Tensor weight;  // [out, in, k, k, k]
   at::Tensor bias;    // [out]
+  Stride stride;
 
-  CausalConv3d(const Weights& weights, int64_t in_channels, int64_t out_channels, int64_t kernel_size = 3);
+  CausalConv3d(const Weights& weights, int64_t in_channels, int64_t out_channels, int64_t kernel_size = 3,
+               Stride stride = {1, 1, 1});
   at::Tensor operator()(const at::Tensor& x) const;
 };
 
@@ -63,15 +64,25 @@ struct CausalUpsample {
   at::Tensor operator()(const at::Tensor& x) const;
 };
 
+// A level of the encoder or of the decoder: residual blocks, then the change of size to the next level.
+struct LevelOptions {
+  int64_t in_channels, out_channels, layers, groups;
+  bool resample_space, resample_time;  // halved or doubled; neither in the last level
+};
+
+struct DownBlock {
+  std::vector<ResnetBlock> resnets;
+  std::optional<CausalConv3d> downsampler;  // of stride 2: the first frame stays single in time
+
+  DownBlock(const Weights& weights, const LevelOptions& options);
+  at::Tensor operator()(at::Tensor x) const;
+};
+
 struct UpBlock {
   std::vector<ResnetBlock> resnets;
   std::optional<CausalUpsample> upsampler;
 
-  struct Options {
-    int64_t in_channels, out_channels, layers, groups;
-    bool upsample_space, upsample_time;
-  };
-  UpBlock(const Weights& weights, const Options& options);
+  UpBlock(const Weights& weights, const LevelOptions& options);
   at::Tensor operator()(at::Tensor x) const;
 };
 

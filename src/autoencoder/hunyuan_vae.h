@@ -1,19 +1,33 @@
-// HunyuanVAE: the causal 3D autoencoder of Open-Sora 2.0 (4x8x8, 16 channels). This half decodes.
+// HunyuanVAE: the causal 3D autoencoder of Open-Sora 2.0 (4x8x8, 16 channels).
 #pragma once
 
 #include <ATen/ATen.h>
 
-#include <functional>
+#include <optional>
 #include <vector>
 
+#include "autoencoder/autoencoder.h"
 #include "autoencoder/causal_blocks.h"
-#include "autoencoder/tiling.h"
 #include "core/weights.h"
+#include "nn/conv.h"
 #include "opensora/config.h"
 
 namespace opensora::autoencoder {
 
+struct HunyuanEncoder {
+  CausalConv3d conv_in;
+  std::vector<DownBlock> down_blocks;
+  MidBlock mid_block;
+  nn::GroupNorm conv_norm_out;
+  CausalConv3d conv_out;
+  nn::Conv quant_conv;  // beside the encoder in the checkpoint
+
+  HunyuanEncoder(const Weights& weights, const HunyuanVAEConfig& config);
+  at::Tensor operator()(const at::Tensor& x) const;  // [B, 3, 4t-3, 8h, 8w] -> moments [B, 2*16, t, h, w]
+};
+
 struct HunyuanDecoder {
+  nn::Conv post_quant_conv;  // beside the decoder in the checkpoint
   CausalConv3d conv_in;
   MidBlock mid_block;
   std::vector<UpBlock> up_blocks;
@@ -24,20 +38,22 @@ struct HunyuanDecoder {
   at::Tensor operator()(const at::Tensor& z) const;  // [B, 16, t, h, w] -> [B, 3, 4t-3, 8h, 8w]
 };
 
-struct HunyuanVAE {
+struct HunyuanVAE final : Autoencoder {
   HunyuanVAEConfig config;
   at::ScalarType dtype;
-  at::Tensor post_quant_weight, post_quant_bias;
-  HunyuanDecoder decoder;
+  std::optional<HunyuanEncoder> encoder;
+  std::optional<HunyuanDecoder> decoder;
 
-  // Called after each tile: tiles done and in all.
-  using TileProgress = std::function<void(int64_t done, int64_t total)>;
+  HunyuanVAE(const Weights& weights, const HunyuanVAEConfig& config, Half half = Half::kDecoder);
 
-  HunyuanVAE(const Weights& weights, const HunyuanVAEConfig& config);
+  // The posterior: mean and log-variance in channels [0, 16) and [16, 32), not scaled.
+  at::Tensor encode_moments(const at::Tensor& frames, const TileProgress& progress = {}) const;
 
-  // A scaled latent [B, 16, t, h, w] -> frames [B, 3, 4t-3, 8h, 8w], nominally in [-1, 1], not clamped, in the model's
-  // dtype. In tiles where the configuration says so and the latent is larger than one.
-  at::Tensor decode(const at::Tensor& latent, const TileProgress& progress = {}) const;
+  at::Tensor encode(const at::Tensor& frames, const EncodeOptions& options = {}) const override;
+  at::Tensor decode(const at::Tensor& latent, const TileProgress& progress = {}) const override;
+  int64_t spatial_compression() const override { return config.spatial_compression(); }
+  int64_t decoded_frames(int64_t latent_frames) const override;
+  int64_t latent_frames(int64_t frames) const override;
 };
 
 }  // namespace opensora::autoencoder

@@ -1,9 +1,12 @@
 #include "autoencoder/tiling.h"
 
+#include <algorithm>
 #include <vector>
 
 namespace opensora::autoencoder {
 namespace {
+
+int64_t count_tiles(int64_t length, int64_t stride) { return (length + stride - 1) / stride; }
 
 // Mixes the end of `before` into the start of `tile` along `dim`, in place: weight 0 to 1 over the shared part.
 void blend(const at::Tensor& before, const at::Tensor& tile, int64_t dim, int64_t extent) {
@@ -18,66 +21,99 @@ void blend(const at::Tensor& before, const at::Tensor& tile, int64_t dim, int64_
   start.copy_(end * (1 - weight) + start * weight);
 }
 
-at::Tensor head(const at::Tensor& x, int64_t dim, int64_t length) {
-  return x.narrow(dim, 0, std::min(length, x.size(dim)));
-}
-
 // A copy of the last `length` units: what the next tile blends with. The tile itself can then be freed.
 at::Tensor tail(const at::Tensor& x, int64_t dim, int64_t length) {
   length = std::min(length, x.size(dim));
   return x.narrow(dim, x.size(dim) - length, length).clone();
 }
 
-}  // namespace
-
-TileGeometry TileGeometry::make(int64_t in_tile, int64_t out_tile, double overlap) {
-  const auto fraction = [](int64_t length, double part) {
-    return static_cast<int64_t>(static_cast<double>(length) * part);
-  };
-  const int64_t blend = fraction(out_tile, overlap);
-  return {in_tile, fraction(in_tile, 1 - overlap), blend, out_tile - blend};
-}
-
-int64_t tile_count(int64_t length, int64_t stride) { return (length + stride - 1) / stride; }
-
-int64_t causal_tile_count(int64_t frames, int64_t stride) {
-  return std::max<int64_t>(1, tile_count(frames - 1, stride));
+// Space for an output like `tile`, but of `length` units along `dim`.
+at::Tensor empty_like_tile(const at::Tensor& tile, std::initializer_list<std::pair<int64_t, int64_t>> lengths) {
+  std::vector<int64_t> shape = tile.sizes().vec();
+  for (const auto& [dim, length] : lengths) shape[dim] = length;
+  return at::empty(shape, tile.options());
 }
 
 at::Tensor tile_space(const at::Tensor& x, const TileGeometry& g, const TileFunction& fn) {
-  std::vector<at::Tensor> rows;
-  std::vector<at::Tensor> above;  // the ends of the row before, a tile each
-  for (int64_t i = 0; i < x.size(3); i += g.stride) {
-    std::vector<at::Tensor> row, ends;
+  const int64_t rows = count_tiles(x.size(3), g.stride), columns = count_tiles(x.size(4), g.stride);
+  at::Tensor out;
+  std::vector<at::Tensor> above(columns);  // the lower ends of the row before
+  for (int64_t i = 0; i < rows; ++i) {
     at::Tensor left;
-    for (int64_t j = 0; j < x.size(4); j += g.stride) {
-      const at::Tensor tile = fn(x.slice(3, i, i + g.tile).slice(4, j, j + g.tile));
-      if (i > 0) blend(above[row.size()], tile, 3, g.blend);
+    for (int64_t j = 0; j < columns; ++j) {
+      const int64_t y = i * g.stride, x0 = j * g.stride;
+      const at::Tensor tile = fn(x.slice(3, y, y + g.tile).slice(4, x0, x0 + g.tile));
+      if (i > 0) blend(above[j], tile, 3, g.blend);
       if (j > 0) blend(left, tile, 4, g.blend);
-      ends.push_back(tail(tile, 3, g.blend));
+      above[j] = tail(tile, 3, g.blend);
       left = tail(tile, 4, g.blend);
-      row.push_back(head(head(tile, 3, g.limit), 4, g.limit).contiguous());
+      if (!out.defined()) {
+        out = empty_like_tile(tile, {{3, g.output_length(x.size(3))}, {4, g.output_length(x.size(4))}});
+      }
+      const int64_t height = std::min(g.limit, tile.size(3)), width = std::min(g.limit, tile.size(4));
+      out.narrow(3, i * g.limit, height)
+          .narrow(4, j * g.limit, width)
+          .copy_(tile.narrow(3, 0, height).narrow(4, 0, width));
     }
-    above = std::move(ends);
-    rows.push_back(at::cat(row, 4));
   }
-  return at::cat(rows, 3);
+  return out;
 }
 
-at::Tensor tile_time_causal(const at::Tensor& x, const TileGeometry& g, const TileFunction& fn) {
-  std::vector<at::Tensor> parts;
-  at::Tensor before;
-  const int64_t count = causal_tile_count(x.size(2), g.stride);
-  for (int64_t i = 0; i < count * g.stride; i += g.stride) {
-    at::Tensor tile = fn(x.slice(2, i, i + g.tile + 1));
+at::Tensor tile_time(const at::Tensor& x, const TimeGeometry& g, const TileFunction& fn) {
+  const int64_t count = g.count(x.size(2));
+  at::Tensor out, before;
+  int64_t done = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t begin = i * g.stride;
+    const bool last = i == count - 1;
+    at::Tensor tile = fn(x.slice(2, begin, last ? x.size(2) : begin + g.tile + g.lead));
+    if (!out.defined()) out = empty_like_tile(tile, {{2, g.lead + g.output_length(x.size(2) - g.lead)}});
     if (i > 0) {
-      tile = tile.slice(2, 1);
+      tile = tile.slice(2, g.lead);
       blend(before, tile, 2, g.blend);
     }
+    const int64_t kept = last ? tile.size(2) : g.limit + (i == 0 ? g.lead : 0);
     before = tail(tile, 2, g.blend);
-    parts.push_back(head(tile, 2, i == 0 ? g.limit + 1 : g.limit).contiguous());
+    out.narrow(2, done, kept).copy_(tile.narrow(2, 0, kept));
+    done += kept;
   }
-  return at::cat(parts, 2);
+  return out;
+}
+
+}  // namespace
+
+TileGeometry TileGeometry::decoding(int64_t tile, int64_t ratio, double overlap) {
+  const int64_t stride = std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(tile) * (1 - overlap)));
+  return {tile, stride, (tile - stride) * ratio, stride * ratio};
+}
+
+TileGeometry TileGeometry::encoding(int64_t tile, int64_t ratio, double overlap) {
+  const TileGeometry mirror = decoding(tile, ratio, overlap);
+  return {tile * ratio, mirror.limit, tile - mirror.stride, mirror.stride};
+}
+
+int64_t TimeGeometry::count(int64_t length) const {
+  const int64_t tiled = length - lead, tiles = std::max<int64_t>(1, count_tiles(tiled, stride));
+  return tiles > 1 && tiled - (tiles - 1) * stride <= min_tail ? tiles - 1 : tiles;
+}
+
+at::Tensor apply_tiled(const at::Tensor& x, const Tiling& tiling, const TileFunction& fn,
+                       const TileProgress& progress) {
+  const bool in_space = tiling.space && std::max(x.size(3), x.size(4)) > tiling.space->tile;
+  const bool in_time = tiling.time && x.size(2) > tiling.time->tile;
+  int64_t done = 0, total = 1;
+  if (in_space) total *= count_tiles(x.size(3), tiling.space->stride) * count_tiles(x.size(4), tiling.space->stride);
+  if (in_time) total *= tiling.time->count(x.size(2));
+
+  const TileFunction counted = [&](const at::Tensor& part) {
+    at::Tensor tile = fn(part);
+    if (progress) progress(++done, total);
+    return tile;
+  };
+  const TileFunction whole_frames = [&](const at::Tensor& part) {
+    return in_space ? tile_space(part, *tiling.space, counted) : counted(part);
+  };
+  return in_time ? tile_time(x, *tiling.time, whole_frames) : whole_frames(x);
 }
 
 }  // namespace opensora::autoencoder

@@ -1,0 +1,84 @@
+#include "autoencoder/autoencoder.h"
+
+#include <algorithm>
+
+#include "autoencoder/autoencoder_2d.h"
+#include "autoencoder/dc_ae.h"
+#include "autoencoder/hunyuan_vae.h"
+
+namespace opensora::autoencoder {
+namespace {
+
+// Repeats the last slice along `dim` until it has `length`.
+at::Tensor repeat_last(const at::Tensor& x, int64_t dim, int64_t length) {
+  const int64_t missing = length - x.size(dim);
+  if (missing == 0) return x;
+  std::vector<int64_t> repeats = x.sizes().vec();
+  repeats[dim] = missing;
+  return at::cat({x, x.narrow(dim, x.size(dim) - 1, 1).expand(repeats)}, dim);
+}
+
+}  // namespace
+
+at::Tensor pad_frames(const Autoencoder& autoencoder, const at::Tensor& frames) {
+  const int64_t s = autoencoder.spatial_compression();
+  const auto round_up = [s](int64_t pixels) { return (pixels + s - 1) / s * s; };
+  at::Tensor padded = repeat_last(frames, 2, autoencoder.decoded_frames(autoencoder.latent_frames(frames.size(2))));
+  padded = repeat_last(padded, 3, round_up(frames.size(3)));
+  return repeat_last(padded, 4, round_up(frames.size(4)));
+}
+
+at::Tensor latent_of_moments(const at::Tensor& moments, const std::optional<at::Generator>& generator) {
+  const std::vector<at::Tensor> halves = moments.chunk(2, 1);
+  if (!generator) return halves[0];
+  const at::Tensor std = at::exp(0.5 * halves[1].clamp(-30.0, 20.0));
+  const at::Tensor noise = at::randn(std.sizes(), *generator, at::TensorOptions().dtype(at::kFloat));
+  return halves[0] + std * noise.to(std.options());
+}
+
+std::unique_ptr<Autoencoder> make_autoencoder(const Weights& weights, const AutoencoderConfig& config, Half half) {
+  struct Maker {
+    const Weights& weights;
+    Half half;
+    std::unique_ptr<Autoencoder> operator()(const HunyuanVAEConfig& c) const {
+      return std::make_unique<HunyuanVAE>(weights, c, half);
+    }
+    std::unique_ptr<Autoencoder> operator()(const DCAEConfig& c) const {
+      return std::make_unique<DCAE>(weights, c, half);
+    }
+    std::unique_ptr<Autoencoder> operator()(const Autoencoder2DConfig& c) const {
+      return std::make_unique<Autoencoder2D>(weights, c, half);
+    }
+  };
+  return std::visit(Maker{weights, half}, config);
+}
+
+std::optional<AutoencoderKind> autoencoder_kind(std::span<const std::string> tensor_names) {
+  // Either half tells.
+  static const std::pair<const char*, AutoencoderKind> marks[] = {
+      {"decoder.conv_in.conv.weight", AutoencoderKind::kHunyuanVAE},
+      {"encoder.conv_in.conv.weight", AutoencoderKind::kHunyuanVAE},
+      {"decoder.project_in.main.conv.weight", AutoencoderKind::kDCAE},
+      {"encoder.project_in.conv.weight", AutoencoderKind::kDCAE},
+      {"decoder.mid.attn_1.proj_out.weight", AutoencoderKind::kAutoencoder2D},
+      {"encoder.mid.attn_1.proj_out.weight", AutoencoderKind::kAutoencoder2D},
+  };
+  for (const auto& [name, kind] : marks) {
+    if (std::find(tensor_names.begin(), tensor_names.end(), name) != tensor_names.end()) return kind;
+  }
+  return std::nullopt;
+}
+
+std::string autoencoder_kind_name(AutoencoderKind kind) {
+  switch (kind) {
+    case AutoencoderKind::kHunyuanVAE:
+      return "hunyuan_vae";
+    case AutoencoderKind::kDCAE:
+      return "dc_ae";
+    case AutoencoderKind::kAutoencoder2D:
+      return "autoencoder_2d";
+  }
+  return {};
+}
+
+}  // namespace opensora::autoencoder

@@ -1,0 +1,69 @@
+// What the three autoencoders have in common, and which of them a checkpoint holds.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+
+#include "autoencoder/tiling.h"
+#include "core/weights.h"
+#include "opensora/config.h"
+
+namespace opensora::autoencoder {
+
+// Whose weights are bound: a run of text-to-video needs no encoder.
+enum class Half { kDecoder, kEncoder, kBoth };
+
+struct EncodeOptions {
+  // Draws from the posterior with this CPU generator, in float32 whatever the model's device and dtype; nullopt: its
+  // mean. DC-AE has no posterior.
+  std::optional<at::Generator> generator = std::nullopt;
+  TileProgress progress = {};
+};
+
+// Tensors are on the device of the weights, in any floating dtype; results have the model's dtype. Both directions run
+// in tiles where the configuration says so and the input is larger than one.
+class Autoencoder {
+ public:
+  virtual ~Autoencoder() = default;
+
+  // Frames [B, 3, T, H, W] in [-1, 1] -> a scaled latent [B, C, latent_frames(T), H/s, W/s], s the spatial compression.
+  // H and W must be multiples of s, and T a length that the model encodes whole (HunyuanVAE 4k+1, DC-AE 1 or 4k):
+  // see pad_frames(). Needs the encoder's half.
+  virtual at::Tensor encode(const at::Tensor& frames, const EncodeOptions& options = {}) const = 0;
+
+  // A scaled latent [B, C, t, h, w] -> frames [B, 3, decoded_frames(t), h*s, w*s], nominally in [-1, 1], not clamped.
+  // Needs the decoder's half.
+  virtual at::Tensor decode(const at::Tensor& latent, const TileProgress& progress = {}) const = 0;
+
+  virtual int64_t spatial_compression() const = 0;                  // pixels a latent pixel, in height and width
+  virtual int64_t decoded_frames(int64_t latent_frames) const = 0;  // frames that a latent decodes to
+  virtual int64_t latent_frames(int64_t frames) const = 0;          // the fewest that decode to at least `frames`
+};
+
+// `frames` grown to the size that goes through encode() and decode() whole: the last frame is repeated, and the right
+// and bottom pixels. What comes out is to be cut to the size of `frames`.
+at::Tensor pad_frames(const Autoencoder& autoencoder, const at::Tensor& frames);
+
+// The latent that the encoder's moments [B, 2C, ...] (mean, log-variance) stand for: the mean, or with a generator a
+// draw. The log-variance is clamped to [-30, 20].
+at::Tensor latent_of_moments(const at::Tensor& moments, const std::optional<at::Generator>& generator);
+
+using AutoencoderConfig = std::variant<HunyuanVAEConfig, DCAEConfig, Autoencoder2DConfig>;
+
+// Binds the weights; throws CheckpointError for what is missing or mis-shaped.
+std::unique_ptr<Autoencoder> make_autoencoder(const Weights& weights, const AutoencoderConfig& config, Half half);
+
+enum class AutoencoderKind { kHunyuanVAE, kDCAE, kAutoencoder2D };
+
+// Recognised by tensor names that no other model has (without a wrapping prefix); nullopt: none of the three.
+std::optional<AutoencoderKind> autoencoder_kind(std::span<const std::string> tensor_names);
+
+// "hunyuan_vae", "dc_ae", "autoencoder_2d": the configurations' words.
+std::string autoencoder_kind_name(AutoencoderKind kind);
+
+}  // namespace opensora::autoencoder
