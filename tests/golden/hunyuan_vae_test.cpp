@@ -1,6 +1,7 @@
-// HunyuanVAE's decoder against the official one: whole, in tiles of space, of time, of both.
+// HunyuanVAE against the official one: whole, in tiles of space, of time, of both.
 #include "autoencoder/hunyuan_vae.h"
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
 
 #include "opensora/config.h"
@@ -9,6 +10,7 @@
 namespace opensora {
 namespace {
 
+using autoencoder::Half;
 using autoencoder::HunyuanVAE;
 using test::Case;
 using test::close;
@@ -32,19 +34,77 @@ TEST_P(HunyuanVAEGolden, Decode) {
   EXPECT_EQ(done, total) << "progress counts tiles that are not decoded";
 }
 
+TEST_P(HunyuanVAEGolden, Encode) {
+  const Case reference(GetParam());
+  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_config(reference), Half::kEncoder);
+  int64_t done = 0, total = -1;
+  const at::Tensor z = vae.encode(reference["in.x"], {.progress = [&](int64_t d, int64_t t) { done = d, total = t; }});
+  EXPECT_TRUE(close(z, reference["z"]));
+  EXPECT_EQ(done, total) << "progress counts tiles that are not encoded";
+}
+
 INSTANTIATE_TEST_SUITE_P(Cases, HunyuanVAEGolden,
                          ::testing::Values("hunyuan_vae_untiled", "hunyuan_vae_image", "hunyuan_vae_spatial_tiles",
                                            "hunyuan_vae_temporal_tiles", "hunyuan_vae_all_tiles"));
 
+double relative_error(const at::Tensor& actual, const at::Tensor& expected) {
+  return ((actual.to(at::kFloat) - expected).norm() / expected.norm()).item<double>();
+}
+
 TEST(HunyuanVAE, HalfPrecisionStaysNear) {
-  const Case reference("hunyuan_vae_untiled");
   for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
-    const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors", dtype), tiny_config(reference));
-    const at::Tensor out = vae.decode(reference["z"]);
+    const Case reference(dtype == at::kHalf ? "hunyuan_vae_image" : "hunyuan_vae_untiled");  // float16 is slow on a CPU
+    const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors", dtype), tiny_config(reference),
+                         Half::kBoth);
+    const at::Tensor out = vae.decode(reference["z"]), z = vae.encode(reference["in.x"]);
     EXPECT_EQ(out.scalar_type(), dtype);
-    const at::Tensor error = (out.to(at::kFloat) - reference["out"]).norm() / reference["out"].norm();
-    EXPECT_LT(error.item<float>(), dtype == at::kHalf ? 0.02 : 0.1);
+    EXPECT_EQ(z.scalar_type(), dtype);
+    EXPECT_LT(relative_error(out, reference["out"]), dtype == at::kHalf ? 0.02 : 0.1);
+    EXPECT_LT(relative_error(z, reference["z"]), dtype == at::kHalf ? 0.02 : 0.1);
   }
+}
+
+TEST(HunyuanVAE, Moments) {
+  const Case reference("hunyuan_vae_untiled");
+  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_config(reference), Half::kEncoder);
+  EXPECT_TRUE(close(vae.encode_moments(reference["in.x"]), reference["moments"]));
+}
+
+TEST(HunyuanVAE, DrawsFromThePosterior) {
+  const Case reference("hunyuan_vae_untiled");
+  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_config(reference), Half::kEncoder);
+  const auto draw = [&](uint64_t seed) {
+    return vae.encode(reference["in.x"], {.generator = at::make_generator<at::CPUGeneratorImpl>(seed)});
+  };
+  EXPECT_TRUE(at::equal(draw(1), draw(1)));
+  EXPECT_FALSE(at::equal(draw(1), draw(2)));
+
+  at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(1);
+  const std::vector<at::Tensor> moments = reference["moments"].chunk(2, 1);
+  const at::Tensor noise = at::randn(moments[0].sizes(), generator, at::TensorOptions());
+  EXPECT_TRUE(close(draw(1), (moments[0] + (0.5 * moments[1]).exp() * noise) * vae.config.scale_factor));
+}
+
+TEST(HunyuanVAE, LengthsMatchTheModel) {
+  const Case reference("hunyuan_vae_untiled");
+  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_config(reference), Half::kBoth);
+  for (const int64_t frames : {1, 5, 9}) {
+    const at::Tensor z = vae.encode(at::zeros({1, 3, frames, 16, 24}));
+    EXPECT_EQ(z.sizes(), (std::vector<int64_t>{1, 16, vae.latent_frames(frames), 2, 3}));
+    EXPECT_EQ(vae.decode(z).sizes(), (std::vector<int64_t>{1, 3, vae.decoded_frames(z.size(2)), 16, 24}));
+  }
+  EXPECT_EQ(vae.latent_frames(129), 33);
+  EXPECT_EQ(vae.latent_frames(4), 2);  // 5 frames, of which 4 are wanted
+}
+
+TEST(HunyuanVAE, RefusesWhatItCannotEncodeWhole) {
+  const Case reference("hunyuan_vae_untiled");
+  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_config(reference), Half::kBoth);
+  EXPECT_THROW(vae.encode(at::zeros({1, 3, 4, 16, 16})), c10::Error);
+  EXPECT_THROW(vae.encode(at::zeros({1, 3, 5, 20, 16})), c10::Error);
+  const HunyuanVAE decoder(test::reference_weights("hunyuan_vae.safetensors"), tiny_config(reference));
+  EXPECT_FALSE(decoder.encoder) << "the encoder is bound without having been asked for";
+  EXPECT_THROW(decoder.encode(at::zeros({1, 3, 5, 16, 16})), c10::Error);
 }
 
 }  // namespace

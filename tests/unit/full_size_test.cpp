@@ -4,9 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <iostream>
 #include <map>
 
+#include "autoencoder/autoencoder_2d.h"
+#include "autoencoder/dc_ae.h"
 #include "autoencoder/hunyuan_vae.h"
 #include "diffusion/mmdit.h"
 #include "opensora/config.h"
@@ -30,10 +33,10 @@ int64_t parameters(const Shapes& shapes) {
   return count;
 }
 
-template <typename Model, typename ModelConfig>
-Shapes requested_by(const ModelConfig& config) {
+template <typename Model, typename ModelConfig, typename... Options>
+Shapes requested_by(const ModelConfig& config, Options... options) {
   const auto source = std::make_shared<MetaSource>();
-  const Model model(Weights(source, at::kMeta, at::kBFloat16), config);
+  const Model model(Weights(source, at::kMeta, at::kBFloat16), config, options...);
   Shapes shapes;
   for (const MetaSource::Entry& entry : source->requested()) {
     EXPECT_TRUE(shapes.emplace(entry.name, entry.shape).second) << entry.name << " is bound twice";
@@ -74,13 +77,29 @@ TEST(FullSize, T5Encoder) {
   expected.erase("encoder.embed_tokens.weight");  // the same table as shared.weight
   EXPECT_EQ(requested_by<text::T5Encoder>(text::T5Config{}), expected);
 }
-TEST(FullSize, HunyuanVAEDecoder) {
-  Shapes expected = manifest("hunyuan_vae");
-  std::erase_if(expected, [](const auto& entry) {
-    return entry.first.starts_with("encoder.") || entry.first.starts_with("quant_conv.");
-  });
-  EXPECT_EQ(requested_by<autoencoder::HunyuanVAE>(load_config(find_config("256px")).ae), expected);
+
+// Asked for one half, an autoencoder binds the tensors of that half alone; of both, all of them.
+template <typename Model, typename ModelConfig>
+void expect_autoencoder(const std::string& name, const ModelConfig& config,
+                        const std::string& encoder_outside = "encoder.") {
+  using autoencoder::Half;
+  const auto is_encoder = [&](const auto& entry) {
+    return entry.first.starts_with("encoder.") || entry.first.starts_with(encoder_outside);
+  };
+  const Shapes all = manifest(name);
+  Shapes encoder = all, decoder = all;
+  std::erase_if(encoder, std::not_fn(is_encoder));
+  std::erase_if(decoder, is_encoder);
+  EXPECT_EQ((requested_by<Model>(config, Half::kBoth)), all);
+  EXPECT_EQ((requested_by<Model>(config, Half::kEncoder)), encoder);
+  EXPECT_EQ((requested_by<Model>(config, Half::kDecoder)), decoder);
 }
+
+TEST(FullSize, HunyuanVAE) {
+  expect_autoencoder<autoencoder::HunyuanVAE>("hunyuan_vae", load_config(find_config("256px")).ae, "quant_conv.");
+}
+TEST(FullSize, DCAE) { expect_autoencoder<autoencoder::DCAE>("F32T4C128_AE", DCAEConfig{}); }
+TEST(FullSize, Autoencoder2D) { expect_autoencoder<autoencoder::Autoencoder2D>("flux1-dev-ae", Autoencoder2DConfig{}); }
 
 // FLOPs of the matrix products and of attention, from the operators that really run.
 struct FlopCount {
