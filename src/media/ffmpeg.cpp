@@ -26,7 +26,7 @@ void log_callback(void* source, int level, const char* format, va_list arguments
   av_log_format_line2(source, level, format, arguments, line, sizeof line, &print_prefix);
   std::string_view text(line);
   while (text.ends_with('\n')) text.remove_suffix(1);
-  spdlog::log(level <= AV_LOG_FATAL ? spdlog::level::err : spdlog::level::debug, "FFmpeg: {}", text);
+  spdlog::log(level <= AV_LOG_PANIC ? spdlog::level::err : spdlog::level::debug, "FFmpeg: {}", text);
 }
 
 }  // namespace
@@ -48,6 +48,13 @@ std::string error_text(int error) {
 int check(int result, const std::filesystem::path& path, std::string_view action) {
   if (result < 0) {
     throw OutputError(fmt::format("{}: cannot {}: {}", path.string(), action, error_text(result)));
+  }
+  return result;
+}
+
+int check_input(int result, const std::filesystem::path& path, std::string_view action) {
+  if (result < 0) {
+    throw InputMediaError(fmt::format("{}: cannot {}: {}", path.string(), action, error_text(result)));
   }
   return result;
 }

@@ -48,6 +48,9 @@ std::string error_text(int error);
 // Returns `result`, or throws OutputError "<path>: cannot <action>: <FFmpeg's text>" if it is an AVERROR code.
 int check(int result, const std::filesystem::path& path, std::string_view action);
 
+// The same for what is read: InputMediaError "<path>: cannot <action>: <FFmpeg's text>".
+int check_input(int result, const std::filesystem::path& path, std::string_view action);
+
 // Returns what an FFmpeg allocator returned; FFmpeg reports exhausted memory as a null pointer.
 template <typename T>
 T* not_null(T* pointer) {

@@ -1,0 +1,44 @@
+// From what codecs decode to the pictures that we work on.
+#pragma once
+
+#include <filesystem>
+#include <utility>
+
+#include "media/ffmpeg.h"
+#include "media/picture.h"
+#include "media/scale.h"
+
+struct AVStream;
+
+namespace opensora::media {
+
+// How to turn and mirror what is stored to see it upright: the pixel (x, y) goes to (a*x + c*y, b*x + d*y), moved back
+// into the picture. Each is -1, 0 or 1, as multiples of 90 degrees have it.
+struct Orientation {
+  int a = 1, b = 0, c = 0, d = 1;
+  bool operator==(const Orientation&) const = default;
+};
+
+// From EXIF in the frame, or else a display matrix of the frame or the stream. Angles in between are not applied.
+Orientation orientation(const AVFrame& frame, const AVStream& stream);
+
+Picture turn(Picture picture, Orientation orientation);
+
+// Converts frames of any pixel format, also with sizes and formats that change: by their tagged colour matrix and range
+// (untagged: BT.709 from 720 rows on, else BT.601; limited range for YUV, full range for grey), 8 bits a channel, alpha
+// composited over black. Transfer functions are left alone: HDR (PQ, HLG) comes out flat, and is logged once.
+class RgbConverter {
+ public:
+  explicit RgbConverter(std::filesystem::path path) : path_(std::move(path)) {}  // for messages
+
+  // Throws InputMediaError for a pixel format that cannot be converted.
+  Picture convert(const AVFrame& frame);
+
+ private:
+  void warn_of_hdr(const AVFrame& frame);
+
+  std::filesystem::path path_;
+  bool warned_ = false;
+};
+
+}  // namespace opensora::media
