@@ -1,9 +1,10 @@
 #include "io/checkpoint.h"
 
+#include <algorithm>
+#include <array>
 #include <fstream>
 #include <iterator>
 #include <set>
-#include <string_view>
 
 #include "io/json_text.h"
 #include "opensora/error.h"
@@ -13,18 +14,26 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kSingleFile = "model.safetensors";
-constexpr const char* kIndexFile = "model.safetensors.index.json";
+constexpr std::array kFolderFiles = {
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+};
 
-bool is_pytorch_file(const fs::path& file) {
-  static const std::set<std::string> extensions = {".bin", ".pt", ".pth", ".ckpt"};
-  return extensions.contains(file.extension().string());
-}
-
-[[noreturn]] void fail_pytorch(const fs::path& file) {
-  throw CheckpointError(file.string() + ": is in PyTorch's own format, which cannot be read yet; download or convert " +
-                        "it to safetensors");
-}
+// What training frameworks and other programs put in front of a model's names, and a name of each model's own that
+// tells that there is such a prefix.
+constexpr std::array kPrefixes = {"model.diffusion_model.", "module.", "model."};
+constexpr std::array kAnchors = {
+    "img_in.weight",                                   // the transformers
+    "decoder.conv_in.conv.weight",                     // HunyuanVAE
+    "decoder.project_in.conv.weight",                  // DC-AE
+    "decoder.conv_in.weight",                          // FLUX's autoencoder
+    "encoder.block.0.layer.0.SelfAttention.q.weight",  // T5
+    "text_model.embeddings.token_embedding.weight",    // CLIP
+};
 
 [[noreturn]] void fail_missing(const fs::path& path) {
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
@@ -35,18 +44,11 @@ bool is_pytorch_file(const fs::path& file) {
                         "; give the folder of the models with --model-dir");
 }
 
-// The weights within a folder in Hugging Face's layout.
-fs::path weights_in(const fs::path& folder) {
-  for (const char* name : {kSingleFile, kIndexFile}) {
-    if (fs::exists(folder / name)) return folder / name;
-  }
-  std::error_code unreadable;  // then the message below is as good
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, unreadable)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("pytorch_model") && is_pytorch_file(name)) fail_pytorch(entry.path());
-  }
-  throw CheckpointError("no " + std::string(kSingleFile) + " or " + kIndexFile + " in folder " + folder.string() +
-                        "; give the folder of the models with --model-dir");
+[[noreturn]] void fail_empty_folder(const fs::path& folder) {
+  std::string names;
+  for (const char* name : kFolderFiles) names += (names.empty() ? "" : ", ") + std::string(name);
+  throw CheckpointError("no weights in folder " + folder.string() + " (looked for " + names +
+                        "); give the folder of the models with --model-dir");
 }
 
 // Tensor name -> the name of its shard's file.
@@ -66,29 +68,51 @@ std::map<std::string, std::string> read_weight_map(const fs::path& index_file) {
 
 }  // namespace
 
+std::optional<fs::path> weights_in(const fs::path& folder) {
+  std::error_code unreadable;
+  for (const char* name : kFolderFiles) {
+    if (fs::exists(folder / name, unreadable)) return folder / name;
+  }
+  return std::nullopt;
+}
+
 std::shared_ptr<const Checkpoint> Checkpoint::open(const fs::path& path) {
   const std::shared_ptr<Checkpoint> checkpoint(new Checkpoint);
   checkpoint->path_ = path;
   std::error_code unreadable;
   if (!fs::exists(path, unreadable)) fail_missing(path);
-  const fs::path file = fs::is_directory(path) ? weights_in(path) : path;
-  if (is_pytorch_file(file)) fail_pytorch(file);
+  fs::path file = path;
+  if (fs::is_directory(path)) {
+    const std::optional<fs::path> weights = weights_in(path);
+    if (!weights) fail_empty_folder(path);
+    file = *weights;
+  }
   if (file.filename().string().ends_with(".index.json")) {
     checkpoint->add_shards(file);
   } else {
     checkpoint->add_file(file);
   }
+  checkpoint->strip_prefix();
+  checkpoint->check_not_scaled();
   return checkpoint;
 }
 
+std::shared_ptr<const TensorFile> Checkpoint::open_file(const fs::path& file) {
+  std::shared_ptr<const TensorFile> opened = open_tensor_file(file);
+  files_.push_back(file);
+  metadata_.insert(opened->metadata().begin(), opened->metadata().end());
+  return opened;
+}
+
 void Checkpoint::add_file(const fs::path& file) {
-  const auto shard = std::make_shared<const SafetensorsFile>(file);
-  for (const auto& [name, info] : shard->tensors()) holders_.emplace(name, shard);
+  const auto opened = open_file(file);
+  for (const auto& [name, info] : opened->tensors()) holders_.emplace(name, Holder{opened, name});
 }
 
 void Checkpoint::add_shards(const fs::path& index_file) {
   const std::map<std::string, std::string> weight_map = read_weight_map(index_file);
-  std::map<std::string, std::shared_ptr<const SafetensorsFile>> shards;
+  files_.push_back(index_file);
+  std::map<std::string, std::shared_ptr<const TensorFile>> shards;
   std::set<std::string> problems;  // a set, as each tensor of a missing shard would name it again
   for (const auto& [name, shard_name] : weight_map) {
     const fs::path shard_file = index_file.parent_path() / shard_name;
@@ -97,10 +121,10 @@ void Checkpoint::add_shards(const fs::path& index_file) {
       problems.insert(shard_name + ": missing");
       continue;
     }
-    std::shared_ptr<const SafetensorsFile>& shard = shards[shard_name];
-    if (!shard) shard = std::make_shared<const SafetensorsFile>(shard_file);
+    std::shared_ptr<const TensorFile>& shard = shards[shard_name];
+    if (!shard) shard = open_file(shard_file);
     if (!shard->tensors().contains(name)) problems.insert(shard_name + ": holds no tensor " + json_excerpt(name));
-    holders_.emplace(name, shard);
+    holders_.emplace(name, Holder{shard, name});
   }
   if (problems.empty()) return;
   std::string message = index_file.string() + ": " + std::to_string(problems.size()) + " shard(s) or tensor(s) missing";
@@ -108,10 +132,33 @@ void Checkpoint::add_shards(const fs::path& index_file) {
   throw CheckpointError(message);
 }
 
+void Checkpoint::strip_prefix() {
+  for (const std::string prefix : kPrefixes) {
+    const auto is_wrapped = [&](const char* anchor) { return contains(prefix + anchor) && !contains(anchor); };
+    if (std::none_of(kAnchors.begin(), kAnchors.end(), is_wrapped)) continue;
+    stripped_prefix_ = prefix;
+    std::map<std::string, Holder> stripped;
+    for (const auto& [name, holder] : holders_) {
+      stripped.emplace(name.starts_with(prefix) ? name.substr(prefix.size()) : name, holder);
+    }
+    holders_ = std::move(stripped);
+    return;
+  }
+}
+
+// Files quantised with a scale a matrix would load, and make noise.
+void Checkpoint::check_not_scaled() const {
+  for (const auto& [name, holder] : holders_) {
+    if (name != "scaled_fp8" && !name.ends_with(".scale_weight") && !name.ends_with(".weight_scale")) continue;
+    throw CheckpointError(path_.string() + ": holds scaled 8-bit weights (tensor " + json_excerpt(name) +
+                          "), which cannot be used; take the plain fp8, fp16 or bf16 file");
+  }
+}
+
 std::optional<at::Tensor> Checkpoint::find(const std::string& name, at::IntArrayRef) const {
   const auto found = holders_.find(name);
   if (found == holders_.end()) return std::nullopt;
-  return found->second->tensor(name);
+  return found->second.file->tensor(found->second.stored_name);
 }
 
 std::vector<std::string> Checkpoint::names() const {
@@ -120,9 +167,16 @@ std::vector<std::string> Checkpoint::names() const {
   return names;
 }
 
+const TensorInfo& Checkpoint::info(const std::string& name) const {
+  const Holder& holder = holders_.at(name);
+  return holder.file->tensors().at(holder.stored_name);
+}
+
+const fs::path& Checkpoint::file_of(const std::string& name) const { return holders_.at(name).file->path(); }
+
 int64_t Checkpoint::bytes() const {
   uint64_t total = 0;
-  for (const auto& [name, holder] : holders_) total += holder->tensors().at(name).bytes();
+  for (const auto& [name, holder] : holders_) total += info(name).bytes();
   return static_cast<int64_t>(total);
 }
 

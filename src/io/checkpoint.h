@@ -1,4 +1,4 @@
-// A model's tensors by name, from one safetensors file or from shards.
+// A model's tensors by name, from one file or from shards, in safetensors or in PyTorch's own format.
 #pragma once
 
 #include <cstdint>
@@ -10,34 +10,63 @@
 #include <vector>
 
 #include "core/weights.h"
-#include "io/safetensors.h"
+#include "io/tensor_file.h"
 
 namespace opensora::io {
 
 class Checkpoint final : public WeightSource {
  public:
-  // `path` is a safetensors file, an index of shards ("*.index.json"), or a folder that holds "model.safetensors" or
-  // "model.safetensors.index.json". Maps the files and checks their headers; reads no tensor's data.
-  // Throws CheckpointError: nothing there (what was looked for, and where), weights in PyTorch's own format only,
-  // a damaged file, shards that are missing or lack tensors that the index promises (all of them are listed).
+  // `path` is a file (safetensors, or PyTorch's .bin, .pt, .pth, .ckpt), an index of shards ("*.index.json"), or a
+  // folder in Hugging Face's layout: see weights_in(). Maps the files and checks their lists of tensors; reads no
+  // tensor's data. Names that a training framework or another program wrapped in a prefix ("module.",
+  // "model.diffusion_model.", "model.") are known without it.
+  // Throws CheckpointError: nothing there (what was looked for, and where), a damaged file, a file of something else
+  // than plain tensors, shards that are missing or lack tensors that the index promises (all of them are listed).
   static std::shared_ptr<const Checkpoint> open(const std::filesystem::path& path);
 
-  // A view of the file, whatever shape is expected: see SafetensorsFile::tensor.
+  // A view of the file, whatever shape is expected: see TensorFile::tensor.
   std::optional<at::Tensor> find(const std::string& name, at::IntArrayRef expected_shape) const override;
   bool contains(const std::string& name) const override { return holders_.contains(name); }
   std::vector<std::string> names() const override;
   std::string description() const override { return path_.string(); }
 
+  // Dtype, shape and size of a tensor that contains() knows, without reading it.
+  const TensorInfo& info(const std::string& name) const;
+  // The file that holds it.
+  const std::filesystem::path& file_of(const std::string& name) const;
+
   // Of all tensors, as stored.
   int64_t bytes() const;
+  // All files read, the index first.
+  const std::vector<std::filesystem::path>& files() const { return files_; }
+  // Of all files together; of equal keys the first file's.
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  // What the names in the file have in front: "model.diffusion_model.", mostly "".
+  const std::string& stripped_prefix() const { return stripped_prefix_; }
 
  private:
+  struct Holder {
+    std::shared_ptr<const TensorFile> file;
+    std::string stored_name;  // with the prefix
+  };
+
   Checkpoint() = default;
   void add_file(const std::filesystem::path& file);
   void add_shards(const std::filesystem::path& index_file);
+  std::shared_ptr<const TensorFile> open_file(const std::filesystem::path& file);
+  void strip_prefix();
+  void check_not_scaled() const;
 
   std::filesystem::path path_;
-  std::map<std::string, std::shared_ptr<const SafetensorsFile>> holders_;  // tensor name -> the file that holds it
+  std::vector<std::filesystem::path> files_;
+  std::map<std::string, std::string> metadata_;
+  std::string stripped_prefix_;
+  std::map<std::string, Holder> holders_;  // by tensor name
 };
+
+// The weights within a folder in Hugging Face's layout: model.safetensors, model.safetensors.index.json, diffusers'
+// diffusion_pytorch_model of both kinds, pytorch_model.bin.index.json, pytorch_model.bin; the first that is there, or
+// nullopt.
+std::optional<std::filesystem::path> weights_in(const std::filesystem::path& folder);
 
 }  // namespace opensora::io

@@ -12,6 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#include "io/tensor_file.h"
+
 namespace opensora::io {
 
 class MappedFile;
@@ -21,33 +23,20 @@ class MappedFile;
 std::optional<at::ScalarType> dtype_from_safetensors(std::string_view name);
 std::optional<std::string_view> dtype_to_safetensors(at::ScalarType dtype);
 
-struct TensorInfo {
-  at::ScalarType dtype;
-  std::vector<int64_t> shape;
-  uint64_t begin = 0;  // bytes from the start of the data, which follows the header
-  uint64_t end = 0;    // one past the last byte
-
-  uint64_t bytes() const { return end - begin; }
-};
-
 // One file, mapped read-only. Opening reads and checks the header and touches no tensor's data. Copies share the
 // mapping.
-class SafetensorsFile {
+class SafetensorsFile final : public TensorFile {
  public:
   // Throws CheckpointError that names the file and the tensor: not there, too short, a header that is not JSON or not
   // of this format, a dtype that we do not support, a shape that does not agree with its bytes, bytes outside the file,
   // tensors that overlap or leave bytes uncovered.
   explicit SafetensorsFile(std::filesystem::path path);
 
-  const std::filesystem::path& path() const { return path_; }
-  const std::map<std::string, TensorInfo>& tensors() const { return tensors_; }
+  const std::filesystem::path& path() const override { return path_; }
+  const std::map<std::string, TensorInfo>& tensors() const override { return tensors_; }
   // The header's "__metadata__".
-  const std::map<std::string, std::string>& metadata() const { return metadata_; }
-
-  // The tensor on the CPU: a view of the file that keeps the mapping alive, so it may outlive this object. Its memory
-  // is read-only: writing to it in place ends the process. A tensor that lies misaligned for its dtype is copied.
-  // Throws CheckpointError if there is none of that name.
-  at::Tensor tensor(const std::string& name) const;
+  const std::map<std::string, std::string>& metadata() const override { return metadata_; }
+  at::Tensor tensor(const std::string& name) const override;
 
  private:
   std::filesystem::path path_;

@@ -8,6 +8,7 @@
 #include "core/device.h"
 #include "diffusion/mmdit.h"
 #include "io/checkpoint.h"
+#include "io/model_files.h"
 #include "io/safetensors_writer.h"
 #include "media/png_writer.h"
 #include "media/video_writer.h"
@@ -38,7 +39,8 @@ Prompts encode_text(const GenerateRequest& request, const Plan& plan) {
 sampling::SamplerResult denoise(const GenerateRequest& request, const Plan& plan, const Prompts& prompts,
                                 const at::Tensor& noise, const std::vector<float>& timesteps, const StageClock& clock) {
   const Config& config = request.config;
-  const auto checkpoint = io::Checkpoint::open(request.model_dir / config.model.from_pretrained);
+  const auto checkpoint =
+      io::Checkpoint::open(io::find_component(request.model_dir, io::Component::kModel, config.model.from_pretrained));
   const diffusion::MMDiT model(Weights(checkpoint, plan.device, plan.dtype), config.model);
   const sampling::SamplerInput input{
       .noise = noise,
@@ -54,7 +56,8 @@ sampling::SamplerResult denoise(const GenerateRequest& request, const Plan& plan
 
 at::Tensor decode(const GenerateRequest& request, const Plan& plan, const at::Tensor& latent, const StageClock& clock) {
   const HunyuanVAEConfig& config = request.config.ae;
-  const auto checkpoint = io::Checkpoint::open(request.model_dir / config.from_pretrained);
+  const auto checkpoint =
+      io::Checkpoint::open(io::find_component(request.model_dir, io::Component::kAe, config.from_pretrained));
   const autoencoder::HunyuanVAE vae(Weights(checkpoint, plan.device, plan.dtype), config);
   const at::Tensor video = vae.decode(latent, [&](int64_t done, int64_t total) {
     clock.report({"decode", done, total});

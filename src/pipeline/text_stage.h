@@ -16,6 +16,7 @@ struct TextStageOptions {
   std::filesystem::path model_dir;
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
+  std::filesystem::path t5_weights = {}, clip_weights = {};  // file or folder; empty: found in model_dir
 };
 
 // One embedding a prompt, in order. A prompt that is cut gets a warning that says where.

@@ -1,5 +1,6 @@
 #include "opensora/tokenize.h"
 
+#include "io/model_files.h"
 #include "text/clip_tokenizer.h"
 #include "text/t5_tokenizer.h"
 #include "text/unicode.h"
@@ -8,8 +9,8 @@ namespace opensora {
 
 TokenizedPrompt tokenize(const std::string& text, const std::filesystem::path& model_dir, const Config& config) {
   text::check_utf8(text, "the text");
-  const text::ClipTokenizer clip(model_dir / config.clip.from_pretrained);
-  const text::T5Tokenizer t5(model_dir / config.t5.from_pretrained);
+  const text::ClipTokenizer clip(io::find_tokenizer(model_dir, io::Component::kClip, config.clip.from_pretrained));
+  const text::T5Tokenizer t5(io::find_tokenizer(model_dir, io::Component::kT5, config.t5.from_pretrained));
   const text::Tokens clip_tokens = clip.encode(text, config.clip.max_length);
   const text::Tokens t5_tokens = t5.encode(text, config.t5.max_length);
   return {.clip = {clip.pad(clip_tokens, config.clip.max_length), clip_tokens.pieces, clip_tokens.total,

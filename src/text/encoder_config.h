@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <filesystem>
 
+#include "core/weights.h"
+
 namespace opensora::text {
 
 // Defaults are CLIP-L's, the text tower of openai/clip-vit-large-patch14.
@@ -35,5 +37,11 @@ struct T5Config {
 // the model's (CLIP "quick_gelu", T5 "gated-gelu").
 ClipConfig load_clip_config(const std::filesystem::path& folder);
 T5Config load_t5_config(const std::filesystem::path& folder);
+
+// For weights that come as a single file without config.json: the sizes as the tensors' shapes give them, the published
+// values for the rest. Throws CheckpointError that names the weights: a tensor that tells the sizes is missing, or the
+// number of heads cannot be told (CLIP: heads are taken to be 64 wide, as all published models').
+ClipConfig deduce_clip_config(const WeightSource& weights);
+T5Config deduce_t5_config(const WeightSource& weights);
 
 }  // namespace opensora::text

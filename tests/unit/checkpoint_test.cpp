@@ -7,6 +7,7 @@
 #include "io/safetensors_writer.h"
 #include "opensora/error.h"
 #include "support/contains.h"
+#include "support/pytorch_writer.h"
 #include "support/temporary_folder.h"
 
 namespace opensora::io {
@@ -92,21 +93,49 @@ TEST_F(CheckpointTest, SaysWhatWasLookedForAndWhere) {
   EXPECT_TRUE(contains(file, "--model-dir"));
   EXPECT_TRUE(contains(error_of(folder_.path() / "ckpts/x.safetensors"), "there is no such folder"));
   const std::string empty = error_of(folder_.path());
-  EXPECT_TRUE(
-      contains(empty, "no model.safetensors or model.safetensors.index.json in folder " + folder_.path().string()));
+  EXPECT_TRUE(contains(empty, "no weights in folder " + folder_.path().string()));
+  for (const char* name : {"model.safetensors,", "model.safetensors.index.json", "pytorch_model.bin.index.json"}) {
+    EXPECT_TRUE(contains(empty, name));
+  }
   EXPECT_TRUE(contains(empty, "--model-dir"));
 }
 
-TEST_F(CheckpointTest, SaysThatPyTorchFilesCannotBeRead) {
-  const fs::path file = folder_.write("pytorch_model-00001-of-00002.bin", "PK");
-  for (const fs::path& path : {file, folder_.path()}) {
-    const std::string error = error_of(path);
-    EXPECT_TRUE(contains(error, "pytorch_model-00001-of-00002.bin: is in PyTorch's own format"));
-    EXPECT_TRUE(contains(error, "safetensors"));
-  }
-  // Where both are there, the safetensors are taken.
+TEST_F(CheckpointTest, PrefersSafetensorsToPyTorchFiles) {
+  test::save_pytorch(folder_.path() / "pytorch_model.bin", {{"b", at::zeros({1})}});
+  EXPECT_TRUE(Checkpoint::open(folder_.path())->contains("b"));
   save_safetensors(folder_.path() / "model.safetensors", {{"a", at::zeros({1})}});
-  EXPECT_EQ(error_of(folder_.path()), "no error");
+  EXPECT_TRUE(Checkpoint::open(folder_.path())->contains("a"));
+}
+
+TEST_F(CheckpointTest, OpensPyTorchShards) {
+  test::save_pytorch(folder_.path() / "pytorch_model-00001-of-00002.bin", {{"a", at::zeros({2, 3})}});
+  test::save_pytorch(folder_.path() / "pytorch_model-00002-of-00002.bin", {{"b", at::ones({4})}});
+  const json weight_map = {{"a", "pytorch_model-00001-of-00002.bin"}, {"b", "pytorch_model-00002-of-00002.bin"}};
+  folder_.write("pytorch_model.bin.index.json", json{{"weight_map", weight_map}}.dump());
+  const auto checkpoint = Checkpoint::open(folder_.path());
+  EXPECT_EQ(checkpoint->names(), (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(checkpoint->files().size(), 3U);
+  EXPECT_TRUE(at::equal(*checkpoint->find("b", {4}), at::ones({4})));
+}
+
+TEST_F(CheckpointTest, StripsPrefixes) {
+  const fs::path file = folder_.path() / "x.safetensors";
+  const at::Tensor one = at::ones({1});
+  for (const std::string prefix : {"model.diffusion_model.", "module.", "model."}) {
+    save_safetensors(file, {{prefix + "img_in.weight", one}, {prefix + "x", one}, {"vae.y", one}}, {}, true);
+    const auto checkpoint = Checkpoint::open(file);
+    EXPECT_EQ(checkpoint->names(), (std::vector<std::string>{"img_in.weight", "vae.y", "x"}));
+    EXPECT_EQ(checkpoint->stripped_prefix(), prefix);
+    EXPECT_TRUE(at::equal(*checkpoint->find("x", {1}), one));
+  }
+  save_safetensors(file, {{"model.x", one}}, {}, true);
+  EXPECT_TRUE(Checkpoint::open(file)->contains("model.x")) << "no model of ours is behind the prefix";
+}
+
+TEST_F(CheckpointTest, RefusesScaledEightBitWeights) {
+  const fs::path file = folder_.path() / "t5xxl_fp8_e4m3fn_scaled.safetensors";
+  save_safetensors(file, {{"scaled_fp8", at::zeros({2})}});
+  EXPECT_TRUE(contains(error_of(file), "holds scaled 8-bit weights"));
 }
 
 TEST_F(CheckpointTest, ListsMissingShardsAndTensors) {

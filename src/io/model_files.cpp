@@ -1,0 +1,116 @@
+#include "io/model_files.h"
+
+#include <map>
+#include <vector>
+
+#include "io/checkpoint.h"
+#include "opensora/error.h"
+
+namespace opensora::io {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct KnownNames {
+  const char* name;                    // of the configuration's section
+  std::vector<const char*> community;  // files and folders, besides the configured one
+  const char* tokenizer_file = nullptr;
+  const char* tokenizer_folder = nullptr;  // in FLUX folders
+};
+
+const KnownNames& known_names(Component component) {
+  static const std::map<Component, KnownNames> names = {
+      {Component::kModel, {"model", {}}},
+      {Component::kAe, {"ae", {}}},
+      {Component::kT5,
+       {"t5",
+        {"t5xxl_fp16.safetensors", "t5xxl_fp8_e4m3fn.safetensors", "text_encoder_2"},
+        "spiece.model",
+        "tokenizer_2"}},
+      {Component::kClip, {"clip", {"clip_l.safetensors", "text_encoder"}, "vocab.json", "tokenizer"}},
+      {Component::kImgFlux, {"img_flux", {"flux1-dev.safetensors"}}},
+      {Component::kImgFluxAe, {"img_flux_ae", {"flux1-dev-ae.safetensors", "ae.safetensors"}}},
+  };
+  return names.at(component);
+}
+
+bool is_there(const fs::path& path) {
+  std::error_code unreadable;
+  return fs::exists(path, unreadable);
+}
+
+bool is_folder(const fs::path& path) {
+  std::error_code unreadable;
+  return fs::is_directory(path, unreadable);
+}
+
+// A folder counts if there are weights in it: a text encoder's may hold the tokenizer alone.
+bool holds_weights(const fs::path& path) { return is_folder(path) ? weights_in(path).has_value() : is_there(path); }
+
+std::vector<fs::path> candidates(const fs::path& model_dir, const KnownNames& known, const std::string& configured) {
+  const fs::path first = model_dir / configured;
+  std::vector<fs::path> paths = {first, first.string() + ".index.json"};
+  for (const char* name : known.community) {
+    if (is_folder(first)) paths.push_back(first / name);
+    paths.push_back(model_dir / name);
+  }
+  return paths;
+}
+
+// A path that is not there is taken for a folder: that is how the official configurations name text encoders.
+fs::path folder_of(const fs::path& path) {
+  std::error_code unreadable;
+  return fs::is_regular_file(path, unreadable) ? path.parent_path() : path;
+}
+
+fs::path find_tokenizer_beside(const fs::path& model_dir, const KnownNames& known, const std::string& configured,
+                               const fs::path& weights_folder) {
+  const fs::path first = folder_of(model_dir / configured);
+  for (const fs::path& folder : {first, weights_folder, weights_folder / ".." / known.tokenizer_folder,
+                                 weights_folder / known.tokenizer_folder}) {
+    if (is_there(folder / known.tokenizer_file)) return folder.lexically_normal();
+  }
+  return model_dir / configured;
+}
+
+}  // namespace
+
+const char* component_name(Component component) { return known_names(component).name; }
+
+fs::path find_component(const fs::path& model_dir, Component component, const std::string& configured,
+                        const fs::path& chosen) {
+  const KnownNames& known = known_names(component);
+  if (!chosen.empty()) {
+    if (holds_weights(chosen)) return chosen;
+    throw CheckpointError("no checkpoint " + chosen.string() + " for \"" + known.name + "\": " +
+                          (is_there(chosen) ? "the folder holds no weights" : "there is no such file or folder"));
+  }
+  std::string tried;
+  for (const fs::path& path : candidates(model_dir, known, configured)) {
+    if (holds_weights(path)) return path;
+    tried += (tried.empty() ? "" : ", ") + path.lexically_relative(model_dir).string();
+  }
+  throw CheckpointError("no checkpoint \"" + configured + "\" for \"" + known.name + "\" in folder " +
+                        model_dir.string() + (is_folder(model_dir) ? "" : " (there is no such folder)") +
+                        " (looked for " + tried + "); give the folder of the models with --model-dir");
+}
+
+TextEncoderFiles find_text_encoder(const fs::path& model_dir, Component component, const std::string& configured,
+                                   const fs::path& chosen) {
+  TextEncoderFiles files;
+  files.weights = find_component(model_dir, component, configured, chosen);
+  const fs::path folder = folder_of(files.weights);
+  for (const fs::path& place : {folder, folder_of(model_dir / configured)}) {
+    // The model folder's own config.json is a run's configuration.
+    const bool is_model_dir = (place / "").lexically_normal() == (model_dir / "").lexically_normal();
+    if (files.config_folder.empty() && !is_model_dir && is_there(place / "config.json")) files.config_folder = place;
+  }
+  files.tokenizer_folder = find_tokenizer_beside(model_dir, known_names(component), configured, folder);
+  return files;
+}
+
+fs::path find_tokenizer(const fs::path& model_dir, Component component, const std::string& configured) {
+  return find_tokenizer_beside(model_dir, known_names(component), configured, model_dir);
+}
+
+}  // namespace opensora::io

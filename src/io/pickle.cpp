@@ -1,0 +1,302 @@
+#include "io/pickle.h"
+
+#include <array>
+#include <cstring>
+#include <deque>
+#include <optional>
+#include <utility>
+#include <variant>
+
+#include "io/json_text.h"
+
+namespace opensora::io {
+namespace {
+
+struct Node;
+using Value = Node*;  // owned by the reader: values may be shared and, in a malicious file, hold themselves
+
+struct None {};
+struct Mark {};
+struct Items {  // a tuple or a list
+  std::vector<Value> items;
+};
+struct Dict {
+  std::vector<std::pair<Value, Value>> entries;
+};
+struct Global {
+  std::string name;
+};
+struct Storage {
+  std::string key;
+  at::ScalarType dtype;
+  int64_t numel;
+};
+struct Node {
+  std::variant<None, Mark, bool, int64_t, double, std::string, Items, Dict, Global, Storage, PickledTensor> data;
+};
+
+constexpr const char* kOrderedDict = "collections.OrderedDict";
+constexpr const char* kRebuildTensor = "torch._utils._rebuild_tensor_v2";
+constexpr const char* kRebuildParameter = "torch._utils._rebuild_parameter";
+
+constexpr std::array<std::pair<std::string_view, at::ScalarType>, 9> kStorages = {{
+    {"torch.FloatStorage", at::kFloat},
+    {"torch.HalfStorage", at::kHalf},
+    {"torch.BFloat16Storage", at::kBFloat16},
+    {"torch.DoubleStorage", at::kDouble},
+    {"torch.LongStorage", at::kLong},
+    {"torch.IntStorage", at::kInt},
+    {"torch.CharStorage", at::kChar},
+    {"torch.ByteStorage", at::kByte},
+    {"torch.BoolStorage", at::kBool},
+}};
+
+std::optional<at::ScalarType> storage_dtype(std::string_view name) {
+  for (const auto& [known, dtype] : kStorages) {
+    if (known == name) return dtype;
+  }
+  return std::nullopt;
+}
+
+std::string kind_of(const Node& node) {
+  struct Name {
+    std::string operator()(const None&) const { return "None"; }
+    std::string operator()(const Mark&) const { return "nothing"; }
+    std::string operator()(bool) const { return "a boolean"; }
+    std::string operator()(int64_t) const { return "an integer"; }
+    std::string operator()(double) const { return "a number"; }
+    std::string operator()(const std::string& text) const { return "the string " + json_excerpt(text); }
+    std::string operator()(const Items&) const { return "a list"; }
+    std::string operator()(const Dict&) const { return "a dictionary"; }
+    std::string operator()(const Global& global) const { return "the object " + json_excerpt(global.name); }
+    std::string operator()(const Storage&) const { return "a storage"; }
+    std::string operator()(const PickledTensor&) const { return "a tensor"; }
+  };
+  return std::visit(Name{}, node.data);
+}
+
+// The stack machine of pickle protocol 2, which torch.save writes.
+class PickleReader {
+ public:
+  explicit PickleReader(std::string_view bytes) : bytes_(bytes) {}
+
+  Value run() {
+    while (true) {
+      const char op = read<char>();
+      if (op == '.') return pop();
+      step(op);
+    }
+  }
+
+ private:
+  template <typename T>
+  T read() {
+    T value;
+    std::memcpy(&value, take(sizeof(T)).data(), sizeof(T));
+    return value;
+  }
+
+  std::string_view take(uint64_t count) {
+    if (count > bytes_.size() - at_) throw PickleError("its list of tensors is cut short; is the download complete?");
+    at_ += count;
+    return bytes_.substr(at_ - count, count);
+  }
+
+  std::string_view take_line() {
+    const size_t end = bytes_.find('\n', at_);
+    if (end == std::string_view::npos) throw PickleError("its list of tensors is cut short; is the download complete?");
+    const std::string_view line = take(end - at_);
+    take(1);
+    return line;
+  }
+
+  template <typename T>
+  void push(T data) {
+    stack_.push_back(&nodes_.emplace_back(Node{std::move(data)}));
+  }
+
+  Value pop() {
+    if (stack_.empty()) throw PickleError("its list of tensors is damaged: a value is missing");
+    const Value value = stack_.back();
+    stack_.pop_back();
+    return value;
+  }
+
+  // All above the topmost mark, which goes too.
+  std::vector<Value> pop_to_mark() {
+    size_t mark = stack_.size();
+    while (mark > 0 && !std::holds_alternative<Mark>(stack_[mark - 1]->data)) --mark;
+    if (mark == 0) throw PickleError("its list of tensors is damaged: a mark is missing");
+    std::vector<Value> values(stack_.begin() + static_cast<std::ptrdiff_t>(mark), stack_.end());
+    stack_.resize(mark - 1);
+    return values;
+  }
+
+  std::vector<Value> pop_count(size_t count) {
+    std::vector<Value> values(count);
+    for (size_t i = count; i > 0; --i) values[i - 1] = pop();
+    return values;
+  }
+
+  template <typename T>
+  static T& as(Value value, const char* expected) {
+    if (T* data = std::get_if<T>(&value->data)) return *data;
+    throw PickleError("its list of tensors is damaged: expected " + std::string(expected) + ", found " +
+                      kind_of(*value));
+  }
+
+  Value top() {
+    const Value value = pop();
+    stack_.push_back(value);
+    return value;
+  }
+
+  void step(char op);
+  void recall(uint32_t index);
+  void set_items(const std::vector<Value>& values);
+  void append(const std::vector<Value>& values);
+  void push_long();
+  void push_global();
+  void push_storage();
+  void reduce();
+  void build();
+
+  std::string_view bytes_;
+  size_t at_ = 0;
+  std::deque<Node> nodes_;
+  std::vector<Value> stack_;
+  std::map<uint32_t, Value> memo_;
+};
+
+// One instruction, by its code in Python's pickletools.
+void PickleReader::step(char op) {
+  switch (static_cast<unsigned char>(op)) {
+    // clang-format off
+    case 0x80: take(1); return;                                           // PROTO
+    case '(': return push(Mark{});                                        // MARK
+    case 'N': return push(None{});                                        // NONE
+    case 0x88: return push(true);                                         // NEWTRUE
+    case 0x89: return push(false);                                        // NEWFALSE
+    case 'J': return push(int64_t{read<int32_t>()});                      // BININT
+    case 'K': return push(int64_t{read<uint8_t>()});                      // BININT1
+    case 'M': return push(int64_t{read<uint16_t>()});                     // BININT2
+    case 0x8a: return push_long();                                        // LONG1
+    case 'G': take(8); return push(0.0);                                  // BINFLOAT: no tensor needs its value
+    case 'X': return push(std::string(take(read<uint32_t>())));           // BINUNICODE
+    case '}': return push(Dict{});                                        // EMPTY_DICT
+    case ']': return push(Items{});                                       // EMPTY_LIST
+    case ')': return push(Items{});                                       // EMPTY_TUPLE
+    case 't': return push(Items{pop_to_mark()});                          // TUPLE
+    case 0x85: return push(Items{pop_count(1)});                          // TUPLE1
+    case 0x86: return push(Items{pop_count(2)});                          // TUPLE2
+    case 0x87: return push(Items{pop_count(3)});                          // TUPLE3
+    case 'q': { const uint32_t i = read<uint8_t>(); memo_[i] = top(); return; }  // BINPUT
+    case 'r': { const uint32_t i = read<uint32_t>(); memo_[i] = top(); return; } // LONG_BINPUT
+    case 'h': return recall(read<uint8_t>());                             // BINGET
+    case 'j': return recall(read<uint32_t>());                            // LONG_BINGET
+    case 's': return set_items(pop_count(2));                             // SETITEM
+    case 'u': return set_items(pop_to_mark());                            // SETITEMS
+    case 'a': return append(pop_count(1));                                // APPEND
+    case 'e': return append(pop_to_mark());                               // APPENDS
+    case 'c': return push_global();                                       // GLOBAL
+    case 'Q': return push_storage();                                      // BINPERSID
+    case 'R': return reduce();                                            // REDUCE
+    case 'b': return build();                                             // BUILD
+    // clang-format on
+    default:
+      throw PickleError("its list of tensors is not of the kind that torch.save writes (instruction " +
+                        std::to_string(static_cast<unsigned char>(op)) + " at byte " + std::to_string(at_ - 1) + ")");
+  }
+}
+
+void PickleReader::recall(uint32_t index) {
+  const auto found = memo_.find(index);
+  if (found == memo_.end()) throw PickleError("its list of tensors is damaged: it uses a value that it does not have");
+  stack_.push_back(found->second);
+}
+
+void PickleReader::set_items(const std::vector<Value>& values) {
+  Dict& dict = as<Dict>(top(), "a dictionary");
+  if (values.size() % 2 != 0) throw PickleError("its list of tensors is damaged: a key without a value");
+  for (size_t i = 0; i < values.size(); i += 2) dict.entries.emplace_back(values[i], values[i + 1]);
+}
+
+void PickleReader::append(const std::vector<Value>& values) {
+  Items& list = as<Items>(top(), "a list");
+  list.items.insert(list.items.end(), values.begin(), values.end());
+}
+
+void PickleReader::push_long() {
+  const uint8_t count = read<uint8_t>();
+  if (count > sizeof(int64_t)) throw PickleError("its list of tensors holds a number beyond 64 bits");
+  const std::string_view digits = take(count);
+  const bool negative = count > 0 && (static_cast<unsigned char>(digits.back()) & 0x80) != 0;
+  int64_t value = negative ? -1 : 0;
+  std::memcpy(&value, digits.data(), count);  // little-endian, as this machine
+  push(value);
+}
+
+void PickleReader::push_global() {
+  const std::string_view module = take_line(), object = take_line();
+  const std::string name = std::string(module) + "." + std::string(object);
+  if (name != kOrderedDict && name != kRebuildTensor && name != kRebuildParameter && !storage_dtype(name)) {
+    throw PickleError("holds the object " + json_excerpt(name) + ", expected plain tensors only");
+  }
+  push(Global{name});
+}
+
+// ("storage", class, key, device, number of elements)
+void PickleReader::push_storage() {
+  const Items& id = as<Items>(pop(), "a storage");
+  if (id.items.size() != 5) throw PickleError("its list of tensors is damaged: a storage of another kind");
+  const std::optional<at::ScalarType> dtype = storage_dtype(as<Global>(id.items[1], "a storage's class").name);
+  if (!dtype) throw PickleError("its list of tensors is damaged: a storage of no dtype");
+  push(Storage{as<std::string>(id.items[2], "a storage's name"), *dtype, as<int64_t>(id.items[4], "a size")});
+}
+
+void PickleReader::reduce() {
+  const std::vector<Value> arguments = as<Items>(pop(), "arguments").items;
+  const std::string name = as<Global>(pop(), "a class").name;
+  const auto numbers = [](Value tuple) {
+    std::vector<int64_t> values;
+    for (const Value value : as<Items>(tuple, "sizes").items) values.push_back(as<int64_t>(value, "a size"));
+    return values;
+  };
+  if (name == kOrderedDict && arguments.empty()) return push(Dict{});
+  if (name == kRebuildParameter && !arguments.empty()) return stack_.push_back(arguments[0]);
+  if (name == kRebuildTensor && arguments.size() >= 4) {
+    const Storage& storage = as<Storage>(arguments[0], "a storage");
+    return push(PickledTensor{storage.key, storage.dtype, storage.numel, as<int64_t>(arguments[1], "an offset"),
+                              numbers(arguments[2]), numbers(arguments[3])});
+  }
+  throw PickleError("its list of tensors is damaged: " + json_excerpt(name) + " with " +
+                    std::to_string(arguments.size()) + " arguments");
+}
+
+// A state_dict() carries the versions of its modules as an attribute of the dictionary: nothing that we need.
+void PickleReader::build() {
+  pop();
+  as<Dict>(top(), "a dictionary");
+}
+
+}  // namespace
+
+std::map<std::string, PickledTensor> read_state_dict(std::string_view pickle) {
+  PickleReader reader(pickle);
+  const Value root = reader.run();
+  const Dict* dict = std::get_if<Dict>(&root->data);
+  if (dict == nullptr) throw PickleError("holds " + kind_of(*root) + ", expected a dictionary of tensors");
+  std::map<std::string, PickledTensor> tensors;
+  for (const auto& [key, value] : dict->entries) {
+    const std::string* name = std::get_if<std::string>(&key->data);
+    if (name == nullptr) throw PickleError("holds " + kind_of(*key) + " as a key, expected tensors' names");
+    const PickledTensor* tensor = std::get_if<PickledTensor>(&value->data);
+    if (tensor == nullptr) {
+      throw PickleError("holds " + kind_of(*value) + " under " + json_excerpt(*name) + ", expected a tensor");
+    }
+    tensors.insert_or_assign(*name, *tensor);  // as in Python: the last of equal keys
+  }
+  return tensors;
+}
+
+}  // namespace opensora::io

@@ -1,0 +1,39 @@
+// The pickle inside a PyTorch file, as far as a state dict needs it.
+//
+// A pickle is a program; Python runs whatever functions it names. This reader knows the instructions that build
+// dictionaries of tensors and none that calls anything: a file that names another class or function is refused. It is
+// ours because LibTorch's reader (torch::jit::Unpickler, which runs no code either) turns an OrderedDict into None,
+// and an OrderedDict is what every state_dict() is.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace opensora::io {
+
+// what() is one line without a file's name.
+struct PickleError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// What the pickle says of a tensor; nothing of it is checked against the storage.
+struct PickledTensor {
+  std::string storage;  // the record "data/<storage>" holds the elements
+  at::ScalarType dtype = at::kFloat;
+  int64_t storage_numel = 0;
+  int64_t offset = 0;  // elements from the storage's start
+  std::vector<int64_t> shape;
+  std::vector<int64_t> strides;  // elements
+};
+
+// Throws PickleError: not a pickle that torch.save writes, cut short, not a dictionary from names to tensors (says
+// what was found, and under which key).
+std::map<std::string, PickledTensor> read_state_dict(std::string_view pickle);
+
+}  // namespace opensora::io

@@ -1,0 +1,46 @@
+// A file of named tensors, in whatever format.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace opensora::io {
+
+struct TensorInfo {
+  at::ScalarType dtype;
+  std::vector<int64_t> shape;
+  uint64_t begin = 0;  // bytes from the start of the format's data
+  uint64_t end = 0;    // one past the last byte
+
+  uint64_t bytes() const { return end - begin; }
+};
+
+class TensorFile {
+ public:
+  virtual ~TensorFile() = default;
+
+  virtual const std::filesystem::path& path() const = 0;
+  virtual const std::map<std::string, TensorInfo>& tensors() const = 0;
+  // Whatever the file's writer noted down; empty where the format has no place for it.
+  virtual const std::map<std::string, std::string>& metadata() const = 0;
+
+  // The tensor on the CPU: a view of the file that keeps the mapping alive, so it may outlive this object. Its memory
+  // is read-only: writing to it in place ends the process. A tensor that lies misaligned for its dtype is copied.
+  // Throws CheckpointError if there is none of that name.
+  virtual at::Tensor tensor(const std::string& name) const = 0;
+};
+
+// Opens a safetensors file or, going by its name or its first bytes, one of PyTorch's. Reads no tensor's data.
+// Throws CheckpointError: see SafetensorsFile and PyTorchFile.
+std::shared_ptr<const TensorFile> open_tensor_file(const std::filesystem::path& path);
+
+// True for the names that PyTorch's own files go by: .bin, .pt, .pth, .ckpt.
+bool has_pytorch_name(const std::filesystem::path& path);
+
+}  // namespace opensora::io
