@@ -95,6 +95,8 @@ int run(int argc, char** argv) {
       "  opensora generate --help");
   add_generate(app);
   add_tokenize(app);
+  add_inspect(app);
+  add_verify(app);
   return parse_and_run(app, argc, argv);
 }
 

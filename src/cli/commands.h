@@ -7,5 +7,7 @@ namespace opensora::cli {
 
 void add_generate(CLI::App& app);
 void add_tokenize(CLI::App& app);
+void add_inspect(CLI::App& app);
+void add_verify(CLI::App& app);
 
 }  // namespace opensora::cli

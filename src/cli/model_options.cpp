@@ -31,6 +31,10 @@ void ModelOptions::add_to(CLI::App& command) {
           "--model-dir", model_dir,
           "Folder with the weights (default: $OPENSORA_MODEL_DIR, else ./ckpts if it is there, else the demo model)")
       ->group("Model");
+  add_config_to(command);
+}
+
+void ModelOptions::add_config_to(CLI::App& command) {
   command
       .add_option(
           "--config", config,

@@ -14,6 +14,7 @@ struct ModelOptions {
   std::string config;
 
   void add_to(CLI::App& command);
+  void add_config_to(CLI::App& command);  // --config alone
 
   // --model-dir, else $OPENSORA_MODEL_DIR, else ./ckpts if it is there, else the bundled demo model; the log says
   // which. Throws CheckpointError if it is not a folder.

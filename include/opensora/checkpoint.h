@@ -1,0 +1,78 @@
+// What a checkpoint is, and whether a model folder holds all that a run needs.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "opensora/config.h"
+
+namespace opensora {
+
+struct CheckpointTensor {
+  std::string name;   // as models know it: without a prefix that a training framework put in front
+  std::string dtype;  // "BF16", "F32", "F8_E4M3", …
+  std::vector<int64_t> shape;
+  int64_t bytes = 0;
+  std::filesystem::path file;  // the shard that holds it
+};
+
+struct CheckpointInfo {
+  std::filesystem::path path;
+  std::vector<std::filesystem::path> files;  // index and shards
+  // "Open-Sora transformer", "FLUX transformer", "HunyuanVAE", "DC-AE", "FLUX autoencoder", "CLIP text encoder",
+  // "T5 encoder", "Open-Sora tensors" (what --save-tensors writes) or "unknown".
+  std::string kind;
+  // What tells one of its kind from another, in order: {"qkv", "separate"}, {"in_channels", "64"}, {"depth", "19"}, ….
+  std::vector<std::pair<std::string, std::string>> variant;
+  std::map<std::string, int64_t> dtypes;  // tensors of each
+  int64_t parameters = 0;                 // elements of all tensors
+  int64_t bytes = 0;                      // of all tensors, as stored
+  std::vector<CheckpointTensor> tensors;  // by name
+  std::map<std::string, std::string> metadata;
+};
+
+// `path` is a file, an index of shards, or a folder with one model in Hugging Face's layout. Reads names and shapes
+// only. Throws CheckpointError: not there, damaged, of a format that cannot be read.
+CheckpointInfo inspect(const std::filesystem::path& path);
+
+// All checkpoints in a folder and the folders below it, by path; the shards of an index count as one, which is the
+// index.
+std::vector<std::filesystem::path> find_checkpoints(const std::filesystem::path& folder);
+
+struct VerifyOptions {
+  bool full = false;  // also reads every tensor (NaN, infinity) and every file (SHA-256)
+  // Called before each file that is read in full.
+  std::function<void(const std::filesystem::path& file)> on_file;
+};
+
+struct VerifiedFile {
+  std::filesystem::path path;
+  int64_t bytes = 0;
+  std::string sha256;  // hexadecimal; empty unless VerifyOptions::full
+};
+
+struct VerifiedComponent {
+  std::string name;                   // the configuration's section: "model", "ae", "t5", "clip"
+  std::filesystem::path path;         // what a run would open; empty if it was not found
+  std::vector<VerifiedFile> files;    // weights, configuration and tokenizer
+  int64_t tensors = 0;                // that the model binds
+  int64_t parameters = 0;             // of those
+  std::vector<std::string> problems;  // one line each
+};
+
+struct VerifyReport {
+  std::vector<VerifiedComponent> components;
+  int64_t problems() const;
+};
+
+// Binds each model that a run with `config` would load to the names and shapes of its files, opens the tokenizers and
+// reads the sizes; loads no weights. What is wrong is in the report: this throws only what has nothing to do with the
+// files.
+VerifyReport verify(const std::filesystem::path& model_dir, const Config& config, const VerifyOptions& options = {});
+
+}  // namespace opensora

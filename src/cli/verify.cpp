@@ -1,0 +1,93 @@
+// opensora verify: whether a model folder holds all that a run needs.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/logging.h"
+#include "cli/model_options.h"
+#include "opensora/checkpoint.h"
+#include "opensora/error.h"
+
+namespace opensora::cli {
+namespace {
+
+struct VerifyCommand {
+  ModelOptions model;
+  bool full = false;
+  bool json = false;
+  LogOptions log;
+};
+
+nlohmann::ordered_json to_json(const VerifiedComponent& component) {
+  nlohmann::ordered_json files = nlohmann::ordered_json::array();
+  for (const VerifiedFile& file : component.files) {
+    nlohmann::ordered_json object = {{"path", file.path.string()}, {"bytes", file.bytes}};
+    if (!file.sha256.empty()) object["sha256"] = file.sha256;
+    files.push_back(std::move(object));
+  }
+  return {{"name", component.name},       {"path", component.path.string()},    {"files", files},
+          {"tensors", component.tensors}, {"parameters", component.parameters}, {"problems", component.problems}};
+}
+
+void print(const VerifiedComponent& component) {
+  const std::string where = component.path.empty() ? "not found" : component.path.string();
+  std::cout << fmt::format("{}: {}: {}\n", component.name, where,
+                           component.problems.empty()
+                               ? fmt::format("ok, {} tensors, {} parameters", component.tensors, component.parameters)
+                               : fmt::format("{} problem(s)", component.problems.size()));
+  for (const VerifiedFile& file : component.files) {
+    std::cout << fmt::format("  {} {} bytes{}\n", file.path.string(), file.bytes,
+                             file.sha256.empty() ? "" : " sha256 " + file.sha256);
+  }
+  for (const std::string& problem : component.problems) std::cout << "  problem: " << problem << '\n';
+}
+
+void run(const VerifyCommand& command) {
+  command.log.apply();
+  const std::filesystem::path folder = command.model.resolve_model_dir();
+  const Config config = command.model.resolve_config(folder);
+  const VerifyReport report =
+      verify(folder, config, {.full = command.full, .on_file = [](const std::filesystem::path& file) {
+                                spdlog::info("reading {}", file.string());
+                              }});
+  if (command.json) {
+    nlohmann::ordered_json components = nlohmann::ordered_json::array();
+    for (const VerifiedComponent& component : report.components) components.push_back(to_json(component));
+    const nlohmann::ordered_json root = {{"config", config.name},
+                                         {"ok", report.problems() == 0},
+                                         {"problems", report.problems()},
+                                         {"components", components}};
+    std::cout << root.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+  } else {
+    for (const VerifiedComponent& component : report.components) print(component);
+  }
+  if (report.problems() > 0) {
+    throw CheckpointError(fmt::format("model folder {}: {} problem(s) for the configuration {}", folder.string(),
+                                      report.problems(), config.name));
+  }
+}
+
+}  // namespace
+
+void add_verify(CLI::App& app) {
+  auto options = std::make_shared<VerifyCommand>();
+  CLI::App* command =
+      app.add_subcommand("verify", "Check that a model folder holds all that a run needs, without loading weights");
+  command->add_option("DIR", options->model.model_dir, "Folder with the weights (default: as for generate)");
+  options->model.add_config_to(*command);
+  command->add_flag("--full", options->full, "Also read every tensor (NaN, infinity) and print each file's SHA-256");
+  command->add_flag("--json", options->json, "Print one JSON object");
+  options->log.add_to(*command);
+  command->footer(
+      "Examples:\n"
+      "  opensora verify ckpts\n"
+      "  opensora verify ckpts --config 768px --json\n"
+      "  opensora verify ckpts --full");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace opensora::cli

@@ -1,0 +1,101 @@
+// opensora inspect, as its users run it.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "io/safetensors_writer.h"
+#include "support/contains.h"
+#include "support/program.h"
+#include "support/reference.h"
+#include "support/temporary_folder.h"
+
+namespace opensora {
+namespace {
+
+namespace fs = std::filesystem;
+using test::contains;
+using test::ProgramResult;
+using test::run_program;
+
+nlohmann::json inspect_json(const fs::path& path) {
+  const ProgramResult result = run_program({"inspect", path, "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  return nlohmann::json::parse(result.out);
+}
+
+TEST(InspectCommand, TellsTheKinds) {
+  const nlohmann::json open_sora = inspect_json(test::checkpoint_dir() / "Open_Sora_v2.safetensors");
+  EXPECT_EQ(open_sora["kind"], "Open-Sora transformer");
+  EXPECT_EQ(open_sora["variant"]["qkv"], "separate");
+  EXPECT_EQ(open_sora["variant"]["cond_embed"], "yes");
+  EXPECT_EQ(open_sora["variant"]["guidance_embed"], "no");
+  EXPECT_EQ(open_sora["variant"]["in_channels"], "64");
+  EXPECT_EQ(open_sora["variant"]["depth"], "2");
+  EXPECT_EQ(open_sora["variant"]["depth_single_blocks"], "3");
+  EXPECT_EQ(open_sora["dtypes"], (nlohmann::json{{"BF16", 118}}));
+  EXPECT_EQ(open_sora["bytes"], 2 * open_sora["parameters"].get<int64_t>());
+  EXPECT_EQ(open_sora["metadata"]["format"], "pt");
+  EXPECT_FALSE(open_sora.contains("tensors"));
+
+  const nlohmann::json flux = inspect_json(test::checkpoint_dir() / "flux1-dev.safetensors");
+  EXPECT_EQ(flux["kind"], "FLUX transformer");
+  EXPECT_EQ(flux["variant"]["qkv"], "fused");
+  EXPECT_EQ(flux["variant"]["guidance_embed"], "yes");
+
+  const nlohmann::json vae = inspect_json(test::checkpoint_dir() / "hunyuan_vae.safetensors");
+  EXPECT_EQ(vae["kind"], "HunyuanVAE");
+  EXPECT_EQ(vae["variant"]["encoder"], "yes");
+  EXPECT_EQ(vae["variant"]["levels"], "4");
+}
+
+TEST(InspectCommand, AFolderIsEveryCheckpointInIt) {
+  const nlohmann::json all = inspect_json(test::checkpoint_dir());
+  std::map<std::string, std::string> kinds;
+  for (const nlohmann::json& one : all) kinds[fs::path(one["path"]).filename()] = one["kind"];
+  EXPECT_EQ(kinds["model.safetensors.index.json"], "T5 encoder");
+  EXPECT_EQ(kinds["model.safetensors"], "CLIP text encoder");
+  EXPECT_FALSE(kinds.contains("model-00001-of-00002.safetensors")) << "a shard is part of its index";
+}
+
+TEST(InspectCommand, RecognisesOtherFilesByTheirTensors) {
+  const test::TemporaryFolder folder;
+  const auto kind = [&](const std::vector<std::pair<std::string, at::Tensor>>& tensors) {
+    io::save_safetensors(folder.path() / "x.safetensors", tensors, {}, true);
+    return inspect_json(folder.path() / "x.safetensors")["kind"].get<std::string>();
+  };
+  EXPECT_EQ(kind({{"decoder.conv_in.weight", at::zeros({8, 4, 3, 3})}}), "FLUX autoencoder");
+  EXPECT_EQ(kind({{"decoder.project_in.conv.weight", at::zeros({8, 4, 3, 3, 3})}}), "DC-AE");
+  EXPECT_EQ(kind({{"latent", at::zeros({1})}, {"noise", at::zeros({1})}}), "Open-Sora tensors");
+  EXPECT_EQ(kind({{"something", at::zeros({1})}}), "unknown");
+}
+
+TEST(InspectCommand, TextAndTensors) {
+  const ProgramResult result =
+      run_program({"inspect", test::checkpoint_dir() / "Open_Sora_v2.safetensors", "--tensors"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_TRUE(contains(result.out, "Open_Sora_v2.safetensors: Open-Sora transformer"));
+  EXPECT_TRUE(contains(result.out, "  img_in.weight  BF16 [64, 64]\n"));
+  EXPECT_TRUE(contains(run_program({"inspect", "--help"}).out, "Examples:"));
+}
+
+TEST(InspectCommand, Errors) {
+  const test::TemporaryFolder folder;
+  const ProgramResult missing = run_program({"inspect", folder.path() / "none"});
+  EXPECT_EQ(missing.exit_code, 4);
+  EXPECT_TRUE(contains(missing.err, "none: no such file or folder"));
+  const ProgramResult empty = run_program({"inspect", folder.path()});
+  EXPECT_EQ(empty.exit_code, 4);
+  EXPECT_TRUE(contains(empty.err, "holds no checkpoint"));
+  // A damaged file among others: the others are shown.
+  folder.write("broken.safetensors", "1234");
+  io::save_safetensors(folder.path() / "good.safetensors", {{"a", at::zeros({1})}});
+  const ProgramResult mixed = run_program({"inspect", folder.path()});
+  EXPECT_EQ(mixed.exit_code, 4);
+  EXPECT_TRUE(contains(mixed.out, "broken.safetensors: is 4 bytes long"));
+  EXPECT_TRUE(contains(mixed.out, "good.safetensors: unknown"));
+  EXPECT_TRUE(contains(mixed.err, "1 of 2 checkpoints cannot be read"));
+}
+
+}  // namespace
+}  // namespace opensora
