@@ -57,8 +57,8 @@ struct VerifiedFile {
 };
 
 struct VerifiedComponent {
-  std::string name;                   // the configuration's section: "model", "ae", "t5", "clip"
-  std::filesystem::path path;         // what a run would open; empty if it was not found
+  std::string name;            // the configuration's section: "model", "ae", "t5", "clip", "img_flux", "img_flux_ae"
+  std::filesystem::path path;  // what a run would open; empty if it was not found
   std::vector<VerifiedFile> files;    // weights, configuration and tokenizer
   int64_t tensors = 0;                // that the model binds
   int64_t parameters = 0;             // of those

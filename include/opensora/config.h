@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace opensora {
@@ -117,14 +118,26 @@ struct SamplingConfig {
   std::optional<uint64_t> seed;
 };
 
+// What a video's latents are decoded with.
+using VideoAutoencoderConfig = std::variant<HunyuanVAEConfig, DCAEConfig>;
+
+// `img_flux`, `img_flux_ae`, `img_resolution`: FLUX.1, which makes the first frame from the prompt.
+struct TextToImageConfig {
+  MMDiTConfig model;
+  Autoencoder2DConfig ae;
+  std::string resolution = "768px";  // of the picture, before it is resized to the video's size
+};
+
 struct Config {
   std::string name;  // a configuration's name or file, for messages
   MMDiTConfig model;
-  HunyuanVAEConfig ae;
+  VideoAutoencoderConfig ae;
   TextEncoderConfig t5;
   TextEncoderConfig clip;
   SamplingConfig sampling;
-  std::string cond_type = "t2v";
+  std::string cond_type = "t2v";  // the official words: "t2v", "i2v_head", …
+  std::optional<TextToImageConfig> text_to_image;
+  bool use_t2i2v = false;                         // text to image to video
   std::optional<std::string> motion_score = "4";  // null: no motion-score suffix
   int64_t fps_save = 24;                          // frames a second
   int64_t ae_spatial_compression = 16;            // sizes are rounded up to a multiple of this many pixels

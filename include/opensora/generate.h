@@ -18,13 +18,26 @@ struct PixelSize {
   int64_t width = 0, height = 0;
 };
 
+// Weights that are not where the configuration says; empty: as configured, else the community's usual names.
+struct ModelFiles {
+  std::filesystem::path diffusion_model, vae, t5xxl, clip_l, flux, flux_ae;
+};
+
 // One video. `config` holds the effective values: a configuration file with whatever overrides it.
 struct GenerateRequest {
   std::string prompt;           // UTF-8; may be empty; suffixes are added (config.fps_save, config.motion_score)
   std::string negative_prompt;  // UTF-8; used as it is
   std::filesystem::path model_dir;
   Config config;
+  ModelFiles files;
   std::optional<uint64_t> seed;  // of the noise; nullopt: a random one, reported in the result
+
+  // Images or one video, as config.cond_type wants them: i2v_loop two images, first then last; others one; t2v none.
+  std::vector<std::filesystem::path> references;
+  bool sample_posterior = false;  // encode references as the official code does, with noise drawn from the seed
+  // Where config.use_t2i2v is set and no reference is given, FLUX makes the first frame.
+  bool image_only = false;              // stop there: the output is a PNG
+  std::optional<PixelSize> image_size;  // of FLUX's picture; nullopt: config's resolution in the video's aspect ratio
 
   std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
   std::string dtype;            // "fp32", "bf16", "fp16"; empty: bf16 on a GPU, fp32 on the CPU
@@ -39,12 +52,14 @@ struct GenerateRequest {
 
 struct GenerateResult {
   std::filesystem::path output;
+  std::filesystem::path image;  // FLUX's picture, kept beside the video; empty: none
   uint64_t seed = 0;
   std::string effective_prompt;
   int64_t width = 0, height = 0;  // of the generated frames, before output_size
   int64_t frames = 0;
   int64_t steps = 0;
-  int64_t forwards = 0;  // of the transformer
+  int64_t forwards = 0;        // of the video transformer
+  int64_t image_forwards = 0;  // of FLUX
   std::string device, dtype;
   std::string attention;                                // the kernel: "cudnn", "flash", "efficient", "math"
   std::vector<std::pair<std::string, double>> seconds;  // by stage, in order
@@ -53,7 +68,7 @@ struct GenerateResult {
 
 // Where a run is. `done` of `total` units of a stage: steps, tiles or frames; 0 of total as a stage begins.
 struct Progress {
-  std::string_view stage;  // "text", "denoise", "decode", "write"
+  std::string_view stage;  // "text", "image", "encode", "denoise", "decode", "write"
   int64_t done = 0, total = 0;
 };
 // May throw to stop the run; nothing half-written remains.

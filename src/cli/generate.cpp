@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/condition_options.h"
 #include "cli/logging.h"
 #include "cli/model_options.h"
 #include "cli/progress_reporter.h"
@@ -22,19 +23,9 @@ struct GenerateOptions {
   bool json = false;
   ModelOptions model;
   SamplingOptions sampling;
+  ConditionOptions condition;
   LogOptions log;
 };
-
-// "512x288"
-PixelSize parse_size(const std::string& text) {
-  PixelSize size;
-  char rest = 0;
-  const int fields = std::sscanf(text.c_str(), "%5ldx%5ld%c", &size.width, &size.height, &rest);
-  if (fields != 2 || size.width < 1 || size.height < 1) {
-    throw UsageError("--output-size: expected WIDTHxHEIGHT, such as 512x288, found \"" + text + "\"");
-  }
-  return size;
-}
 
 nlohmann::ordered_json to_json(const GenerateResult& result) {
   nlohmann::ordered_json seconds = nlohmann::ordered_json::object();
@@ -46,6 +37,7 @@ nlohmann::ordered_json to_json(const GenerateResult& result) {
   }
   seconds["total"] = milliseconds(total);
   return {{"output", result.output.string()},
+          {"image", result.image.empty() ? nlohmann::json() : nlohmann::json(result.image.string())},
           {"seed", result.seed},
           {"prompt", result.effective_prompt},
           {"width", result.width},
@@ -53,6 +45,7 @@ nlohmann::ordered_json to_json(const GenerateResult& result) {
           {"frames", result.frames},
           {"steps", result.steps},
           {"forwards", result.forwards},
+          {"image_forwards", result.image_forwards},
           {"device", result.device},
           {"dtype", result.dtype},
           {"attention", result.attention},
@@ -65,10 +58,11 @@ void run(const GenerateOptions& options) {
   options.log.apply();
   GenerateRequest request = options.request;
   const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
-  if (!options.output_size.empty()) request.output_size = parse_size(options.output_size);
+  if (!options.output_size.empty()) request.output_size = parse_size("--output-size", options.output_size);
   request.model_dir = options.model.resolve_model_dir();
   request.config = options.model.resolve_config(request.model_dir);
   options.sampling.apply(request.config);
+  options.condition.apply(request);
 
   catch_signals();
   ProgressReporter reporter(style);
@@ -126,6 +120,8 @@ void add_generate(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "Make a video from a prompt");
   add_prompt_options(*command, options->request);
   options->model.add_to(*command);
+  add_model_files(*command, options->request.files);
+  options->condition.add_to(*command, options->request);
   options->sampling.add_to(*command);
   add_machine_options(*command, options->request);
   add_output_options(*command, *options);

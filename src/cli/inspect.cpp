@@ -66,7 +66,7 @@ void print(const Inspected& inspected, bool with_tensors) {
   for (const auto& [key, value] : info.variant) std::cout << fmt::format("  {:<20} {}\n", key, value);
   for (const auto& [dtype, count] : info.dtypes) std::cout << fmt::format("  {:<20} {} tensors\n", dtype, count);
   std::cout << fmt::format("  {:<20} {}\n", "parameters", info.parameters);
-  std::cout << fmt::format("  {:<20} {}\n", "size", format_bytes(info.bytes));
+  std::cout << fmt::format("  {:<20} {} bytes ({})\n", "size", info.bytes, format_bytes(info.bytes));
   if (info.files.size() > 1) std::cout << fmt::format("  {:<20} {}\n", "files", info.files.size());
   for (const auto& [key, value] : info.metadata) std::cout << fmt::format("  metadata {:<11} {}\n", key, value);
   if (!with_tensors) return;

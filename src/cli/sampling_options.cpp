@@ -81,8 +81,12 @@ void SamplingOptions::apply(Config& config) const {
   override_with(s.text_osci, text_osci);
   override_with(s.image_osci, image_osci);
   override_with(s.scale_temporal_osci, temporal_osci);
-  override_with(config.ae.use_spatial_tiling, vae_tiling);
-  override_with(config.ae.use_temporal_tiling, vae_tiling);
+  std::visit(
+      [&](auto& ae) {
+        override_with(ae.use_spatial_tiling, vae_tiling);
+        override_with(ae.use_temporal_tiling, vae_tiling);
+      },
+      config.ae);
   if (!motion_score) return;
   if (*motion_score == "none") {
     config.motion_score = std::nullopt;

@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr const char* kBaseKey = "_base_";
+constexpr const char* kDeleteKey = "_delete_";  // true: the section replaces that of the base, as in the official files
 
 json read_object(const fs::path& file) {
   std::error_code unreadable;
@@ -58,8 +59,12 @@ void merge(json& target, const json& source, const fs::path& file, const std::st
       slot = value;
       continue;
     }
-    if (!slot.is_object()) slot = json::object();
-    merge(slot, value, file, prefix + key + ".", document);
+    json section = value;
+    const auto fresh = section.find(kDeleteKey);
+    const bool starts_anew = fresh != section.end() && *fresh == true;
+    section.erase(kDeleteKey);
+    if (!slot.is_object() || starts_anew) slot = json::object();
+    merge(slot, section, file, prefix + key + ".", document);
   }
 }
 

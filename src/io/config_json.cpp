@@ -28,9 +28,9 @@ std::string read_model_path(ConfigSection& section) {
   return path;
 }
 
-MMDiTConfig read_model(const ConfigDocument& document) {
+MMDiTConfig read_transformer(const ConfigDocument& document, const std::string& name) {
   MMDiTConfig config;
-  ConfigSection section(document, "model");
+  ConfigSection section(document, name);
   section.ignore({"from_scratch", "shardformer", "cache_dir", "torch_dtype"});
   section.expect("type", {"flux"});
   config.from_pretrained = read_model_path(section);
@@ -65,7 +65,11 @@ MMDiTConfig read_model(const ConfigDocument& document) {
   return config;
 }
 
-HunyuanVAEConfig read_ae(const ConfigDocument& document) {
+void require_overlap(const ConfigSection& section, double overlap) {
+  section.require("tile_overlap_factor", overlap >= 0 && overlap < 1, "a number from 0 to below 1");
+}
+
+HunyuanVAEConfig read_hunyuan_vae(const ConfigDocument& document) {
   HunyuanVAEConfig config;
   ConfigSection section(document, "ae");
   section.ignore({"from_scratch", "shardformer", "cache_dir", "torch_dtype"});
@@ -96,8 +100,79 @@ HunyuanVAEConfig read_ae(const ConfigDocument& document) {
                   "a multiple of " + std::to_string(config.spatial_compression()));
   section.require("sample_tsize", config.sample_tsize % config.temporal_compression() == 0,
                   "a multiple of " + std::to_string(config.temporal_compression()));
-  section.require("tile_overlap_factor", config.tile_overlap_factor >= 0 && config.tile_overlap_factor < 1,
-                  "a number from 0 to below 1");
+  require_overlap(section, config.tile_overlap_factor);
+  return config;
+}
+
+DCAEConfig read_dc_ae(const ConfigDocument& document) {
+  constexpr size_t kStages = 6;
+  DCAEConfig config;
+  ConfigSection section(document, "ae");
+  section.ignore({"from_scratch", "shardformer", "cache_dir", "torch_dtype"});
+  section.expect("type", {"dc_ae"});
+  section.expect("model_name", {"dc-ae-f32t4c128"});
+  config.from_pretrained = read_model_path(section);
+  section.read("in_channels", config.in_channels, {3, 3});  // RGB
+  section.read("latent_channels", config.latent_channels);
+  section.read("width_list", config.width_list);
+  section.read("depth_list", config.encoder_depths);
+  section.read("depth_list", config.decoder_depths);
+  section.read("use_spatial_tiling", config.use_spatial_tiling);
+  section.read("use_temporal_tiling", config.use_temporal_tiling);
+  section.read("spatial_tile_size", config.spatial_tile_size);
+  section.read("temporal_tile_size", config.temporal_tile_size);
+  section.read("tile_overlap_factor", config.tile_overlap_factor);
+  section.finish();
+
+  section.require("width_list", config.width_list.size() == kStages, "six widths");
+  section.require("depth_list", config.encoder_depths.size() == kStages && config.decoder_depths.size() == kStages,
+                  "six depths");
+  section.require("spatial_tile_size", config.spatial_tile_size % config.spatial_compression() == 0,
+                  "a multiple of " + std::to_string(config.spatial_compression()));
+  section.require("temporal_tile_size", config.temporal_tile_size % config.temporal_compression() == 0,
+                  "a multiple of " + std::to_string(config.temporal_compression()));
+  require_overlap(section, config.tile_overlap_factor);
+  return config;
+}
+
+VideoAutoencoderConfig read_ae(const ConfigDocument& document) {
+  ConfigSection section(document, "ae");
+  std::string type = "hunyuan_vae";
+  section.read_choice("type", type, {"hunyuan_vae", "dc_ae"});
+  if (type == "dc_ae") return read_dc_ae(document);
+  return read_hunyuan_vae(document);
+}
+
+Autoencoder2DConfig read_autoencoder_2d(const ConfigDocument& document) {
+  Autoencoder2DConfig config;
+  ConfigSection section(document, "img_flux_ae");
+  section.ignore({"from_scratch", "cache_dir", "torch_dtype", "resolution"});
+  section.expect("type", {"autoencoder_2d"});
+  config.from_pretrained = read_model_path(section);
+  section.read("in_channels", config.in_channels, {3, 3});  // RGB
+  section.read("out_ch", config.out_ch, {3, 3});
+  section.read("ch", config.ch);
+  section.read("ch_mult", config.ch_mult);
+  section.read("num_res_blocks", config.num_res_blocks, {1, 1000});
+  section.read("z_channels", config.z_channels);
+  section.read("scale_factor", config.scale_factor);
+  section.read("shift_factor", config.shift_factor);
+  section.finish();
+  section.require("scale_factor", config.scale_factor != 0, "a number other than 0");
+  section.require("ch_mult", config.ch_mult.size() == 4, "four factors (8x8 compression)");
+  return config;
+}
+
+// FLUX in front of the video model: both of its sections, or neither.
+std::optional<TextToImageConfig> read_text_to_image(const ConfigDocument& document) {
+  const bool has_model = document.root.contains("img_flux"), has_ae = document.root.contains("img_flux_ae");
+  if (!has_model && !has_ae) return std::nullopt;
+  if (!has_model || !has_ae) {
+    document.fail(has_model ? "img_flux_ae" : "img_flux", "expected with the other of img_flux and img_flux_ae");
+  }
+  TextToImageConfig config{read_transformer(document, "img_flux"), read_autoencoder_2d(document)};
+  ConfigSection root(document, "");
+  root.read("img_resolution", config.resolution);
   return config;
 }
 
@@ -147,17 +222,6 @@ std::optional<std::string> read_motion_score(ConfigSection& section, std::option
   return found->is_string() ? found->get<std::string>() : found->dump();
 }
 
-// Before all else, so that a configuration for such a part is not refused for one of that part's keys.
-void refuse_unsupported(const ConfigDocument& document) {
-  const nlohmann::json& root = document.root;
-  if (root.contains("ae") && root["ae"].is_object() && root["ae"].value("type", nlohmann::json()) == "dc_ae") {
-    document.fail("ae.type", "this build does not support the autoencoder \"dc_ae\" yet, only \"hunyuan_vae\"");
-  }
-  if (root.value("use_t2i2v", nlohmann::json()) == true) {
-    document.fail("use_t2i2v", "this build does not support text-to-image-to-video yet; set it to false");
-  }
-}
-
 void read_root(const ConfigDocument& document, Config& config) {
   ConfigSection section(document, "");
   section.ignore({"save_dir", "seed", "batch_size", "dataset", "shardformer", "from_scratch", "num_workers",
@@ -168,9 +232,8 @@ void read_root(const ConfigDocument& document, Config& config) {
        {"model", "ae", "t5", "clip", "sampling_option", "img_flux", "img_flux_ae", "img_resolution"}) {
     section.find(key);
   }
-  bool use_t2i2v = false;
   int64_t patch_size = 0;  // said again in the model's section: see check_agreement()
-  section.read("use_t2i2v", use_t2i2v);
+  section.read("use_t2i2v", config.use_t2i2v);
   section.read_choice(
       "cond_type", config.cond_type,
       {"t2v", "i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy"});
@@ -189,38 +252,43 @@ void check_agreement(const ConfigDocument& document, const Config& config) {
                                     ", found " + std::to_string(patch_size));
   }
   const int64_t patch_area = config.model.patch_size * config.model.patch_size;
-  const int64_t packed = config.ae.latent_channels * patch_area;
-  if (config.model.in_channels != packed) {
-    document.fail("model.in_channels", "expected ae.latent_channels * patch_size^2 = " + std::to_string(packed) +
-                                           ", found " + std::to_string(config.model.in_channels));
+  const auto [latent_channels, pixels, frames] = std::visit(
+      [&](const auto& ae) {
+        return std::tuple(ae.latent_channels * patch_area, ae.spatial_compression() * config.model.patch_size,
+                          ae.temporal_compression());
+      },
+      config.ae);
+  const auto expect = [&](const std::string& key, int64_t found, const std::string& what, int64_t expected) {
+    if (found == expected) return;
+    document.fail(key, "expected " + what + std::to_string(expected) + ", found " + std::to_string(found));
+  };
+  expect("model.in_channels", config.model.in_channels, "ae.latent_channels * patch_size^2 = ", latent_channels);
+  expect("ae_spatial_compression", config.ae_spatial_compression,
+         "the autoencoder's compression * patch_size = ", pixels);
+  expect("sampling_option.temporal_reduction", config.sampling.temporal_reduction,
+         "the autoencoder's compression in time, ", frames);
+  if (config.text_to_image) {  // both transformers read the same text encoders
+    const MMDiTConfig& flux = config.text_to_image->model;
+    expect("img_flux.vec_in_dim", flux.vec_in_dim, "the same as model.vec_in_dim, ", config.model.vec_in_dim);
+    expect("img_flux.context_in_dim", flux.context_in_dim, "the same as model.context_in_dim, ",
+           config.model.context_in_dim);
   }
-  const int64_t pixels = config.ae.spatial_compression() * config.model.patch_size;
-  if (config.ae_spatial_compression != pixels) {
-    document.fail("ae_spatial_compression",
-                  "expected the autoencoder's compression * patch_size = " + std::to_string(pixels) + ", found " +
-                      std::to_string(config.ae_spatial_compression));
-  }
-  if (config.sampling.temporal_reduction != config.ae.temporal_compression()) {
-    document.fail("sampling_option.temporal_reduction", "expected the autoencoder's compression in time, " +
-                                                            std::to_string(config.ae.temporal_compression()) +
-                                                            ", found " +
-                                                            std::to_string(config.sampling.temporal_reduction));
-  }
+  if (config.use_t2i2v && !config.text_to_image) document.fail("use_t2i2v", "img_flux and img_flux_ae are missing");
 }
 
 }  // namespace
 
 Config load_config(const std::filesystem::path& file) {
   const ConfigDocument document = io::load_config_document(file);
-  refuse_unsupported(document);
   Config config;
   config.name = file.string();
   read_root(document, config);  // first: a misspelt section must not be reported as a missing one
-  config.model = read_model(document);
+  config.model = read_transformer(document, "model");
   config.ae = read_ae(document);
   config.t5 = read_text_encoder(document, "t5", 512);
   config.clip = read_text_encoder(document, "clip", 77);
   config.sampling = read_sampling(document);
+  config.text_to_image = read_text_to_image(document);
   check_agreement(document, config);
   return config;
 }

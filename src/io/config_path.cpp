@@ -30,7 +30,7 @@ fs::path find_config(const std::string& name_or_file) {
   std::error_code unreadable;
   if (fs::is_regular_file(name_or_file, unreadable)) return name_or_file;
   const fs::path folder = bundled_configs_dir();
-  const fs::path bundled = folder / (name_or_file + ".json");
+  fs::path bundled = folder / (name_or_file + ".json");
   if (fs::is_regular_file(bundled, unreadable)) return bundled;
   const std::vector<std::string> names = config_names(folder);
   throw UsageError("no configuration \"" + name_or_file + "\": neither a file nor a bundled one" +

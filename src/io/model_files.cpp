@@ -49,9 +49,10 @@ bool holds_weights(const fs::path& path) { return is_folder(path) ? weights_in(p
 
 std::vector<fs::path> candidates(const fs::path& model_dir, const KnownNames& known, const std::string& configured) {
   const fs::path first = model_dir / configured;
-  std::vector<fs::path> paths = {first, first.string() + ".index.json"};
+  std::vector<fs::path> paths = {first};
+  if (!is_folder(first)) paths.emplace_back(first.string() + ".index.json");
   for (const char* name : known.community) {
-    if (is_folder(first)) paths.push_back(first / name);
+    if (is_folder(first) && fs::path(name).has_extension()) paths.push_back(first / name);
     paths.push_back(model_dir / name);
   }
   return paths;
@@ -88,7 +89,8 @@ fs::path find_component(const fs::path& model_dir, Component component, const st
   std::string tried;
   for (const fs::path& path : candidates(model_dir, known, configured)) {
     if (holds_weights(path)) return path;
-    tried += (tried.empty() ? "" : ", ") + path.lexically_relative(model_dir).string();
+    const fs::path missing = is_folder(path) ? path / "model.safetensors" : path;  // or its like: weights_in()
+    tried += (tried.empty() ? "" : ", ") + missing.lexically_relative(model_dir).string();
   }
   throw CheckpointError("no checkpoint \"" + configured + "\" for \"" + known.name + "\" in folder " +
                         model_dir.string() + (is_folder(model_dir) ? "" : " (there is no such folder)") +

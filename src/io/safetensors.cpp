@@ -145,6 +145,7 @@ std::map<std::string, std::string> parse_metadata(const json& entry) {
 // The format demands that the tensors cover the data exactly: nothing twice, nothing left out.
 void check_coverage(const std::map<std::string, TensorInfo>& tensors, uint64_t data_bytes) {
   std::vector<const std::pair<const std::string, TensorInfo>*> ordered;
+  ordered.reserve(tensors.size());
   for (const auto& tensor : tensors) ordered.push_back(&tensor);
   std::sort(ordered.begin(), ordered.end(), [](const auto* a, const auto* b) {
     return std::pair(a->second.begin, a->second.end) < std::pair(b->second.begin, b->second.end);
@@ -209,7 +210,7 @@ at::Tensor SafetensorsFile::tensor(const std::string& name) const {
   const TensorInfo& info = found->second;
   const std::byte* data = mapping_->data() + data_offset_ + info.begin;
   if (reinterpret_cast<uintptr_t>(data) % c10::elementSize(info.dtype) != 0) {
-    const at::Tensor copy = at::empty(info.shape, info.dtype);
+    at::Tensor copy = at::empty(info.shape, info.dtype);
     if (info.bytes() > 0) std::memcpy(copy.mutable_data_ptr(), data, info.bytes());
     return copy;
   }

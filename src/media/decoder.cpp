@@ -110,8 +110,9 @@ void Decoder::open_decoder() {
   const AVCodecParameters& parameters = *stream().codecpar;
   const AVCodec* codec = avcodec_find_decoder(parameters.codec_id);
   if (codec == nullptr) {
-    throw InputMediaError(fmt::format("{}: FFmpeg {} cannot decode {}; convert the file to PNG or H.264",
-                                      path_.string(), ffmpeg_version(), avcodec_get_name(parameters.codec_id)));
+    throw InputMediaError(
+        fmt::format("{}: FFmpeg {} has no decoder for its codec ({}); convert the file to PNG or H.264", path_.string(),
+                    ffmpeg_version(), avcodec_get_name(parameters.codec_id)));
   }
   decoder_.reset(not_null(avcodec_alloc_context3(codec)));
   check_input(avcodec_parameters_to_context(decoder_.get(), &parameters), path_, "be decoded");

@@ -4,101 +4,155 @@
 #include <c10/core/InferenceMode.h>
 #include <spdlog/spdlog.h>
 
-#include "autoencoder/hunyuan_vae.h"
 #include "core/device.h"
-#include "diffusion/mmdit.h"
-#include "io/checkpoint.h"
-#include "io/model_files.h"
 #include "io/safetensors_writer.h"
-#include "media/png_writer.h"
-#include "media/video_writer.h"
 #include "nn/attention.h"
-#include "opensora/error.h"
+#include "pipeline/frames.h"
+#include "pipeline/models.h"
 #include "pipeline/plan.h"
+#include "pipeline/reference_media.h"
+#include "pipeline/references.h"
 #include "pipeline/stage.h"
 #include "pipeline/text_stage.h"
+#include "pipeline/text_to_image.h"
 #include "sampling/sampler.h"
 
 namespace opensora {
 namespace {
 
+using pipeline::Picture;
 using pipeline::Plan;
 using pipeline::StageClock;
 
 struct Prompts {
-  sampling::TextEmbedding prompt, negative;
+  sampling::TextEmbedding video, negative, picture;
 };
 
 Prompts encode_text(const GenerateRequest& request, const Plan& plan) {
+  std::vector<std::string> texts = {plan.prompt, request.negative_prompt};
+  if (plan.makes_picture) texts.push_back(request.prompt);
   const std::vector<sampling::TextEmbedding> embeddings =
-      pipeline::encode_prompts({plan.prompt, request.negative_prompt}, request.config,
-                               {.model_dir = request.model_dir, .device = plan.device, .dtype = plan.dtype});
-  return {embeddings[0], embeddings[1]};
+      pipeline::encode_prompts(texts, request.config,
+                               {.model_dir = request.model_dir,
+                                .device = plan.device,
+                                .dtype = plan.dtype,
+                                .t5_weights = request.files.t5xxl,
+                                .clip_weights = request.files.clip_l});
+  return {embeddings[0], embeddings[1], plan.makes_picture ? embeddings[2] : sampling::TextEmbedding{}};
 }
 
-sampling::SamplerResult denoise(const GenerateRequest& request, const Plan& plan, const Prompts& prompts,
-                                const at::Tensor& noise, const std::vector<float>& timesteps, const StageClock& clock) {
-  const Config& config = request.config;
-  const auto checkpoint =
-      io::Checkpoint::open(io::find_component(request.model_dir, io::Component::kModel, config.model.from_pretrained));
-  const diffusion::MMDiT model(Weights(checkpoint, plan.device, plan.dtype), config.model);
+struct Sampled {
+  at::Tensor noise, latent;
+  std::vector<float> timesteps;
+  int64_t forwards = 0;
+};
+
+Sampled denoise(const GenerateRequest& request, const Plan& plan, const Prompts& prompts,
+                const std::vector<at::Tensor>& references, const StageClock& clock) {
+  const SamplingConfig& s = request.config.sampling;
+  Sampled result{.noise = sampling::make_noise(plan.latent, plan.seed),
+                 .latent = {},
+                 .timesteps = sampling::timesteps(plan.schedule)};
+  const diffusion::MMDiT model = pipeline::load_video_transformer(request, plan);
   const sampling::SamplerInput input{
-      .noise = noise,
-      .prompt = prompts.prompt,
+      .noise = result.noise,
+      .prompt = prompts.video,
       .negative = prompts.negative,
-      .timesteps = timesteps,
-      .guidance = {.text = config.sampling.guidance, .text_osci = config.sampling.text_osci},
+      .condition = sampling::make_condition(plan.condition, references, plan.latent),
+      .timesteps = result.timesteps,
+      .guidance = {.text = s.guidance,
+                   .image = s.guidance_img.value_or(1),
+                   .text_osci = s.text_osci,
+                   .image_osci = s.image_osci,
+                   .temporal_osci = s.scale_temporal_osci && sampling::is_image_condition(plan.condition)},
+      .distilled_guidance = {},
       .on_step = [&](int64_t step, int64_t steps) {
         clock.report({"denoise", step, steps});
       }};
-  return sampling::sample(model, input, plan.device);
+  const sampling::SamplerResult sampled = sampling::sample(model, input, plan.device);
+  result.latent = sampled.latent;
+  result.forwards = sampled.forwards;
+  sampling::place_references(plan.condition, references, result.latent);
+  return result;
 }
 
 at::Tensor decode(const GenerateRequest& request, const Plan& plan, const at::Tensor& latent, const StageClock& clock) {
-  const HunyuanVAEConfig& config = request.config.ae;
-  const auto checkpoint =
-      io::Checkpoint::open(io::find_component(request.model_dir, io::Component::kAe, config.from_pretrained));
-  const autoencoder::HunyuanVAE vae(Weights(checkpoint, plan.device, plan.dtype), config);
-  const at::Tensor video = vae.decode(latent, [&](int64_t done, int64_t total) {
+  const auto autoencoder = pipeline::load_video_autoencoder(request, plan, autoencoder::Half::kDecoder);
+  const at::Tensor video = autoencoder->decode(latent, [&](int64_t done, int64_t total) {
     clock.report({"decode", done, total});
   });
-  if (!at::isfinite(video).all().item<bool>()) {
-    throw NumericError("the decoded video is not finite; try --dtype bf16 or fp32, or check " +
-                       checkpoint->description());
-  }
+  pipeline::check_finite_frames(video, "the decoded video");
   return video.slice(2, 0, request.config.sampling.num_frames);
 }
 
-// Frame `t` of [1, 3, T, H, W] in [-1, 1] -> uint8 [H, W, 3] on the CPU.
-at::Tensor to_rgb24(const at::Tensor& video, int64_t t) {
-  const at::Tensor frame = video[0].select(1, t).to(at::kFloat).clamp(-1, 1);
-  return ((frame + 1) * 127.5).round().to(at::kByte).permute({1, 2, 0}).contiguous().cpu();
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+void save_tensors(const GenerateRequest& request, const NamedTensors& tensors) {
+  if (!request.save_tensors.empty()) io::save_safetensors(request.save_tensors, tensors, {}, request.overwrite);
 }
 
-void write_output(const GenerateRequest& request, const Plan& plan, const at::Tensor& video, const StageClock& clock) {
-  const int width = static_cast<int>(video.size(4)), height = static_cast<int>(video.size(3));
-  const PixelSize scaled = request.output_size.value_or(PixelSize{});
-  const int out_width = static_cast<int>(scaled.width), out_height = static_cast<int>(scaled.height);
-  const int64_t frames = video.size(2);
-  if (frames == 1) {
-    media::write_png(plan.output, to_rgb24(video, 0).const_data_ptr<uint8_t>(), width, height, request.overwrite,
-                     out_width, out_height);
-    return;
+GenerateResult describe(const GenerateRequest& request, const Plan& plan) {
+  GenerateResult result;
+  result.output = plan.output;
+  result.image = request.image_only ? plan.output : plan.picture;
+  result.seed = plan.seed;
+  result.effective_prompt = request.image_only ? request.prompt : plan.prompt;
+  result.width = request.image_only ? plan.picture_size.width : plan.size.width;
+  result.height = request.image_only ? plan.picture_size.height : plan.size.height;
+  result.frames = request.image_only ? 1 : request.config.sampling.num_frames;
+  result.steps = plan.schedule.num_steps;
+  result.device = plan.device.str();
+  result.dtype = dtype_name(plan.dtype);
+  result.attention = nn::attention_backend(plan.device, plan.dtype, plan.image_tokens() + request.config.t5.max_length,
+                                           request.config.model.head_dim());
+  return result;
+}
+
+void log_plan(const Plan& plan, const GenerateResult& result) {
+  spdlog::info("{}: {}x{}, {} frames, {} steps, seed {}, {} {}, {} tokens, attention: {}",
+               sampling::condition_name(plan.condition), result.width, result.height, result.frames, result.steps,
+               result.seed, result.device, result.dtype, plan.image_tokens(), result.attention);
+}
+
+// The picture as the video's first frame: a reference like any other.
+at::Tensor picture_as_reference(const Picture& picture, const Plan& plan) {
+  return pipeline::reference_picture(picture.rgb, plan.size.height, plan.size.width);
+}
+
+// The run after its plan: each stage loads what it needs and releases it.
+void run_stages(const GenerateRequest& request, const Plan& plan, StageClock& clock, GenerateResult& result) {
+  std::vector<at::Tensor> references = pipeline::read_references(request, plan);
+  const Prompts prompts = clock.run("text", [&] { return encode_text(request, plan); });
+
+  NamedTensors saved;
+  if (plan.makes_picture) {
+    const Picture picture =
+        clock.run("image", [&] { return pipeline::make_picture(request, plan, prompts.picture, clock); });
+    result.image_forwards = picture.forwards;
+    if (request.image_only) {
+      save_tensors(request, {{"noise", picture.noise}, {"latent", picture.latent}, {"video", picture.frame}});
+      pipeline::write_output(request, plan, picture.frame, clock);
+      return;
+    }
+    saved = {{"image_noise", picture.noise}, {"image_latent", picture.latent}, {"image", picture.rgb}};
+    pipeline::write_picture(plan.picture, picture.rgb, request.overwrite);
+    references = {picture_as_reference(picture, plan)};
   }
-  media::VideoWriter writer(plan.output,
-                            {.width = width,
-                             .height = height,
-                             .output_width = out_width,
-                             .output_height = out_height,
-                             .fps = static_cast<int>(request.config.fps_save),
-                             .crf = request.crf,
-                             .threads = request.threads},
-                            request.overwrite);
-  for (int64_t t = 0; t < frames; ++t) {
-    writer.write(to_rgb24(video, t).const_data_ptr<uint8_t>());
-    clock.report({"write", t + 1, frames});
+  if (!references.empty()) {
+    references = clock.run("encode", [&] { return pipeline::encode_references(request, plan, references, clock); });
   }
-  writer.finish();
+  const Sampled sampled = clock.run("denoise", [&] { return denoise(request, plan, prompts, references, clock); });
+  result.forwards = sampled.forwards;
+  const at::Tensor video = clock.run("decode", [&] { return decode(request, plan, sampled.latent, clock); });
+  clock.run("write", [&] {
+    saved.insert(saved.end(), {{"noise", sampled.noise},
+                               {"latent", sampled.latent},
+                               {"video", video.to(at::kFloat)},
+                               {"timesteps", at::tensor(sampled.timesteps)}});
+    save_tensors(request, saved);
+    pipeline::write_output(request, plan, video, clock);
+    return 0;
+  });
 }
 
 }  // namespace
@@ -106,46 +160,14 @@ void write_output(const GenerateRequest& request, const Plan& plan, const at::Te
 GenerateResult generate(const GenerateRequest& request, const ProgressCallback& progress) {
   const c10::InferenceMode inference;
   const Plan plan = pipeline::make_plan(request);
+  pipeline::check_model_files(request);
   if (request.threads > 0) at::set_num_threads(request.threads);
   nn::prefer_fast_attention();
 
-  GenerateResult result;
-  result.attention = nn::attention_backend(plan.device, plan.dtype, plan.image_tokens() + request.config.t5.max_length,
-                                           request.config.model.head_dim());
-  spdlog::info("{}x{}, {} frames, {} steps, seed {}, {} {}, {} tokens, attention: {}", plan.size.width,
-               plan.size.height, request.config.sampling.num_frames, request.config.sampling.num_steps, plan.seed,
-               plan.device.str(), dtype_name(plan.dtype), plan.image_tokens(), result.attention);
-
+  GenerateResult result = describe(request, plan);
+  log_plan(plan, result);
   StageClock clock(plan.device, progress);
-  const Prompts prompts = clock.run("text", [&] { return encode_text(request, plan); });
-  const at::Tensor noise = sampling::make_noise(plan.latent, plan.seed);
-  const std::vector<float> timesteps = sampling::timesteps(plan.schedule);
-  const sampling::SamplerResult sampled =
-      clock.run("denoise", [&] { return denoise(request, plan, prompts, noise, timesteps, clock); });
-  const at::Tensor video = clock.run("decode", [&] { return decode(request, plan, sampled.latent, clock); });
-  clock.run("write", [&] {
-    if (!request.save_tensors.empty()) {
-      io::save_safetensors(request.save_tensors,
-                           {{"noise", noise},
-                            {"latent", sampled.latent},
-                            {"video", video.to(at::kFloat)},
-                            {"timesteps", at::tensor(timesteps)}},
-                           {}, request.overwrite);
-    }
-    write_output(request, plan, video, clock);
-    return 0;
-  });
-
-  result.output = plan.output;
-  result.seed = plan.seed;
-  result.effective_prompt = plan.prompt;
-  result.width = plan.size.width;
-  result.height = plan.size.height;
-  result.frames = video.size(2);
-  result.steps = plan.schedule.num_steps;
-  result.forwards = sampled.forwards;
-  result.device = plan.device.str();
-  result.dtype = dtype_name(plan.dtype);
+  run_stages(request, plan, clock, result);
   result.seconds = clock.seconds();
   result.peak_resident_bytes = peak_resident_bytes();
   result.peak_device_bytes = peak_device_bytes(plan.device);

@@ -5,6 +5,7 @@
 #include <cctype>
 #include <cmath>
 #include <random>
+#include <variant>
 
 #include "core/device.h"
 #include "core/output_file.h"
@@ -34,11 +35,28 @@ std::filesystem::path default_output(const std::string& prompt, uint64_t seed, i
 namespace pipeline {
 namespace {
 
-// What the configuration may ask for and this version cannot do.
-void check_supported(const Config& config) {
-  if (config.cond_type == "t2v") return;
-  throw UsageError(config.name + ": cond_type is \"" + config.cond_type +
-                   "\"; this version makes videos from text alone (t2v)");
+bool uses_dc_ae(const Config& config) { return std::holds_alternative<DCAEConfig>(config.ae); }
+
+void check_condition(const GenerateRequest& request, sampling::ConditionType type) {
+  const auto wanted = static_cast<size_t>(sampling::reference_count(type));
+  if (request.references.size() != wanted) {
+    throw UsageError(sampling::condition_name(type) + ": expected " + std::to_string(wanted) + " reference(s), found " +
+                     std::to_string(request.references.size()));
+  }
+  if (sampling::is_video_condition(type) && uses_dc_ae(request.config)) {
+    throw UsageError(
+        sampling::condition_name(type) +
+        ": the high-compression autoencoder cannot encode 33 or 65 frames; use a configuration with HunyuanVAE");
+  }
+}
+
+// DC-AE makes four frames of a latent frame, and one of a latent frame alone.
+void check_frames(const Config& config) {
+  const int64_t frames = config.sampling.num_frames, reduction = config.sampling.temporal_reduction;
+  if (!uses_dc_ae(config)) return sampling::check_num_frames(frames, reduction);
+  if (frames == 1 || frames > reduction) return;
+  throw UsageError("--num-frames: the high-compression autoencoder makes 1 frame, or " + std::to_string(reduction + 1) +
+                   " and more, found " + std::to_string(frames));
 }
 
 void check_numbers(const GenerateRequest& request) {
@@ -60,7 +78,7 @@ void check_numbers(const GenerateRequest& request) {
   if (request.crf < 0 || request.crf > 51) {
     throw UsageError("--crf: expected 0 to 51, found " + std::to_string(request.crf));
   }
-  sampling::check_num_frames(s.num_frames, s.temporal_reduction);
+  check_frames(request.config);
 }
 
 sampling::Size requested_size(const Config& config) {
@@ -97,9 +115,8 @@ sampling::LatentShape latent_shape(const Config& config, sampling::Size size) {
 }
 
 std::filesystem::path checked_output(const GenerateRequest& request, uint64_t seed) {
-  const int64_t frames = request.config.sampling.num_frames;
-  const std::filesystem::path output =
-      request.output.empty() ? default_output(request.prompt, seed, frames) : request.output;
+  const int64_t frames = request.image_only ? 1 : request.config.sampling.num_frames;
+  std::filesystem::path output = request.output.empty() ? default_output(request.prompt, seed, frames) : request.output;
   const std::string expected = frames == 1 ? ".png" : ".mp4";
   if (output.extension() != expected) {
     throw UsageError("-o " + output.string() + ": " +
@@ -109,6 +126,33 @@ std::filesystem::path checked_output(const GenerateRequest& request, uint64_t se
   check_output(output, request.overwrite);
   if (!request.save_tensors.empty()) check_output(request.save_tensors, request.overwrite);
   return output;
+}
+
+sampling::Size picture_size(const GenerateRequest& request, sampling::Size video) {
+  if (request.image_size) {
+    return sampling::round_up({request.image_size->height, request.image_size->width}, 16);
+  }
+  const std::string ratio = request.config.sampling.aspect_ratio.value_or(sampling::nearest_aspect_ratio(video));
+  return sampling::text_to_image_size(request.config.text_to_image->resolution, ratio);
+}
+
+// FLUX compresses by 8 and reads patches of 2, whatever the video's autoencoder.
+void plan_picture(const GenerateRequest& request, Plan& plan) {
+  const Config& config = request.config;
+  const int64_t patch = config.text_to_image->model.patch_size;
+  plan.makes_picture = true;
+  plan.picture_size = picture_size(request, plan.size);
+  plan.picture_latent = {.channels = config.text_to_image->model.in_channels / (patch * patch),
+                         .frames = 1,
+                         .height = plan.picture_size.height / 8,
+                         .width = plan.picture_size.width / 8};
+  plan.picture_schedule = plan.schedule;
+  plan.picture_schedule.latent_frames = 1;
+  plan.picture_schedule.tokens_per_frame = plan.picture_latent.rows(patch) * plan.picture_latent.columns(patch);
+  if (request.image_only) return;
+  plan.condition = sampling::ConditionType::kI2VHead;
+  plan.picture = std::filesystem::path(plan.output).replace_extension(".png");
+  if (plan.picture != plan.output) check_output(plan.picture, request.overwrite);
 }
 
 uint64_t random_seed() {
@@ -121,10 +165,11 @@ uint64_t random_seed() {
 Plan make_plan(const GenerateRequest& request) {
   text::check_utf8(request.prompt, "the prompt");
   text::check_utf8(request.negative_prompt, "the negative prompt");
-  check_supported(request.config);
   check_numbers(request);
 
   Plan plan;
+  plan.condition = sampling::parse_condition_type(request.config.cond_type);
+  check_condition(request, plan.condition);
   plan.seed = request.seed                   ? *request.seed
               : request.config.sampling.seed ? *request.config.sampling.seed
                                              : random_seed();
@@ -138,6 +183,8 @@ Plan make_plan(const GenerateRequest& request) {
                    .shift = s.shift,
                    .flow_shift = s.flow_shift};
   plan.output = checked_output(request, plan.seed);
+  if (request.config.use_t2i2v) plan_picture(request, plan);
+  if (!request.image_only) sampling::check_condition_length(plan.condition, plan.latent.frames);
   plan.prompt = text::add_suffixes(request.prompt, request.config.fps_save, request.config.motion_score);
   plan.device = resolve_device(request.device);
   plan.dtype = resolve_dtype(request.dtype, plan.device);

@@ -7,7 +7,8 @@
 
 namespace opensora::pipeline {
 
-// `rgb`: uint8 [H, W, 3] -> uint8 [height, width, 3]. Antialiased bicubic as Pillow's. Throws InputMediaError if the
+// `rgb`: uint8 [H, W, 3] -> uint8 [height, width, 3]. Antialiased bicubic, bit for bit Pillow's
+// (LibTorch's own differs by a level here and there, which an encoder amplifies). Throws InputMediaError if the
 // shapes differ so much that what is cut away would fill the memory.
 at::Tensor resize_crop_image(const at::Tensor& rgb, int64_t height, int64_t width);
 

@@ -6,6 +6,8 @@
 #include <set>
 #include <sstream>
 
+#include "autoencoder/autoencoder_2d.h"
+#include "autoencoder/dc_ae.h"
 #include "autoencoder/hunyuan_vae.h"
 #include "diffusion/mmdit.h"
 #include "io/checkpoint.h"
@@ -64,9 +66,10 @@ class Examination {
     for (const fs::path& file : checkpoint->files()) add_file(file);
   }
 
-  template <typename Model, typename ModelConfig>
-  void bind(const ModelConfig& config) {
-    check([&] { Model(Weights(shapes, at::kMeta, at::kBFloat16), config); });
+  // `options`: what else the model's constructor takes.
+  template <typename Model, typename ModelConfig, typename... Options>
+  void bind(const ModelConfig& config, Options... options) {
+    check([&] { Model(Weights(shapes, at::kMeta, at::kBFloat16), config, options...); });
     for (const std::string& name : shapes->bound()) {
       ++result.tensors;
       result.parameters += c10::multiply_integers(checkpoint->info(name).shape);
@@ -85,14 +88,14 @@ class Examination {
 };
 
 // A component that is one model of one file.
-template <typename Model, typename ModelConfig>
-void examine_model(Examination& examination, const fs::path& model_dir, Component component,
-                   const ModelConfig& config) {
+template <typename Model, typename ModelConfig, typename... Options>
+void examine_model(Examination& examination, const fs::path& model_dir, Component component, const ModelConfig& config,
+                   Options... options) {
   const auto path =
       examination.attempt([&] { return io::find_component(model_dir, component, config.from_pretrained); });
   if (!path) return;
   examination.open(*path);
-  if (examination.checkpoint) examination.bind<Model>(config);
+  if (examination.checkpoint) examination.bind<Model>(config, options...);
 }
 
 template <typename Tokenizer, typename Encoder, typename ReadConfig, typename CheckWidth, typename CheckVocabulary>
@@ -165,19 +168,40 @@ void examine_in_full(Examination& examination, const VerifyOptions& options) {
 // What a run with a configuration loads; one entry a component.
 using Examine = std::function<void(Examination&, const fs::path& model_dir, const Config&)>;
 
-std::vector<std::pair<Component, Examine>> components_of(const Config&) {
-  return {
+// Both halves: an image to start from needs the encoder.
+void examine_video_autoencoder(Examination& examination, const fs::path& folder, const Config& config) {
+  using autoencoder::Half;
+  if (const auto* vae = std::get_if<HunyuanVAEConfig>(&config.ae)) {
+    examine_model<autoencoder::HunyuanVAE>(examination, folder, Component::kAe, *vae, Half::kBoth);
+  } else {
+    examine_model<autoencoder::DCAE>(examination, folder, Component::kAe, std::get<DCAEConfig>(config.ae), Half::kBoth);
+  }
+}
+
+void examine_flux(Examination& examination, const fs::path& folder, const Config& config) {
+  examine_model<diffusion::MMDiT>(examination, folder, Component::kImgFlux, config.text_to_image->model);
+}
+
+void examine_flux_autoencoder(Examination& examination, const fs::path& folder, const Config& config) {
+  examine_model<autoencoder::Autoencoder2D>(examination, folder, Component::kImgFluxAe, config.text_to_image->ae,
+                                            autoencoder::Half::kDecoder);
+}
+
+std::vector<std::pair<Component, Examine>> components_of(const Config& config) {
+  std::vector<std::pair<Component, Examine>> components = {
       {Component::kModel,
        [](Examination& examination, const fs::path& folder, const Config& config) {
          examine_model<diffusion::MMDiT>(examination, folder, Component::kModel, config.model);
        }},
-      {Component::kAe,
-       [](Examination& examination, const fs::path& folder, const Config& config) {
-         examine_model<autoencoder::HunyuanVAE>(examination, folder, Component::kAe, config.ae);
-       }},
+      {Component::kAe, examine_video_autoencoder},
       {Component::kT5, examine_t5},
       {Component::kClip, examine_clip},
   };
+  if (config.use_t2i2v) {
+    components.emplace_back(Component::kImgFlux, examine_flux);
+    components.emplace_back(Component::kImgFluxAe, examine_flux_autoencoder);
+  }
+  return components;
 }
 
 }  // namespace

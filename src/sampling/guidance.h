@@ -2,27 +2,44 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace opensora::sampling {
 
 struct GuidanceOptions {
-  double text = 7.5;      // scale of the prompt against the negative prompt; 1 leaves the prompt alone
-  bool text_osci = true;  // from step 10 on, every odd step uses 1
+  double text = 7.5;       // scale of the prompt against the negative prompt; 1 leaves the prompt alone
+  double image = 3.0;      // scale of the condition against none; without a condition it has no effect
+  bool text_osci = true;   // from step 10 on, every odd step uses 1 for the text
+  bool image_osci = true;  // likewise for the image
+  bool temporal_osci =
+      false;  // image conditions only: the image scale grows over the latent frames, falls over the steps
 };
 
 // The scale that `step` (from 0) uses.
 double oscillating_scale(double scale, int64_t step, bool oscillate);
 
-// The velocity as a weighted sum: v = prompt * v(prompt) + negative * v(negative prompt).
+// The velocity as a weighted sum of three branches: the prompt with the condition, the negative prompt with it, and the
+// negative prompt without it. With the text scale t and the image scale i it is
 //
-// A branch of weight zero is not run. The official code always runs three: with a zero condition (text to video) its
-// third, the negative prompt without condition, equals the second, so the image guidance cancels out.
+//   v = v_none + i (v_negative - v_none) + t (v_prompt - v_negative).
+//
+// A branch of weight zero is not run; the official code always runs three. A weight is one number, or one a latent
+// frame.
 struct BranchWeights {
-  double prompt = 1;
-  double negative = 0;
+  std::vector<double> prompt, negative, unconditional;
 
-  int forwards() const { return (prompt != 0) + (negative != 0); }
+  int forwards() const;
 };
-BranchWeights branch_weights(const GuidanceOptions& options, int64_t step);
+
+struct GuidanceStep {
+  int64_t step = 0;  // from 0
+  int64_t steps = 1;
+  int64_t latent_frames = 1;
+  bool has_condition = false;  // without one the third branch equals the second
+};
+BranchWeights branch_weights(const GuidanceOptions& options, const GuidanceStep& at);
+
+// True if any weight is not zero: the branch must be run.
+bool is_needed(const std::vector<double>& weights);
 
 }  // namespace opensora::sampling

@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "diffusion/mmdit.h"
@@ -20,10 +21,12 @@ struct TextEmbedding {
 };
 
 struct SamplerInput {
-  at::Tensor noise;  // [1, C, T, H, W], float32
-  TextEmbedding prompt, negative;
-  std::vector<float> timesteps;  // as timesteps() makes them
+  at::Tensor noise;                // [1, C, T, H, W], float32
+  TextEmbedding prompt, negative;  // negative may be undefined where no step needs it
+  at::Tensor condition;            // [1, 1 + C, T, H, W], as make_condition() makes it; undefined: text alone
+  std::vector<float> timesteps;    // as timesteps() makes them
   GuidanceOptions guidance;
+  std::optional<double> distilled_guidance;  // a model with a guidance embedding takes this, and runs one branch
   // Called after each step (1-based) with the number of steps; may throw to stop the run.
   std::function<void(int64_t step, int64_t steps)> on_step;
 };

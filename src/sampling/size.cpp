@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
 
 #include "core/nearest.h"
 #include "opensora/error.h"
@@ -50,7 +51,45 @@ Size size_of(const AspectRatio& ratio, int64_t pixels, int64_t multiple) {
   return {height, width};
 }
 
+// The table that the model was trained with: of a size and its four neighbours, the one nearest to the area.
+Size trained_size_of(const AspectRatio& ratio, int64_t pixels, int64_t multiple) {
+  const Size base = size_of(ratio, pixels, multiple);
+  const auto off = [pixels](Size size) { return std::abs(size.height * size.width - pixels); };
+  Size best = base;
+  for (const Size& candidate : {Size{base.height - multiple, base.width}, Size{base.height + multiple, base.width},
+                                Size{base.height, base.width - multiple}, Size{base.height, base.width + multiple}}) {
+    if (off(candidate) < off(best)) best = candidate;
+  }
+  return best;
+}
+
 }  // namespace
+
+Size text_to_image_size(const std::string& resolution, const std::string& aspect_ratio) {
+  constexpr int64_t kMultiple = 16;
+  const int64_t pixels = pixels_of(resolution);
+  std::vector<Size> seen;  // a ratio whose size another one has already is left out of the official table
+  std::optional<Size> upright;
+  for (const AspectRatio& ratio : kAspectRatios) {
+    const Size size = trained_size_of(ratio, pixels, kMultiple);
+    if (std::find(seen.begin(), seen.end(), size) != seen.end()) continue;
+    seen.push_back(size);
+    if (aspect_ratio == ratio.vertical) return {size.width, size.height};
+    if (aspect_ratio == ratio.name) upright = size;
+  }
+  return upright ? *upright : image_size(resolution, aspect_ratio, kMultiple);
+}
+
+std::string nearest_aspect_ratio(Size size) {
+  const auto off = [&size](const std::string& name) {
+    const size_t colon = name.find(':');
+    const double ratio = std::stod(name.substr(0, colon)) / std::stod(name.substr(colon + 1));
+    return std::abs(std::log(ratio * static_cast<double>(size.height) / static_cast<double>(size.width)));
+  };
+  const std::vector<std::string>& names = known_aspect_ratios();
+  return *std::min_element(names.begin(), names.end(),
+                           [&](const std::string& a, const std::string& b) { return off(a) < off(b); });
+}
 
 const std::vector<std::string>& known_resolutions() {
   static const std::vector<std::string> names = {"128px", "144p",  "240p", "256px", "360p",

@@ -24,6 +24,13 @@ const std::vector<std::string>& known_aspect_ratios();
 // Throws UsageError that lists the known names if one is unknown.
 Size image_size(const std::string& resolution, const std::string& aspect_ratio, int64_t ae_spatial_compression = 16);
 
+// The size of the picture that FLUX makes in front of a video, from the table that the model was trained with;
+// multiples of 16 whatever the video's autoencoder. Throws as image_size().
+Size text_to_image_size(const std::string& resolution, const std::string& aspect_ratio);
+
+// The known aspect ratio that is nearest to a size's.
+std::string nearest_aspect_ratio(Size size);
+
 // Each side rounded up to a multiple of `multiple`.
 Size round_up(Size size, int64_t multiple);
 

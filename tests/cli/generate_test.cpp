@@ -268,7 +268,7 @@ TEST_F(GenerateCommand, MissingModels) {
   const fs::path copy = copy_of_checkpoint();
   for (const char* file :
        {"Open_Sora_v2.safetensors", "hunyuan_vae.safetensors", "google/t5-v1_1-xxl/spiece.model",
-        "google/t5-v1_1-xxl/model-00002-of-00002.safetensors", "google/t5-v1_1-xxl/config.json",
+        "google/t5-v1_1-xxl/model-00002-of-00002.safetensors", "openai/clip-vit-large-patch14/config.json",
         "openai/clip-vit-large-patch14/merges.txt", "openai/clip-vit-large-patch14/model.safetensors"}) {
     fs::rename(copy / file, copy / "aside");
     expect_error(quick_with(copy), 4, {fs::path(file).filename()});

@@ -16,7 +16,7 @@ using test::Case;
 using test::close;
 
 HunyuanVAEConfig tiny_config(const Case& reference) {
-  HunyuanVAEConfig config = load_config(test::checkpoint_dir() / "tiny.json").ae;
+  auto config = std::get<HunyuanVAEConfig>(load_config(test::checkpoint_dir() / "tiny.json").ae);
   const nlohmann::json description = reference.description()["config"];
   config.use_spatial_tiling = description["use_spatial_tiling"];
   config.use_temporal_tiling = description["use_temporal_tiling"];

@@ -1,10 +1,12 @@
-// Whole text-to-video runs, through the library, against the official pipeline.
+// Whole runs, through the library and through the program, against the official pipeline.
 #include <gtest/gtest.h>
 
 #include <filesystem>
 
 #include "opensora/error.h"
 #include "opensora/generate.h"
+#include "support/pipeline_case.h"
+#include "support/program.h"
 #include "support/reference.h"
 #include "support/temporary_folder.h"
 
@@ -12,73 +14,50 @@ namespace opensora {
 namespace {
 
 using test::Case;
-using test::close;
+using test::PipelineCase;
 
-GenerateRequest request_of(const nlohmann::json& description, const std::filesystem::path& folder) {
-  GenerateRequest request;
-  request.prompt = description["user_prompt"];
-  if (!description["negative"].is_null()) request.negative_prompt = description["negative"][0];
-  request.model_dir = test::checkpoint_dir();
-  request.config = load_config(test::checkpoint_dir() / "tiny.json");
-  const nlohmann::json& options = description["options"];
-  SamplingConfig& s = request.config.sampling;
-  s.resolution = s.aspect_ratio = std::nullopt;
-  s.height = options["height"];
-  s.width = options["width"];
-  s.num_frames = options["num_frames"];
-  s.num_steps = options["num_steps"];
-  s.text_osci = options["text_osci"];
-  s.image_osci = options["image_osci"];
-  s.scale_temporal_osci = options["scale_temporal_osci"];
-  request.seed = description["seed"];
-  request.device = "cpu";
-  request.output = folder / (s.num_frames == 1 ? "out.png" : "out.mp4");
-  request.save_tensors = folder / "tensors.safetensors";
-  return request;
-}
+class PipelineGolden : public ::testing::TestWithParam<PipelineCase> {};
 
-class PipelineGolden : public ::testing::TestWithParam<std::pair<const char*, int>> {};
-
-TEST_P(PipelineGolden, Agrees) {
-  const auto [name, forwards] = GetParam();
-  const Case reference(name);
+TEST_P(PipelineGolden, ThroughTheLibrary) {
+  const PipelineCase& expected = GetParam();
   const test::TemporaryFolder folder;
-  const nlohmann::json description = reference.description();
-  const GenerateResult result = generate(request_of(description, folder.path()));
-
-  const io::SafetensorsFile saved(folder.path() / "tensors.safetensors");
-  EXPECT_EQ(result.effective_prompt, description["prompt"]);
-  EXPECT_TRUE(at::equal(saved.tensor("noise"), reference.raw("noise")));
-  EXPECT_TRUE(close(saved.tensor("latent"), reference["latent"], 2e-3, 0));
-  EXPECT_TRUE(close(saved.tensor("video"), reference["video"], 5e-3, 0));
-  EXPECT_EQ(result.forwards, forwards);
+  const GenerateResult result = generate(test::pipeline_request(expected.name, folder.path()));
+  EXPECT_EQ(result.effective_prompt, Case(expected.name).description()["prompt"]);
+  EXPECT_EQ(result.forwards, expected.forwards);
+  EXPECT_EQ(result.image_forwards, expected.image_forwards);
   EXPECT_TRUE(std::filesystem::exists(result.output));
+  EXPECT_EQ(std::filesystem::exists(result.image), expected.image_forwards > 0);
+  test::expect_official_tensors(expected.name, folder.path());
 }
 
-// 14 steps: 10 of two branches, then 2 of one and 2 of two.
-INSTANTIATE_TEST_SUITE_P(Cases, PipelineGolden,
-                         ::testing::Values(std::pair("pipeline_t2v", 26), std::pair("pipeline_t2v_negative", 8),
-                                           std::pair("pipeline_t2v_plain_guidance", 8),
-                                           std::pair("pipeline_t2i_frame", 8)),
-                         [](const auto& info) { return std::string(info.param.first); });
+TEST_P(PipelineGolden, ThroughTheProgram) {
+  const PipelineCase& expected = GetParam();
+  const test::TemporaryFolder folder;
+  const test::ProgramResult result = test::run_program(test::pipeline_arguments(expected.name, folder.path()));
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(nlohmann::json::parse(result.out)["forwards"], expected.forwards);
+  test::expect_official_tensors(expected.name, folder.path());
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, PipelineGolden, ::testing::ValuesIn(test::pipeline_cases()),
+                         [](const auto& info) { return info.param.name; });
 
 TEST(Pipeline, StoppingLeavesNoFile) {
   const test::TemporaryFolder folder;
-  const GenerateRequest request = request_of(Case("pipeline_t2v").description(), folder.path());
+  GenerateRequest request = test::pipeline_request("pipeline_t2v", folder.path());
+  request.save_tensors.clear();
   for (const std::string stage : {"denoise", "decode", "write"}) {
     const auto stop = [&](const Progress& progress) {
       if (progress.stage == stage && progress.done > 0) throw InterruptedError(2);
     };
-    GenerateRequest without_tensors = request;
-    without_tensors.save_tensors.clear();
-    EXPECT_THROW(generate(without_tensors, stop), InterruptedError) << stage;
+    EXPECT_THROW(generate(request, stop), InterruptedError) << stage;
     EXPECT_TRUE(std::filesystem::is_empty(folder.path())) << stage;
   }
 }
 
 TEST(Pipeline, ASeedIsDrawnAndReportedWhereNoneIsGiven) {
   const test::TemporaryFolder folder;
-  GenerateRequest request = request_of(Case("pipeline_t2i_frame").description(), folder.path());
+  GenerateRequest request = test::pipeline_request("pipeline_t2i_frame", folder.path());
   request.seed = std::nullopt;
   request.overwrite = true;
   const uint64_t first = generate(request).seed;

@@ -3,10 +3,12 @@
 
 #include "opensora/config.h"
 #include "opensora/error.h"
+#include "sampling/condition.h"
 #include "sampling/guidance.h"
 #include "sampling/noise.h"
 #include "sampling/sampler.h"
 #include "sampling/schedule.h"
+#include "sampling/size.h"
 #include "support/reference.h"
 #include "text/prompt.h"
 
@@ -47,12 +49,21 @@ TEST(SamplingGolden, OscillatingGuidance) {
   }
 }
 
-TEST(SamplingGolden, FiftyStepsOfTextToVideoNeedEightyForwards) {
+int forwards_of_fifty_steps(bool has_condition) {
   int forwards = 0;
   for (int64_t step = 0; step < 50; ++step) {
-    forwards += sampling::branch_weights({.text = 7.5, .text_osci = true}, step).forwards();
+    forwards += sampling::branch_weights(
+                    {.text = 7.5, .image = 3.0, .text_osci = true, .image_osci = true, .temporal_osci = has_condition},
+                    {.step = step, .steps = 50, .latent_frames = 33, .has_condition = has_condition})
+                    .forwards();
   }
-  EXPECT_EQ(forwards, 80);
+  return forwards;
+}
+
+// The official code runs 150.
+TEST(SamplingGolden, FiftyStepsNeedEightyForwardsAndWithAnImageAHundredAndTen) {
+  EXPECT_EQ(forwards_of_fifty_steps(false), 80);
+  EXPECT_EQ(forwards_of_fifty_steps(true), 110);
 }
 
 TEST(SamplingGolden, PromptSuffixes) {
@@ -74,11 +85,45 @@ TEST(SamplingGolden, NoiseIsBitEqual) {
   }
 }
 
-// One step of the sampler is x + dt * (u + g (c - u)), with the official predictions of the first step.
-TEST(SamplingGolden, TheFirstStepMixesTheOfficialBranches) {
-  const Case reference("pipeline_t2v");
-  const at::Tensor pred = reference["first_pred"];  // [prompt, negative, negative without condition]
-  EXPECT_TRUE(at::equal(pred[1], pred[2])) << "in text to video the third branch equals the second";
+TEST(SamplingGolden, TextToImageSizes) {
+  for (const nlohmann::json& row : sampling_cases()["sizes"]) {
+    if (row["ae_spatial_compression"] != 16) continue;
+    const char* prefix = row["training_height"].is_null() ? "" : "training_";
+    const sampling::Size expected{row[std::string(prefix) + "height"], row[std::string(prefix) + "width"]};
+    EXPECT_EQ(sampling::text_to_image_size(row["resolution"], row["aspect_ratio"]), expected) << row;
+  }
+}
+
+TEST(SamplingGolden, NearestAspectRatio) {
+  EXPECT_EQ(sampling::nearest_aspect_ratio({192, 336}), "16:9");
+  EXPECT_EQ(sampling::nearest_aspect_ratio({64, 64}), "1:1");
+  EXPECT_EQ(sampling::nearest_aspect_ratio({336, 192}), "9:16");
+}
+
+// In text to video the official third branch equals the second: it is not run.
+TEST(SamplingGolden, WithoutAConditionTwoBranchesAreEqual) {
+  const at::Tensor pred = Case("pipeline_t2v")["first_pred"];  // prompt, negative, negative without condition
+  EXPECT_TRUE(at::equal(pred[1], pred[2]));
+}
+
+TEST(Condition, MarksTheFramesThatAreGiven) {
+  using sampling::ConditionType;
+  const sampling::LatentShape shape{.channels = 2, .frames = 11, .height = 1, .width = 1};
+  const auto mask_of = [&](ConditionType type, const std::vector<at::Tensor>& references) {
+    const at::Tensor condition = sampling::make_condition(type, references, shape);
+    std::string mask;
+    for (int64_t t = 0; t < shape.frames; ++t) mask += condition[0][0][t].item<float>() == 1 ? '1' : '0';
+    return mask;
+  };
+  const at::Tensor one = at::ones({1, 2, 1, 1, 1}), nine = at::ones({1, 2, 9, 1, 1});
+  EXPECT_EQ(mask_of(ConditionType::kI2VHead, {one}), "10000000000");
+  EXPECT_EQ(mask_of(ConditionType::kI2VTail, {one}), "00000000001");
+  EXPECT_EQ(mask_of(ConditionType::kI2VLoop, {one, one}), "10000000001");
+  EXPECT_EQ(mask_of(ConditionType::kV2VHead, {nine}), "11111111100");
+  EXPECT_EQ(mask_of(ConditionType::kV2VTail, {nine}), "00111111111");
+  EXPECT_FALSE(sampling::make_condition(ConditionType::kT2V, {}, shape).defined());
+  EXPECT_THROW(sampling::check_condition_length(ConditionType::kV2VHead, 9), UsageError);
+  EXPECT_THROW(sampling::parse_condition_type("v2v_head_half"), UsageError);
 }
 
 TEST(Sampler, NotFiniteStopsTheRun) {
@@ -86,8 +131,14 @@ TEST(Sampler, NotFiniteStopsTheRun) {
   const diffusion::MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), config.model);
   const sampling::TextEmbedding text{.txt = at::zeros({1, 4, 32}), .vec = at::zeros({1, 32})};
   const at::Tensor noise = at::full({1, 16, 1, 4, 4}, std::numeric_limits<float>::quiet_NaN());
-  const sampling::SamplerInput input{
-      .noise = noise, .prompt = text, .negative = text, .timesteps = {1.0F, 0.0F}, .guidance = {}, .on_step = {}};
+  const sampling::SamplerInput input{.noise = noise,
+                                     .prompt = text,
+                                     .negative = text,
+                                     .condition = {},
+                                     .timesteps = {1.0F, 0.0F},
+                                     .guidance = {},
+                                     .distilled_guidance = {},
+                                     .on_step = {}};
   EXPECT_THROW(sampling::sample(model, input, at::kCPU), NumericError);
 }
 

@@ -19,9 +19,11 @@ class Pickle {
     bytes_ += bytes;
     return *this;
   }
-  Pickle& global(const std::string& module, const std::string& name) { return raw("c" + module + "\n" + name + "\n"); }
-  Pickle& text(const std::string& value) { return raw("X" + little_endian(value.size(), 4) + value); }
-  Pickle& number(int64_t value) { return raw("\x8a\x08" + little_endian(static_cast<uint64_t>(value), 8)); }
+  Pickle& global(const std::string& module, const std::string& name) {
+    return raw("c").raw(module).raw("\n").raw(name).raw("\n");
+  }
+  Pickle& text(const std::string& value) { return raw("X").raw(little_endian(value.size(), 4)).raw(value); }
+  Pickle& number(int64_t value) { return raw("\x8a\x08").raw(little_endian(static_cast<uint64_t>(value), 8)); }
   Pickle& tuple(at::IntArrayRef values) {
     raw("(");
     for (const int64_t value : values) number(value);

@@ -96,7 +96,8 @@ void expect_autoencoder(const std::string& name, const ModelConfig& config,
 }
 
 TEST(FullSize, HunyuanVAE) {
-  expect_autoencoder<autoencoder::HunyuanVAE>("hunyuan_vae", load_config(find_config("256px")).ae, "quant_conv.");
+  expect_autoencoder<autoencoder::HunyuanVAE>(
+      "hunyuan_vae", std::get<HunyuanVAEConfig>(load_config(find_config("256px")).ae), "quant_conv.");
 }
 TEST(FullSize, DCAE) { expect_autoencoder<autoencoder::DCAE>("F32T4C128_AE", DCAEConfig{}); }
 TEST(FullSize, Autoencoder2D) { expect_autoencoder<autoencoder::Autoencoder2D>("flux1-dev-ae", Autoencoder2DConfig{}); }

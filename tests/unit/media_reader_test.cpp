@@ -399,7 +399,7 @@ TEST_F(MediaReaderTest, RefusesAJpegWithoutItsEnd) {
 TEST_F(MediaReaderTest, RefusesAnUnknownCodec) {
   std::string bytes = test::read_bytes(write_video("a.mp4", 24, 3));
   bytes.replace(bytes.find("avc1", bytes.find("stsd")), 4, "zzzz");
-  EXPECT_TRUE(contains(error_of(folder_.write("b.mp4", bytes)), "cannot decode"));
+  EXPECT_TRUE(contains(error_of(folder_.write("b.mp4", bytes)), "has no decoder for its codec"));
 }
 
 TEST_F(MediaReaderTest, ReadsH264Of10Bits) {

@@ -1,0 +1,120 @@
+#include "cli/condition_options.h"
+
+#include <cstdio>
+
+#include "opensora/error.h"
+
+namespace opensora::cli {
+namespace {
+
+// What the references alone mean: one image starts the video, two are its start and end, an end image alone its end.
+std::string implied_type(const ConditionOptions& options) {
+  const size_t images = options.images.size() + (options.end_image.empty() ? 0 : 1);
+  if (!options.video.empty()) return "v2v_head";
+  if (images == 2) return "i2v_loop";
+  if (images == 1) return options.images.empty() ? "i2v_tail" : "i2v_head";
+  return "t2v";
+}
+
+void check_references(const ConditionOptions& options) {
+  const size_t images = options.images.size() + (options.end_image.empty() ? 0 : 1);
+  if (images > 2) throw UsageError("--image: expected at most two images, first and last frame");
+  if (images > 0 && !options.video.empty()) throw UsageError("--video and --image exclude each other");
+}
+
+// A type that the references given can serve; an image given with --image may also be the last frame.
+bool fits(const std::string& type, const ConditionOptions& options) {
+  const std::string implied = implied_type(options);
+  if (type.starts_with("v2v")) return implied.starts_with("v2v");
+  return type == implied || (type == "i2v_tail" && implied == "i2v_head");
+}
+
+std::string needed_by(const std::string& type) {
+  if (type.starts_with("v2v")) return "--video";
+  if (type == "i2v_loop") return "two images: --image twice, or --image and --end-image";
+  if (type == "i2v_tail") return "--end-image";
+  return type == "t2v" ? "no reference" : "one --image";
+}
+
+std::string effective_type(const ConditionOptions& options, const std::string& configured) {
+  if (!options.cond_type.empty()) {
+    if (fits(options.cond_type, options)) return options.cond_type;
+    throw UsageError("--cond-type " + options.cond_type + " takes " + needed_by(options.cond_type));
+  }
+  const std::string implied = implied_type(options);
+  if (implied == "t2v" && configured != "t2v") {
+    throw UsageError("the configuration's cond_type " + configured + " takes " + needed_by(configured));
+  }
+  return fits(configured, options) ? configured : implied;
+}
+
+}  // namespace
+
+PixelSize parse_size(const std::string& flag, const std::string& text) {
+  PixelSize size;
+  char rest = 0;
+  const int fields = std::sscanf(text.c_str(), "%5ldx%5ld%c", &size.width, &size.height, &rest);
+  if (fields != 2 || size.width < 1 || size.height < 1) {
+    throw UsageError(flag + ": expected WIDTHxHEIGHT, such as 512x288, found \"" + text + "\"");
+  }
+  return size;
+}
+
+void ConditionOptions::add_to(CLI::App& command, GenerateRequest& request) {
+  const char* group = "Reference";
+  command.add_option("-i,--image", images, "Image for the first frame; given twice: first and last frame")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->allow_extra_args(false)
+      ->group(group);
+  command.add_option("--end-image", end_image, "Image for the last frame")->group(group);
+  command.add_option("--video", video, "Video to go on from, or to lead to")->group(group);
+  command.add_option("--cond-type", cond_type, "Default: from what is given, and v2v_head for a video")
+      ->check(CLI::IsMember(
+          {"t2v", "i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy"}))
+      ->group(group);
+  command
+      .add_flag("--sample-posterior", request.sample_posterior, "Encode references with noise, as the official code")
+      ->group(group);
+  command
+      .add_flag_function(
+          "--t2i2v,!--no-t2i2v", [this](int64_t count) { t2i2v = count > 0; }, "Let FLUX make the first frame, or not")
+      ->group(group);
+  command.add_flag("--image-only", request.image_only, "Stop after FLUX's picture")->group(group);
+  command.add_option("--image-resolution", image_resolution, "Resolution of FLUX's picture (default: configuration)")
+      ->group(group);
+  command.add_option("--image-size", image_size, "Size of FLUX's picture, WxH, instead")->group(group);
+}
+
+void ConditionOptions::apply(GenerateRequest& request) const {
+  check_references(*this);
+  Config& config = request.config;
+  config.cond_type = effective_type(*this, config.cond_type);
+  request.references.assign(images.begin(), images.end());
+  if (!end_image.empty()) request.references.emplace_back(end_image);
+  if (!video.empty()) request.references.emplace_back(video);
+
+  if (t2i2v) config.use_t2i2v = *t2i2v;
+  if (!request.references.empty()) {
+    if (t2i2v.value_or(false))
+      throw UsageError("--t2i2v makes the first frame itself: it excludes --image and --video");
+    config.use_t2i2v = false;
+  }
+  if (config.use_t2i2v && !config.text_to_image) {
+    throw UsageError("--t2i2v: " + config.name + " has no img_flux; try --config t2i2v_256px");
+  }
+  if (request.image_only && !config.use_t2i2v) throw UsageError("--image-only: this run makes no picture; see --t2i2v");
+  if (!image_resolution.empty() && config.text_to_image) config.text_to_image->resolution = image_resolution;
+  if (!image_size.empty()) request.image_size = parse_size("--image-size", image_size);
+}
+
+void add_model_files(CLI::App& command, ModelFiles& files) {
+  const char* group = "Model";
+  command.add_option("--diffusion-model", files.diffusion_model, "The video transformer's weights")->group(group);
+  command.add_option("--vae", files.vae, "The autoencoder's weights")->group(group);
+  command.add_option("--t5xxl", files.t5xxl, "T5's weights: a file or folder")->group(group);
+  command.add_option("--clip-l", files.clip_l, "CLIP's weights: a file or folder")->group(group);
+  command.add_option("--flux", files.flux, "FLUX's weights")->group(group);
+  command.add_option("--flux-ae", files.flux_ae, "FLUX's autoencoder's weights")->group(group);
+}
+
+}  // namespace opensora::cli

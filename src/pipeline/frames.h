@@ -1,0 +1,26 @@
+// From decoded frames to files.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <string>
+
+#include "opensora/generate.h"
+#include "pipeline/plan.h"
+#include "pipeline/stage.h"
+
+namespace opensora::pipeline {
+
+// Throws NumericError if any value of `frames` is not finite; `what` names them.
+void check_finite_frames(const at::Tensor& frames, const std::string& what);
+
+// Frame `t` of [1, 3, T, H, W] in [-1, 1], clamped and rounded: uint8 [H, W, 3] on the CPU.
+at::Tensor to_rgb24(const at::Tensor& frames, int64_t t);
+
+// Writes `frames` as the plan's output: an MP4, or a PNG of a single frame. Throws OutputError.
+void write_output(const GenerateRequest& request, const Plan& plan, const at::Tensor& frames, const StageClock& clock);
+
+// Writes uint8 [H, W, 3] as a PNG.
+void write_picture(const std::filesystem::path& path, const at::Tensor& rgb, bool overwrite);
+
+}  // namespace opensora::pipeline

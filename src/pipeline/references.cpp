@@ -1,0 +1,45 @@
+#include "pipeline/references.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+
+#include "pipeline/models.h"
+#include "pipeline/reference_media.h"
+
+namespace opensora::pipeline {
+
+std::vector<at::Tensor> read_references(const GenerateRequest& request, const Plan& plan) {
+  std::vector<at::Tensor> frames;
+  const auto position = [&](bool last) { return last ? media::Position::kLast : media::Position::kFirst; };
+  const bool at_tail = sampling::is_at_tail(plan.condition);
+  for (size_t i = 0; i < request.references.size(); ++i) {
+    if (sampling::is_video_condition(plan.condition)) {
+      frames.push_back(
+          read_reference_video(request.references[i], {.height = plan.size.height,
+                                                       .width = plan.size.width,
+                                                       .fps = static_cast<double>(request.config.fps_save),
+                                                       .frames = sampling::reference_frames(plan.condition),
+                                                       .position = position(at_tail)}));
+    } else {
+      // A video may stand for an image: its first frame, or at the end of the new video its last.
+      frames.push_back(
+          read_reference_picture(request.references[i], plan.size.height, plan.size.width, position(at_tail || i > 0)));
+    }
+  }
+  return frames;
+}
+
+std::vector<at::Tensor> encode_references(const GenerateRequest& request, const Plan& plan,
+                                          const std::vector<at::Tensor>& references, const StageClock& clock) {
+  const auto autoencoder = load_video_autoencoder(request, plan, autoencoder::Half::kEncoder);
+  autoencoder::EncodeOptions options;
+  options.progress = [&](int64_t done, int64_t total) { clock.report({"encode", done, total}); };
+  // Another seed than the noise's: the two must not be the same numbers.
+  if (request.sample_posterior) options.generator = at::make_generator<at::CPUGeneratorImpl>(plan.seed + 1);
+  std::vector<at::Tensor> latents;
+  for (const at::Tensor& frames : references) {
+    latents.push_back(autoencoder->encode(frames.to(plan.device), options).to(at::kCPU, at::kFloat));
+  }
+  return latents;
+}
+
+}  // namespace opensora::pipeline

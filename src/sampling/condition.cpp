@@ -1,0 +1,88 @@
+#include "sampling/condition.h"
+
+#include <array>
+#include <utility>
+
+#include "core/nearest.h"
+#include "opensora/error.h"
+
+namespace opensora::sampling {
+namespace {
+
+const std::array<std::pair<const char*, ConditionType>, 8> kNames = {{{"t2v", ConditionType::kT2V},
+                                                                      {"i2v_head", ConditionType::kI2VHead},
+                                                                      {"i2v_tail", ConditionType::kI2VTail},
+                                                                      {"i2v_loop", ConditionType::kI2VLoop},
+                                                                      {"v2v_head", ConditionType::kV2VHead},
+                                                                      {"v2v_tail", ConditionType::kV2VTail},
+                                                                      {"v2v_head_easy", ConditionType::kV2VHeadEasy},
+                                                                      {"v2v_tail_easy", ConditionType::kV2VTailEasy}}};
+
+bool is_easy(ConditionType type) { return type == ConditionType::kV2VHeadEasy || type == ConditionType::kV2VTailEasy; }
+
+// Latent frames that one reference gives.
+int64_t given_latent_frames(ConditionType type) { return is_video_condition(type) ? (is_easy(type) ? 17 : 9) : 1; }
+
+}  // namespace
+
+ConditionType parse_condition_type(const std::string& name) {
+  std::vector<std::string> known;
+  for (const auto& [text, type] : kNames) {
+    if (name == text) return type;
+    known.emplace_back(text);
+  }
+  throw UsageError("--cond-type: expected one of " + join_names(known) + ", found \"" + name + "\"" +
+                   did_you_mean(name, known));
+}
+
+std::string condition_name(ConditionType type) { return kNames[static_cast<size_t>(type)].first; }
+
+bool is_image_condition(ConditionType type) {
+  return type == ConditionType::kI2VHead || type == ConditionType::kI2VTail || type == ConditionType::kI2VLoop;
+}
+
+bool is_video_condition(ConditionType type) { return type != ConditionType::kT2V && !is_image_condition(type); }
+
+bool is_at_tail(ConditionType type) {
+  return type == ConditionType::kI2VTail || type == ConditionType::kV2VTail || type == ConditionType::kV2VTailEasy;
+}
+
+int64_t reference_frames(ConditionType type) {
+  if (is_video_condition(type)) return is_easy(type) ? 65 : 33;
+  return 1;
+}
+
+int64_t reference_count(ConditionType type) {
+  if (type == ConditionType::kT2V) return 0;
+  return type == ConditionType::kI2VLoop ? 2 : 1;
+}
+
+void check_condition_length(ConditionType type, int64_t latent_frames) {
+  const int64_t given = given_latent_frames(type) * reference_count(type);
+  if (latent_frames > given) return;
+  throw UsageError("--num-frames: the references of " + condition_name(type) + " fill " + std::to_string(given) +
+                   " latent frame(s), and the video has only " + std::to_string(latent_frames) + "; make it longer");
+}
+
+at::Tensor make_condition(ConditionType type, const std::vector<at::Tensor>& references, const LatentShape& shape) {
+  if (type == ConditionType::kT2V) return {};
+  const int64_t given = given_latent_frames(type);
+  const at::Tensor condition = at::zeros({1, 1 + shape.channels, shape.frames, shape.height, shape.width}, at::kFloat);
+  const auto put = [&](const at::Tensor& latent, int64_t at) {
+    const at::Tensor part = condition.narrow(2, at, given);
+    part.select(1, 0).fill_(1);
+    part.slice(1, 1).copy_(latent);
+  };
+  put(references.front(), is_at_tail(type) ? shape.frames - given : 0);
+  if (type == ConditionType::kI2VLoop) put(references.back(), shape.frames - given);
+  return condition;
+}
+
+void place_references(ConditionType type, const std::vector<at::Tensor>& references, at::Tensor latent) {
+  if (!is_image_condition(type)) return;
+  const int64_t last = latent.size(2) - 1;
+  latent.narrow(2, is_at_tail(type) ? last : 0, 1).copy_(references.front());
+  if (type == ConditionType::kI2VLoop) latent.narrow(2, last, 1).copy_(references.back());
+}
+
+}  // namespace opensora::sampling
