@@ -1,5 +1,6 @@
 // opensora generate: a video from a prompt.
 #include <cmath>
+#include <cstdio>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -12,6 +13,7 @@
 #include "cli/sampling_options.h"
 #include "opensora/error.h"
 #include "opensora/generate.h"
+#include "opensora/sizes.h"
 
 namespace opensora::cli {
 namespace {
@@ -54,13 +56,26 @@ nlohmann::ordered_json to_json(const GenerateResult& result) {
           {"peak_device_memory_bytes", result.peak_device_bytes}};
 }
 
-void run(const GenerateOptions& options) {
+// For --aspect-ratio list.
+void print_sizes(const Config& config) {
+  std::printf("%-10s  %-12s  %-9s  tokens of %ld frames\n", "resolution", "aspect ratio", "size",
+              static_cast<long>(config.sampling.num_frames));
+  for (const SizeRow& row : size_table(config)) {
+    const std::string size = std::to_string(row.width) + "x" + std::to_string(row.height);
+    std::printf("%-10s  %-12s  %-9s  %ld\n", row.resolution.c_str(), row.aspect_ratio.c_str(), size.c_str(),
+                static_cast<long>(row.tokens));
+  }
+}
+
+void run(const GenerateOptions& options, bool has_prompt) {
   options.log.apply();
   GenerateRequest request = options.request;
   const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
   if (!options.output_size.empty()) request.output_size = parse_size("--output-size", options.output_size);
   request.model_dir = options.model.resolve_model_dir();
   request.config = options.model.resolve_config(request.model_dir);
+  if (options.sampling.aspect_ratio == "list") return print_sizes(request.config);
+  if (!has_prompt) throw UsageError("--prompt is required (it may be empty: --prompt \"\")");
   options.sampling.apply(request.config);
   options.condition.apply(request);
 
@@ -75,7 +90,7 @@ void run(const GenerateOptions& options) {
 }
 
 void add_prompt_options(CLI::App& command, GenerateRequest& request) {
-  command.add_option("-p,--prompt", request.prompt, "What to show")->required();
+  command.add_option("-p,--prompt", request.prompt, "What to show (required; may be empty)");
   command.add_option("-n,--negative-prompt", request.negative_prompt, "What to avoid (default: empty)");
   command.add_option("-s,--seed", request.seed, "Seed of the noise (default: random, and logged)")
       ->check(CLI::NonNegativeNumber);
@@ -130,8 +145,12 @@ void add_generate(CLI::App& app) {
       "Examples:\n"
       "  opensora generate -p \"a red circle moving right on a blue background\"\n"
       "  opensora generate -p \"raining, sea\" --model-dir ./ckpts --config 768px -s 42 -o sea.mp4\n"
-      "  opensora generate -p \"raining, sea\" -W 448 -H 256 --num-frames 33 --json");
-  command->callback([options] { run(*options); });
+      "  opensora generate -p \"raining, sea\" -W 448 -H 256 --num-frames 33 --json\n"
+      "  opensora generate -p \"the ship sails away\" --image ship.png\n"
+      "  opensora generate -p \"the ship sails away\" --video ship.mp4 --cond-type v2v_tail\n"
+      "  opensora generate -p \"raining, sea\" --config t2i2v_768px\n"
+      "  opensora generate --config 768px --aspect-ratio list");
+  command->callback([options, command] { run(*options, command->count("--prompt") > 0); });
 }
 
 }  // namespace opensora::cli

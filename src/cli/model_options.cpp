@@ -36,9 +36,9 @@ void ModelOptions::add_to(CLI::App& command) {
 
 void ModelOptions::add_config_to(CLI::App& command) {
   command
-      .add_option(
-          "--config", config,
-          "Configuration: a file, or a name (256px, 768px, 720p; default: the model folder's config.json, else 256px)")
+      .add_option("--config", config,
+                  "Configuration: a file, or a name (256px, 768px, 720p, t2i2v_256px, t2i2v_768px, high_compression; "
+                  "default: the model folder's config.json, else 256px)")
       ->group("Model");
 }
 

@@ -32,7 +32,9 @@ void check_motion_score(const std::string& score) {
 void add_size_flags(CLI::App& command, SamplingOptions& options) {
   const char* group = "Video";
   auto* resolution = command.add_option("--resolution", options.resolution, "256px, 768px, 720p, …")->group(group);
-  auto* aspect = command.add_option("--aspect-ratio", options.aspect_ratio, "16:9, 9:16, 1:1, …")->group(group);
+  auto* aspect =
+      command.add_option("--aspect-ratio", options.aspect_ratio, "16:9, 9:16, 1:1, …; list: print all sizes")
+          ->group(group);
   auto* width = command.add_option("-W,--width", options.width, "Pixels; with --height")->group(group);
   auto* height = command.add_option("-H,--height", options.height, "Pixels; with --width")->group(group);
   width->needs(height)->excludes(resolution)->excludes(aspect);

@@ -2,6 +2,7 @@
 
 #include "io/checkpoint.h"
 #include "io/model_files.h"
+#include "opensora/error.h"
 
 namespace opensora::pipeline {
 namespace {
@@ -30,6 +31,15 @@ Weights open_weights(const std::filesystem::path& file, const Plan& plan) {
   return {io::Checkpoint::open(file), plan.device, plan.dtype};
 }
 
+// The wrong kind would be one long list of missing tensors: this says it in a line.
+void check_kind(const io::Checkpoint& checkpoint, autoencoder::AutoencoderKind expected) {
+  const std::optional<autoencoder::AutoencoderKind> found = autoencoder::autoencoder_kind(checkpoint.names());
+  if (!found || *found == expected) return;
+  throw CheckpointError(checkpoint.description() + ": holds an autoencoder of the kind " +
+                        autoencoder_kind_name(*found) + ", but the configuration's is " +
+                        autoencoder_kind_name(expected));
+}
+
 }  // namespace
 
 diffusion::MMDiT load_video_transformer(const GenerateRequest& request, const Plan& plan) {
@@ -42,7 +52,10 @@ diffusion::MMDiT load_image_transformer(const GenerateRequest& request, const Pl
 
 std::unique_ptr<autoencoder::Autoencoder> load_video_autoencoder(const GenerateRequest& request, const Plan& plan,
                                                                  autoencoder::Half half) {
-  const Weights weights = open_weights(video_autoencoder(request), plan);
+  const auto checkpoint = io::Checkpoint::open(video_autoencoder(request));
+  const bool is_dc_ae = std::holds_alternative<DCAEConfig>(request.config.ae);
+  check_kind(*checkpoint, is_dc_ae ? autoencoder::AutoencoderKind::kDCAE : autoencoder::AutoencoderKind::kHunyuanVAE);
+  const Weights weights(checkpoint, plan.device, plan.dtype);
   return std::visit([&](const auto& ae) { return autoencoder::make_autoencoder(weights, ae, half); },
                     request.config.ae);
 }

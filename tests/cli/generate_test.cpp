@@ -308,6 +308,81 @@ TEST_F(GenerateCommand, TokenizersOfAnotherModel) {
   expect_error(quick_with(copy), 4, {"vocab.json", "1024", "49408"});
 }
 
+TEST_F(GenerateCommand, BadReferences) {
+  const auto with = [&](const std::vector<std::string>& more) { return quick() + more; };
+  const fs::path picture = test::reference_dir() / "cases/reference.png";
+  const fs::path text = folder_.write("text.png", "this is no picture"), empty = folder_.write("empty.mp4", "");
+  std::ifstream stream(picture, std::ios::binary);
+  const std::string bytes{std::istreambuf_iterator<char>(stream), {}};
+  const fs::path cut = folder_.write("cut.png", bytes.substr(0, bytes.size() / 2));
+
+  expect_error(with({"--image", "missing.png"}), 9, {"missing.png"});
+  expect_error(with({"--image", text}), 9, {"text.png"});
+  expect_error(with({"--image", cut}), 9, {"cut.png"});
+  expect_error(with({"--image", folder_.path()}), 9, {folder_.path()});
+  expect_error(with({"--image", "http://localhost/a.png"}), 9, {"http://localhost/a.png"});
+  expect_error(with({"--video", empty, "--num-frames", "41"}), 9, {"empty.mp4"});
+  expect_error(with({"--video", picture, "--num-frames", "41"}), 9, {"reference.png", "33"});
+}
+
+TEST_F(GenerateCommand, ContradictingConditions) {
+  const auto with = [&](const std::vector<std::string>& more) { return quick() + more; };
+  const fs::path picture = test::reference_dir() / "cases/reference.png";
+  expect_error(with({"--cond-type", "i2v_head"}), 2, {"i2v_head", "--image"});
+  expect_error(with({"--cond-type", "v2v_head", "--image", picture}), 2, {"v2v_head", "--video"});
+  expect_error(with({"--cond-type", "i2v_loop", "--image", picture}), 2, {"i2v_loop", "two images"});
+  expect_error(with({"--cond-type", "t2v", "--image", picture}), 2, {"t2v", "no reference"});
+  expect_error(with({"--cond-type", "v2v_head_half"}), 2, {"v2v_head_half"});
+  expect_error(with({"--video", "a.mp4", "--image", picture}), 2, {"--video", "--image"});
+  expect_error(with({"--image", picture, "--image", picture, "--end-image", picture}), 2, {"at most two"});
+  expect_error(with({"--image", picture, "--num-frames", "1", "-o", folder_.path() / "out.png"}), 2, {"--num-frames"});
+  expect_error(with({"--t2i2v"}), 2, {"--t2i2v", "img_flux"});
+  expect_error(with({"--image-only"}), 2, {"--image-only"});
+  const std::vector<std::string> dc_ae = {"--config", test::checkpoint_dir() / "tiny_high_compression.json"};
+  expect_error(with(dc_ae + std::vector<std::string>{"--video", picture, "--num-frames", "64"}), 2, {"v2v_head"});
+  expect_error(with(dc_ae + std::vector<std::string>{"--num-frames", "3"}), 2, {"--num-frames", "3"});
+  expect_error(with(dc_ae + std::vector<std::string>{"--vae", test::checkpoint_dir() / "hunyuan_vae.safetensors"}), 4,
+               {"hunyuan_vae", "dc_ae"});
+}
+
+TEST_F(GenerateCommand, TheImageOfTextToImageToVideoIsKept) {
+  std::vector<std::string> arguments =
+      quick() + std::vector<std::string>{"--config", test::checkpoint_dir() / "tiny_t2i2v.json", "--image-size",
+                                         "64x48", "--json"};
+  const ProgramResult result = run_program(arguments);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const nlohmann::json json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json["image"], (folder_.path() / "out.png").string());
+  EXPECT_EQ(json["image_forwards"], 1);
+  EXPECT_EQ(test::read_video(folder_.path() / "out.png").height, 48);
+  // Without it, or with an image of one's own, FLUX is not asked.
+  const ProgramResult without = run_program(arguments + std::vector<std::string>{"--no-t2i2v", "--overwrite"});
+  ASSERT_EQ(without.exit_code, 0) << without.err;
+  EXPECT_EQ(nlohmann::json::parse(without.out)["image_forwards"], 0);
+}
+
+// No position of the latent depends on the draw but those that the reference fills, and the same seed draws the same.
+TEST_F(GenerateCommand, ThePosteriorIsDrawnFromTheSeed) {
+  const fs::path picture = test::reference_dir() / "cases/reference.png";
+  const auto latent = [&](const std::vector<std::string>& more) {
+    const fs::path tensors = folder_.path() / "t.safetensors";
+    const ProgramResult result = run_program(
+        quick() + std::vector<std::string>{"--image", picture, "--save-tensors", tensors, "--overwrite"} + more);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return io::SafetensorsFile(tensors).tensor("latent").clone();
+  };
+  const at::Tensor mean = latent({}), drawn = latent({"--sample-posterior"});
+  EXPECT_FALSE(at::allclose(mean, drawn));
+  EXPECT_TRUE(at::equal(drawn, latent({"--sample-posterior"})));
+}
+
+TEST_F(GenerateCommand, ListsItsSizes) {
+  const ProgramResult result =
+      run_program({"generate", "--config", "768px", "--model-dir", test::checkpoint_dir(), "--aspect-ratio", "list"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_NE(result.out.find("768px       16:9          1024x576   76032"), std::string::npos) << result.out;
+}
+
 TEST_F(GenerateCommand, AnAbsentGpu) {
   if (run_program({"--version"}).out.find("GPU(s) found") != std::string::npos) GTEST_SKIP() << "there is a GPU";
   expect_error(quick() + std::vector<std::string>{"--device", "cuda"}, 5, {"cuda", "--device cpu"});

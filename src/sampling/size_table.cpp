@@ -1,0 +1,19 @@
+#include "opensora/sizes.h"
+#include "sampling/size.h"
+
+namespace opensora {
+
+std::vector<SizeRow> size_table(const Config& config) {
+  const int64_t pixels = config.ae_spatial_compression;
+  const int64_t frames = sampling::latent_frames(config.sampling.num_frames, config.sampling.temporal_reduction);
+  std::vector<SizeRow> rows;
+  for (const std::string& resolution : sampling::known_resolutions()) {
+    for (const std::string& ratio : sampling::known_aspect_ratios()) {
+      const auto [height, width] = sampling::image_size(resolution, ratio, pixels);
+      rows.push_back({resolution, ratio, width, height, frames * (height / pixels) * (width / pixels)});
+    }
+  }
+  return rows;
+}
+
+}  // namespace opensora
