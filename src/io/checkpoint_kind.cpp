@@ -1,5 +1,7 @@
 #include "io/checkpoint_kind.h"
 
+#include <spdlog/fmt/fmt.h>
+
 namespace opensora::io {
 namespace {
 
@@ -19,7 +21,8 @@ bool has_dimensions(const Checkpoint& checkpoint, const std::string& name, size_
 // How many "PREFIXn.…" there are, n from 0.
 std::string count_of(const Checkpoint& checkpoint, const std::string& prefix, const std::string& suffix) {
   int64_t count = 0;
-  while (checkpoint.contains(prefix + std::to_string(count) + suffix)) ++count;
+  const auto name = [&] { return fmt::format("{}{}{}", prefix, count, suffix); };
+  while (checkpoint.contains(name())) ++count;
   return std::to_string(count);
 }
 

@@ -184,8 +184,7 @@ void PickleReader::step(char op) {
     case 'G': take(8); return push(0.0);                                  // BINFLOAT: no tensor needs its value
     case 'X': return push(std::string(take(read<uint32_t>())));           // BINUNICODE
     case '}': return push(Dict{});                                        // EMPTY_DICT
-    case ']': return push(Items{});                                       // EMPTY_LIST
-    case ')': return push(Items{});                                       // EMPTY_TUPLE
+    case ']': case ')': return push(Items{});                              // EMPTY_LIST, EMPTY_TUPLE
     case 't': return push(Items{pop_to_mark()});                          // TUPLE
     case 0x85: return push(Items{pop_count(1)});                          // TUPLE1
     case 0x86: return push(Items{pop_count(2)});                          // TUPLE2

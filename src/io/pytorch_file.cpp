@@ -127,7 +127,7 @@ at::Tensor PyTorchFile::tensor(const std::string& name) const {
   const std::vector<int64_t>& strides = strides_.at(name);
   const std::byte* data = mapping_->data() + info.begin;
   if (reinterpret_cast<uintptr_t>(data) % c10::elementSize(info.dtype) != 0) {
-    const at::Tensor copy = at::empty_strided(info.shape, strides, info.dtype);
+    at::Tensor copy = at::empty_strided(info.shape, strides, info.dtype);
     if (copy.numel() > 0) std::memcpy(copy.mutable_data_ptr(), data, copy.storage().nbytes());
     return copy;
   }
