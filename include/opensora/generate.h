@@ -42,6 +42,7 @@ struct GenerateRequest {
   std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
   std::string dtype;            // "fp32", "bf16", "fp16"; empty: bf16 on a GPU, fp32 on the CPU
   int threads = 0;              // CPU threads; 0: LibTorch's choice
+  bool keep_models = false;     // keep transformers and autoencoders until the end instead of one at a time
 
   std::filesystem::path output;  // .mp4, or .png for a single frame; empty: named after prompt and seed
   bool overwrite = false;
@@ -74,9 +75,9 @@ struct Progress {
 // May throw to stop the run; nothing half-written remains.
 using ProgressCallback = std::function<void(const Progress&)>;
 
-// Text encoders, transformer and decoder are loaded, used and released one after the other. What can be checked before
-// weights are loaded is: sizes, prompt, output path, the files' presence.
-// Throws UsageError, CheckpointError, DeviceError, OutOfMemoryError, OutputError, NumericError.
+// Text encoders, FLUX, autoencoder and transformer are loaded, used and released one after the other (keep_models).
+// What can be checked before weights are loaded is: sizes, prompt, output path, the files' presence. Throws UsageError,
+// CheckpointError, DeviceError, OutOfMemoryError, OutputError, NumericError.
 GenerateResult generate(const GenerateRequest& request, const ProgressCallback& progress = {});
 
 // "a-red-circle-moving-42.mp4": the first words of the prompt, the seed, and .png for a single frame.

@@ -126,6 +126,10 @@ void add_machine_options(CLI::App& command, GenerateRequest& request) {
   command.add_option("--threads", request.threads, "CPU threads (default: all cores)")
       ->check(CLI::Range(1, 4096))
       ->group(group);
+  command
+      .add_flag("--keep-models", request.keep_models,
+                "Keep transformers and autoencoders until the end, if memory allows: none is loaded twice")
+      ->group(group);
 }
 
 }  // namespace

@@ -20,6 +20,7 @@
 namespace opensora {
 namespace {
 
+using pipeline::Models;
 using pipeline::Picture;
 using pipeline::Plan;
 using pipeline::StageClock;
@@ -47,13 +48,13 @@ struct Sampled {
   int64_t forwards = 0;
 };
 
-Sampled denoise(const GenerateRequest& request, const Plan& plan, const Prompts& prompts,
+Sampled denoise(const GenerateRequest& request, const Plan& plan, Models& models, const Prompts& prompts,
                 const std::vector<at::Tensor>& references, const StageClock& clock) {
   const SamplingConfig& s = request.config.sampling;
   Sampled result{.noise = sampling::make_noise(plan.latent, plan.seed),
                  .latent = {},
                  .timesteps = sampling::timesteps(plan.schedule)};
-  const diffusion::MMDiT model = pipeline::load_video_transformer(request, plan);
+  const auto model = models.video_transformer();
   const sampling::SamplerInput input{
       .noise = result.noise,
       .prompt = prompts.video,
@@ -69,15 +70,15 @@ Sampled denoise(const GenerateRequest& request, const Plan& plan, const Prompts&
       .on_step = [&](int64_t step, int64_t steps) {
         clock.report({"denoise", step, steps});
       }};
-  const sampling::SamplerResult sampled = sampling::sample(model, input, plan.device);
+  const sampling::SamplerResult sampled = sampling::sample(*model, input, plan.device);
   result.latent = sampled.latent;
   result.forwards = sampled.forwards;
   sampling::place_references(plan.condition, references, result.latent);
   return result;
 }
 
-at::Tensor decode(const GenerateRequest& request, const Plan& plan, const at::Tensor& latent, const StageClock& clock) {
-  const auto autoencoder = pipeline::load_video_autoencoder(request, plan, autoencoder::Half::kDecoder);
+at::Tensor decode(const GenerateRequest& request, Models& models, const at::Tensor& latent, const StageClock& clock) {
+  const auto autoencoder = models.video_autoencoder(autoencoder::Half::kDecoder);
   const at::Tensor video = autoencoder->decode(latent, [&](int64_t done, int64_t total) {
     clock.report({"decode", done, total});
   });
@@ -121,13 +122,14 @@ at::Tensor picture_as_reference(const Picture& picture, const Plan& plan) {
 
 // The run after its plan: each stage loads what it needs and releases it.
 void run_stages(const GenerateRequest& request, const Plan& plan, StageClock& clock, GenerateResult& result) {
+  Models models(request, plan);
   std::vector<at::Tensor> references = pipeline::read_references(request, plan);
   const Prompts prompts = clock.run("text", [&] { return encode_text(request, plan); });
 
   NamedTensors saved;
   if (plan.makes_picture) {
     const Picture picture =
-        clock.run("image", [&] { return pipeline::make_picture(request, plan, prompts.picture, clock); });
+        clock.run("image", [&] { return pipeline::make_picture(plan, models, prompts.picture, clock); });
     result.image_forwards = picture.forwards;
     if (request.image_only) {
       save_tensors(request, {{"noise", picture.noise}, {"latent", picture.latent}, {"video", picture.frame}});
@@ -139,11 +141,13 @@ void run_stages(const GenerateRequest& request, const Plan& plan, StageClock& cl
     references = {picture_as_reference(picture, plan)};
   }
   if (!references.empty()) {
-    references = clock.run("encode", [&] { return pipeline::encode_references(request, plan, references, clock); });
+    references =
+        clock.run("encode", [&] { return pipeline::encode_references(request, plan, models, references, clock); });
   }
-  const Sampled sampled = clock.run("denoise", [&] { return denoise(request, plan, prompts, references, clock); });
+  const Sampled sampled =
+      clock.run("denoise", [&] { return denoise(request, plan, models, prompts, references, clock); });
   result.forwards = sampled.forwards;
-  const at::Tensor video = clock.run("decode", [&] { return decode(request, plan, sampled.latent, clock); });
+  const at::Tensor video = clock.run("decode", [&] { return decode(request, models, sampled.latent, clock); });
   clock.run("write", [&] {
     saved.insert(saved.end(), {{"noise", sampled.noise},
                                {"latent", sampled.latent},

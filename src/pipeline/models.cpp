@@ -7,22 +7,22 @@
 namespace opensora::pipeline {
 namespace {
 
-std::filesystem::path video_transformer(const GenerateRequest& request) {
+std::filesystem::path video_transformer_file(const GenerateRequest& request) {
   return io::find_component(request.model_dir, io::Component::kModel, request.config.model.from_pretrained,
                             request.files.diffusion_model);
 }
 
-std::filesystem::path video_autoencoder(const GenerateRequest& request) {
+std::filesystem::path video_autoencoder_file(const GenerateRequest& request) {
   const std::string configured = std::visit([](const auto& ae) { return ae.from_pretrained; }, request.config.ae);
   return io::find_component(request.model_dir, io::Component::kAe, configured, request.files.vae);
 }
 
-std::filesystem::path image_transformer(const GenerateRequest& request) {
+std::filesystem::path image_transformer_file(const GenerateRequest& request) {
   return io::find_component(request.model_dir, io::Component::kImgFlux,
                             request.config.text_to_image->model.from_pretrained, request.files.flux);
 }
 
-std::filesystem::path image_autoencoder(const GenerateRequest& request) {
+std::filesystem::path image_autoencoder_file(const GenerateRequest& request) {
   return io::find_component(request.model_dir, io::Component::kImgFluxAe,
                             request.config.text_to_image->ae.from_pretrained, request.files.flux_ae);
 }
@@ -40,29 +40,49 @@ void check_kind(const io::Checkpoint& checkpoint, autoencoder::AutoencoderKind e
                         autoencoder_kind_name(expected));
 }
 
+// `kept` if there is one, else what `load` makes, which is kept if `keep` says so.
+template <typename Model, typename Load>
+std::shared_ptr<const Model> kept_or_loaded(std::shared_ptr<const Model>& kept, bool keep, Load&& load) {
+  if (kept) return kept;
+  std::shared_ptr<const Model> model = load();
+  if (keep) kept = model;
+  return model;
+}
+
 }  // namespace
 
-diffusion::MMDiT load_video_transformer(const GenerateRequest& request, const Plan& plan) {
-  return {open_weights(video_transformer(request), plan), request.config.model};
+std::shared_ptr<const diffusion::MMDiT> Models::video_transformer() {
+  return kept_or_loaded(video_transformer_, request_.keep_models, [&] {
+    return std::make_shared<diffusion::MMDiT>(open_weights(video_transformer_file(request_), plan_),
+                                              request_.config.model);
+  });
 }
 
-diffusion::MMDiT load_image_transformer(const GenerateRequest& request, const Plan& plan) {
-  return {open_weights(image_transformer(request), plan), request.config.text_to_image->model};
+std::shared_ptr<const diffusion::MMDiT> Models::image_transformer() {
+  return kept_or_loaded(image_transformer_, request_.keep_models, [&] {
+    return std::make_shared<diffusion::MMDiT>(open_weights(image_transformer_file(request_), plan_),
+                                              request_.config.text_to_image->model);
+  });
 }
 
-std::unique_ptr<autoencoder::Autoencoder> load_video_autoencoder(const GenerateRequest& request, const Plan& plan,
-                                                                 autoencoder::Half half) {
-  const auto checkpoint = io::Checkpoint::open(video_autoencoder(request));
-  const bool is_dc_ae = std::holds_alternative<DCAEConfig>(request.config.ae);
-  check_kind(*checkpoint, is_dc_ae ? autoencoder::AutoencoderKind::kDCAE : autoencoder::AutoencoderKind::kHunyuanVAE);
-  const Weights weights(checkpoint, plan.device, plan.dtype);
-  return std::visit([&](const auto& ae) { return autoencoder::make_autoencoder(weights, ae, half); },
-                    request.config.ae);
+std::shared_ptr<const autoencoder::Autoencoder> Models::video_autoencoder(autoencoder::Half half) {
+  using autoencoder::AutoencoderKind;
+  return kept_or_loaded(video_autoencoder_, request_.keep_models, [&] {
+    const auto checkpoint = io::Checkpoint::open(video_autoencoder_file(request_));
+    const bool is_dc_ae = std::holds_alternative<DCAEConfig>(request_.config.ae);
+    check_kind(*checkpoint, is_dc_ae ? AutoencoderKind::kDCAE : AutoencoderKind::kHunyuanVAE);
+    const Weights weights(checkpoint, plan_.device, plan_.dtype);
+    const autoencoder::Half bound = request_.keep_models ? autoencoder::Half::kBoth : half;
+    return std::visit([&](const auto& ae) { return autoencoder::make_autoencoder(weights, ae, bound); },
+                      request_.config.ae);
+  });
 }
 
-std::unique_ptr<autoencoder::Autoencoder> load_image_autoencoder(const GenerateRequest& request, const Plan& plan) {
-  return autoencoder::make_autoencoder(open_weights(image_autoencoder(request), plan), request.config.text_to_image->ae,
-                                       autoencoder::Half::kDecoder);
+std::shared_ptr<const autoencoder::Autoencoder> Models::image_autoencoder() {
+  return kept_or_loaded(image_autoencoder_, request_.keep_models, [&] {
+    return autoencoder::make_autoencoder(open_weights(image_autoencoder_file(request_), plan_),
+                                         request_.config.text_to_image->ae, autoencoder::Half::kDecoder);
+  });
 }
 
 void check_model_files(const GenerateRequest& request) {
@@ -70,12 +90,12 @@ void check_model_files(const GenerateRequest& request) {
   io::find_text_encoder(request.model_dir, io::Component::kClip, config.clip.from_pretrained, request.files.clip_l);
   io::find_text_encoder(request.model_dir, io::Component::kT5, config.t5.from_pretrained, request.files.t5xxl);
   if (config.use_t2i2v) {
-    image_transformer(request);
-    image_autoencoder(request);
+    image_transformer_file(request);
+    image_autoencoder_file(request);
   }
   if (request.image_only) return;
-  video_transformer(request);
-  video_autoencoder(request);
+  video_transformer_file(request);
+  video_autoencoder_file(request);
 }
 
 }  // namespace opensora::pipeline

@@ -2,7 +2,6 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 
-#include "pipeline/models.h"
 #include "pipeline/reference_media.h"
 
 namespace opensora::pipeline {
@@ -28,9 +27,9 @@ std::vector<at::Tensor> read_references(const GenerateRequest& request, const Pl
   return frames;
 }
 
-std::vector<at::Tensor> encode_references(const GenerateRequest& request, const Plan& plan,
+std::vector<at::Tensor> encode_references(const GenerateRequest& request, const Plan& plan, Models& models,
                                           const std::vector<at::Tensor>& references, const StageClock& clock) {
-  const auto autoencoder = load_video_autoencoder(request, plan, autoencoder::Half::kEncoder);
+  const auto autoencoder = models.video_autoencoder(autoencoder::Half::kEncoder);
   autoencoder::EncodeOptions options;
   options.progress = [&](int64_t done, int64_t total) { clock.report({"encode", done, total}); };
   // Another seed than the noise's: the two must not be the same numbers.

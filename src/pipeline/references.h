@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "opensora/generate.h"
+#include "pipeline/models.h"
 #include "pipeline/plan.h"
 #include "pipeline/stage.h"
 
@@ -15,8 +16,8 @@ namespace opensora::pipeline {
 // Throws InputMediaError.
 std::vector<at::Tensor> read_references(const GenerateRequest& request, const Plan& plan);
 
-// Their scaled latents, [1, C, t', h, w], float32 on the CPU. The autoencoder is loaded and released.
-std::vector<at::Tensor> encode_references(const GenerateRequest& request, const Plan& plan,
+// Their scaled latents, [1, C, t', h, w], float32 on the CPU.
+std::vector<at::Tensor> encode_references(const GenerateRequest& request, const Plan& plan, Models& models,
                                           const std::vector<at::Tensor>& references, const StageClock& clock);
 
 }  // namespace opensora::pipeline

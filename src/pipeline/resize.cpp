@@ -61,8 +61,8 @@ Taps cubic_taps(int64_t input, int64_t output) {
   Taps taps{std::vector<int64_t>(output), std::vector<std::vector<int32_t>>(count, std::vector<int32_t>(output))};
   for (int64_t i = 0; i < output; ++i) {
     const double center = (static_cast<double>(i) + 0.5) * scale;
-    const int64_t first = std::max<int64_t>(static_cast<int64_t>(center - support + 0.5), 0);
-    const int64_t last = std::min(static_cast<int64_t>(center + support + 0.5), input);
+    const int64_t first = std::max<int64_t>(static_cast<int64_t>(std::floor(center - support + 0.5)), 0);
+    const int64_t last = std::min(static_cast<int64_t>(std::floor(center + support + 0.5)), input);
     std::vector<double> weights;
     for (int64_t x = first; x < last; ++x) {
       weights.push_back(cubic((static_cast<double>(x) - center + 0.5) / stretch));

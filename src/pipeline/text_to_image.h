@@ -3,7 +3,7 @@
 
 #include <ATen/ATen.h>
 
-#include "opensora/generate.h"
+#include "pipeline/models.h"
 #include "pipeline/plan.h"
 #include "pipeline/stage.h"
 #include "sampling/sampler.h"
@@ -17,9 +17,8 @@ struct Picture {
   int64_t forwards = 0;
 };
 
-// `prompt`: the bare prompt's embedding, without the suffixes that the video model knows. FLUX and its autoencoder are
-// loaded and released, one after the other. Throws CheckpointError, NumericError.
-Picture make_picture(const GenerateRequest& request, const Plan& plan, const sampling::TextEmbedding& prompt,
-                     const StageClock& clock);
+// `prompt`: the bare prompt's embedding, without the suffixes that the video model knows. Throws
+// CheckpointError, NumericError.
+Picture make_picture(const Plan& plan, Models& models, const sampling::TextEmbedding& prompt, const StageClock& clock);
 
 }  // namespace opensora::pipeline

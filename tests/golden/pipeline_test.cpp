@@ -55,6 +55,16 @@ TEST(Pipeline, StoppingLeavesNoFile) {
   }
 }
 
+TEST(Pipeline, KeepingTheModelsChangesNothing) {
+  for (const char* name : {"pipeline_t2i2v", "pipeline_i2v_head"}) {
+    const test::TemporaryFolder folder;
+    GenerateRequest request = test::pipeline_request(name, folder.path());
+    request.keep_models = true;
+    generate(request);
+    test::expect_official_tensors(name, folder.path());
+  }
+}
+
 TEST(Pipeline, ASeedIsDrawnAndReportedWhereNoneIsGiven) {
   const test::TemporaryFolder folder;
   GenerateRequest request = test::pipeline_request("pipeline_t2i_frame", folder.path());
