@@ -14,6 +14,13 @@ std::string shape_string(at::IntArrayRef shape) {
   return text + "]";
 }
 
+int64_t count_numbered(const WeightSource& source, const std::string& prefix, const std::string& suffix) {
+  int64_t count = 0;
+  const auto name = [&] { return fmt::format("{}{}{}", prefix, count, suffix); };
+  while (source.contains(name())) ++count;
+  return count;
+}
+
 std::optional<at::Tensor> MetaSource::find(const std::string& name, at::IntArrayRef expected_shape) const {
   requested_.push_back({name, expected_shape.vec()});
   return at::empty(expected_shape, at::TensorOptions().dtype(dtype_).device(at::kMeta));

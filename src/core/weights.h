@@ -78,6 +78,9 @@ class Weights {
   std::string prefix_;
 };
 
+// How many of "PREFIX0SUFFIX", "PREFIX1SUFFIX", … a source has without a gap: a model's layers.
+int64_t count_numbered(const WeightSource& source, const std::string& prefix, const std::string& suffix);
+
 // "[3, 64]"
 std::string shape_string(at::IntArrayRef shape);
 

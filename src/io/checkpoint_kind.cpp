@@ -1,7 +1,5 @@
 #include "io/checkpoint_kind.h"
 
-#include <spdlog/fmt/fmt.h>
-
 namespace opensora::io {
 namespace {
 
@@ -18,12 +16,8 @@ bool has_dimensions(const Checkpoint& checkpoint, const std::string& name, size_
   return checkpoint.contains(name) && checkpoint.info(name).shape.size() == count;
 }
 
-// How many "PREFIXn.…" there are, n from 0.
 std::string count_of(const Checkpoint& checkpoint, const std::string& prefix, const std::string& suffix) {
-  int64_t count = 0;
-  const auto name = [&] { return fmt::format("{}{}{}", prefix, count, suffix); };
-  while (checkpoint.contains(name())) ++count;
-  return std::to_string(count);
+  return std::to_string(count_numbered(checkpoint, prefix, suffix));
 }
 
 std::string yes_no(bool value) { return value ? "yes" : "no"; }

@@ -67,7 +67,7 @@ void check_condition_length(ConditionType type, int64_t latent_frames) {
 at::Tensor make_condition(ConditionType type, const std::vector<at::Tensor>& references, const LatentShape& shape) {
   if (type == ConditionType::kT2V) return {};
   const int64_t given = given_latent_frames(type);
-  const at::Tensor condition = at::zeros({1, 1 + shape.channels, shape.frames, shape.height, shape.width}, at::kFloat);
+  at::Tensor condition = at::zeros({1, 1 + shape.channels, shape.frames, shape.height, shape.width}, at::kFloat);
   const auto put = [&](const at::Tensor& latent, int64_t at) {
     const at::Tensor part = condition.narrow(2, at, given);
     part.select(1, 0).fill_(1);
@@ -78,7 +78,7 @@ at::Tensor make_condition(ConditionType type, const std::vector<at::Tensor>& ref
   return condition;
 }
 
-void place_references(ConditionType type, const std::vector<at::Tensor>& references, at::Tensor latent) {
+void place_references(ConditionType type, const std::vector<at::Tensor>& references, const at::Tensor& latent) {
   if (!is_image_condition(type)) return;
   const int64_t last = latent.size(2) - 1;
   latent.narrow(2, is_at_tail(type) ? last : 0, 1).copy_(references.front());

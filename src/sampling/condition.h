@@ -43,6 +43,6 @@ void check_condition_length(ConditionType type, int64_t latent_frames);
 at::Tensor make_condition(ConditionType type, const std::vector<at::Tensor>& references, const LatentShape& shape);
 
 // Puts an image's latent over the latent frame that it stands for, in place (i2v only; others are left as sampled).
-void place_references(ConditionType type, const std::vector<at::Tensor>& references, at::Tensor latent);
+void place_references(ConditionType type, const std::vector<at::Tensor>& references, const at::Tensor& latent);
 
 }  // namespace opensora::sampling

@@ -16,13 +16,6 @@ std::vector<int64_t> matrix(const WeightSource& weights, const std::string& name
                         ", so the encoder's sizes cannot be told; put the model's config.json beside the weights");
 }
 
-// How many "PREFIX0SUFFIX", "PREFIX1SUFFIX", … there are.
-int64_t count_layers(const WeightSource& weights, const std::string& prefix, const std::string& suffix) {
-  int64_t count = 0;
-  while (weights.contains(prefix + std::to_string(count) + suffix)) ++count;
-  return count;
-}
-
 }  // namespace
 
 ClipConfig deduce_clip_config(const WeightSource& weights) {
@@ -33,7 +26,7 @@ ClipConfig deduce_clip_config(const WeightSource& weights) {
   config.hidden_size = tokens[1];
   config.max_position_embeddings = matrix(weights, "text_model.embeddings.position_embedding.weight")[0];
   config.intermediate_size = matrix(weights, kClipLayers + std::string("0.mlp.fc1.weight"))[0];
-  config.num_hidden_layers = count_layers(weights, kClipLayers, ".mlp.fc1.weight");
+  config.num_hidden_layers = count_numbered(weights, kClipLayers, ".mlp.fc1.weight");
   if (config.hidden_size % kHeadWidth != 0) {
     throw CheckpointError(weights.description() + ": width " + std::to_string(config.hidden_size) +
                           " is not a multiple of 64, so the number of heads cannot be told; put the model's "
@@ -55,7 +48,7 @@ T5Config deduce_t5_config(const WeightSource& weights) {
   config.num_heads = bias[1];
   config.d_kv = matrix(weights, first + "0.SelfAttention.q.weight")[0] / config.num_heads;
   config.d_ff = matrix(weights, first + "1.DenseReluDense.wi_0.weight")[0];
-  config.num_layers = count_layers(weights, kT5Blocks, ".layer.1.DenseReluDense.wi_0.weight");
+  config.num_layers = count_numbered(weights, kT5Blocks, ".layer.1.DenseReluDense.wi_0.weight");
   return config;
 }
 
