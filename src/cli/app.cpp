@@ -97,6 +97,7 @@ int run(int argc, char** argv) {
   add_tokenize(app);
   add_inspect(app);
   add_verify(app);
+  add_reconstruct(app);
   return parse_and_run(app, argc, argv);
 }
 

@@ -9,5 +9,6 @@ void add_generate(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_verify(CLI::App& app);
+void add_reconstruct(CLI::App& app);
 
 }  // namespace opensora::cli

@@ -21,30 +21,37 @@ void write_picture(const std::filesystem::path& path, const at::Tensor& rgb, boo
                    overwrite);
 }
 
-void write_output(const GenerateRequest& request, const Plan& plan, const at::Tensor& frames, const StageClock& clock) {
-  const int width = static_cast<int>(frames.size(4)), height = static_cast<int>(frames.size(3));
-  const PixelSize scaled = request.output_size.value_or(PixelSize{});
-  const int out_width = static_cast<int>(scaled.width), out_height = static_cast<int>(scaled.height);
-  const int64_t count = frames.size(2);
+void write_frames(const FrameFile& file, int64_t count, const std::function<at::Tensor(int64_t t)>& frame,
+                  const StageClock& clock) {
+  at::Tensor rgb = frame(0);
+  media::VideoOptions video = file.video;
+  video.height = static_cast<int>(rgb.size(0));
+  video.width = static_cast<int>(rgb.size(1));
   if (count == 1) {
-    media::write_png(plan.output, to_rgb24(frames, 0).const_data_ptr<uint8_t>(), width, height, request.overwrite,
-                     out_width, out_height);
+    media::write_png(file.path, rgb.const_data_ptr<uint8_t>(), video.width, video.height, file.overwrite,
+                     video.output_width, video.output_height);
     return;
   }
-  media::VideoWriter writer(plan.output,
-                            {.width = width,
-                             .height = height,
-                             .output_width = out_width,
-                             .output_height = out_height,
-                             .fps = static_cast<int>(request.config.fps_save),
-                             .crf = request.crf,
-                             .threads = request.threads},
-                            request.overwrite);
+  media::VideoWriter writer(file.path, video, file.overwrite);
   for (int64_t t = 0; t < count; ++t) {
-    writer.write(to_rgb24(frames, t).const_data_ptr<uint8_t>());
+    if (t > 0) rgb = frame(t);
+    writer.write(rgb.const_data_ptr<uint8_t>());
     clock.report({"write", t + 1, count});
   }
   writer.finish();
+}
+
+void write_output(const GenerateRequest& request, const Plan& plan, const at::Tensor& frames, const StageClock& clock) {
+  const PixelSize scaled = request.output_size.value_or(PixelSize{});
+  const FrameFile file{.path = plan.output,
+                       .video = {.output_width = static_cast<int>(scaled.width),
+                                 .output_height = static_cast<int>(scaled.height),
+                                 .fps = static_cast<int>(request.config.fps_save),
+                                 .crf = request.crf,
+                                 .threads = request.threads},
+                       .overwrite = request.overwrite};
+  write_frames(
+      file, frames.size(2), [&](int64_t t) { return to_rgb24(frames, t); }, clock);
 }
 
 }  // namespace opensora::pipeline

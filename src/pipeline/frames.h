@@ -3,8 +3,11 @@
 
 #include <ATen/ATen.h>
 
+#include <filesystem>
+#include <functional>
 #include <string>
 
+#include "media/video_writer.h"
 #include "opensora/generate.h"
 #include "pipeline/plan.h"
 #include "pipeline/stage.h"
@@ -16,6 +19,17 @@ void check_finite_frames(const at::Tensor& frames, const std::string& what);
 
 // Frame `t` of [1, 3, T, H, W] in [-1, 1], clamped and rounded: uint8 [H, W, 3] on the CPU.
 at::Tensor to_rgb24(const at::Tensor& frames, int64_t t);
+
+// Where `count` frames go: an MP4, or of a single frame a PNG. Their size is told by the first one.
+struct FrameFile {
+  std::filesystem::path path;
+  media::VideoOptions video;  // width and height are not needed
+  bool overwrite = false;
+};
+
+// Writes frame(0) to frame(count - 1), each uint8 [H, W, 3] on the CPU, all of one size. Throws OutputError.
+void write_frames(const FrameFile& file, int64_t count, const std::function<at::Tensor(int64_t t)>& frame,
+                  const StageClock& clock);
 
 // Writes `frames` as the plan's output: an MP4, or a PNG of a single frame. Throws OutputError.
 void write_output(const GenerateRequest& request, const Plan& plan, const at::Tensor& frames, const StageClock& clock);

@@ -12,9 +12,9 @@ namespace opensora::pipeline {
 namespace {
 
 std::string flags_that_help(const std::string& stage) {
-  if (stage == "decode") return "--vae-tiling, a smaller size, fewer --num-frames or --dtype bf16";
+  if (stage == "decode") return "--vae-tiling, a smaller size, fewer frames or --dtype bf16";
   if (stage == "text") return "--dtype bf16, or --device cpu";
-  return "a smaller size, fewer --num-frames, --dtype bf16, or --device cpu";
+  return "a smaller size, fewer frames, --dtype bf16, or --device cpu";
 }
 
 // LibTorch's CPU allocator throws a plain c10::Error; its text is the only mark.

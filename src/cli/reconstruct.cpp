@@ -1,0 +1,165 @@
+// opensora reconstruct: a video or image through an autoencoder and back.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/logging.h"
+#include "cli/model_options.h"
+#include "cli/progress_reporter.h"
+#include "opensora/reconstruct.h"
+
+namespace opensora::cli {
+namespace {
+
+struct ReconstructOptions {
+  ReconstructRequest request;
+  std::string progress = "auto";
+  bool json = false;
+  ModelOptions model;
+  LogOptions log;
+};
+
+// JSON has no infinity.
+nlohmann::ordered_json finite_or_null(double value) {
+  return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json();
+}
+
+nlohmann::ordered_json quality_json(const std::vector<double>& frames, double mean) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const double value : frames) list.push_back(finite_or_null(value));
+  return {{"mean", finite_or_null(mean)}, {"frames", list}};
+}
+
+nlohmann::ordered_json seconds_json(const ReconstructResult& result) {
+  nlohmann::ordered_json seconds = nlohmann::ordered_json::object();
+  const auto milliseconds = [](double value) { return std::round(value * 1000) / 1000; };
+  double total = 0;
+  for (const auto& [stage, value] : result.seconds) {
+    seconds[stage] = milliseconds(value);
+    total += value;
+  }
+  seconds["total"] = milliseconds(total);
+  return seconds;
+}
+
+nlohmann::ordered_json to_json(const ReconstructResult& result) {
+  return {{"output", result.output.string()},
+          {"autoencoder", result.autoencoder},
+          {"width", result.width},
+          {"height", result.height},
+          {"frames", result.frames},
+          {"latent_shape", result.latent_shape},
+          {"psnr", quality_json(result.psnr, result.mean_psnr)},
+          {"ssim", quality_json(result.ssim, result.mean_ssim)},
+          {"device", result.device},
+          {"dtype", result.dtype},
+          {"seconds", seconds_json(result)},
+          {"peak_memory_bytes", result.peak_resident_bytes},
+          {"peak_device_memory_bytes", result.peak_device_bytes}};
+}
+
+void run(const ReconstructOptions& options) {
+  options.log.apply();
+  ReconstructRequest request = options.request;
+  const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
+  request.model_dir = options.model.resolve_model_dir();
+  request.config = options.model.resolve_config(request.model_dir);
+
+  catch_signals();
+  ProgressReporter reporter(style);
+  const ReconstructResult result = reconstruct(request, std::ref(reporter));
+  if (options.json) {
+    std::cout << to_json(result).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+  } else {
+    std::cout << fmt::format("PSNR {:.2f} dB, SSIM {:.4f}: {}\n", result.mean_psnr, result.mean_ssim,
+                             result.output.string());
+  }
+}
+
+void add_autoencoder_options(CLI::App& command, ReconstructRequest& request) {
+  const char* group = "Model";
+  auto* choice = command
+                     .add_option_function<std::string>(
+                         "--autoencoder",
+                         [&request](const std::string& word) {
+                           request.autoencoder = word == "flux" ? AutoencoderChoice::kFlux : AutoencoderChoice::kVideo;
+                         },
+                         "video: the configuration's ae (default); flux: its img_flux_ae")
+                     ->check(CLI::IsMember({"video", "flux"}))
+                     ->group(group);
+  command.add_option("--vae", request.vae, "Weights of any of the three autoencoders instead; the kind is recognised")
+      ->excludes(choice)
+      ->group(group);
+  command
+      .add_flag_function(
+          "--vae-tiling,!--no-vae-tiling", [&request](int64_t count) { request.tiling = count > 0; },
+          "Encode and decode in tiles of space and time, or whole (default: configuration)")
+      ->group(group);
+  auto* sample =
+      command.add_flag("--sample-posterior", request.sample_posterior, "Draw from the posterior instead of its mean")
+          ->group(group);
+  command.add_option("-s,--seed", request.seed, "Seed of that draw")
+      ->check(CLI::NonNegativeNumber)
+      ->needs(sample)
+      ->capture_default_str()
+      ->group(group);
+}
+
+void add_machine_options(CLI::App& command, ReconstructRequest& request) {
+  const char* group = "Machine";
+  command.add_option("--device", request.device, "auto, cpu, cuda or cuda:N")->capture_default_str()->group(group);
+  command.add_option("--dtype", request.dtype, "fp32, bf16 or fp16 (default: bf16 on CUDA, fp32 on the CPU)")
+      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}))
+      ->group(group);
+  command.add_option("--threads", request.threads, "CPU threads (default: all cores)")
+      ->check(CLI::Range(1, 4096))
+      ->group(group);
+}
+
+void add_output_options(CLI::App& command, ReconstructOptions& options) {
+  const char* group = "Output";
+  ReconstructRequest& request = options.request;
+  command.add_option("-o,--output", request.output, "File to write, .mp4 (.png for one frame)")
+      ->required()
+      ->group(group);
+  command.add_flag("--overwrite", request.overwrite, "Replace an existing file")->group(group);
+  command
+      .add_flag("--side-by-side", request.side_by_side, "Show the input on the left, the reconstruction on the right")
+      ->group(group);
+  command.add_option("--crf", request.crf, "H.264 quality: 0 (lossless) to 51")->capture_default_str()->group(group);
+  command.add_flag("--json", options.json, "Print one JSON object, with PSNR and SSIM of each frame")->group(group);
+  command.add_option("--progress", options.progress, "auto, bar, plain or none")
+      ->check(CLI::IsMember({"auto", "bar", "plain", "none"}))
+      ->capture_default_str()
+      ->group(group);
+}
+
+}  // namespace
+
+void add_reconstruct(CLI::App& app) {
+  auto options = std::make_shared<ReconstructOptions>();
+  CLI::App* command =
+      app.add_subcommand("reconstruct", "Put a video or image through an autoencoder and back, and say what is lost");
+  command->add_option("INPUT", options->request.input, "An image or a video")->required();
+  command->add_option("--max-frames", options->request.max_frames, "Read only the first frames (default: all)")
+      ->check(CLI::PositiveNumber);
+  options->model.add_to(*command);
+  add_autoencoder_options(*command, options->request);
+  add_machine_options(*command, options->request);
+  add_output_options(*command, *options);
+  options->log.add_to(*command);
+  command->footer(
+      "PSNR and SSIM compare the frames in 8 bits, before H.264.\n"
+      "Examples:\n"
+      "  opensora reconstruct clip.mp4 -o reconstructed.mp4\n"
+      "  opensora reconstruct clip.mp4 -o both.mp4 --side-by-side --config high_compression\n"
+      "  opensora reconstruct picture.png -o back.png --autoencoder flux --config t2i2v_256px --json\n"
+      "  opensora reconstruct picture.png -o back.png --vae ae.safetensors");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace opensora::cli

@@ -1,0 +1,185 @@
+#include "opensora/reconstruct.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <numeric>
+
+#include "core/device.h"
+#include "core/output_file.h"
+#include "media/media_reader.h"
+#include "nn/attention.h"
+#include "opensora/error.h"
+#include "pipeline/autoencoder_file.h"
+#include "pipeline/frames.h"
+#include "pipeline/quality.h"
+#include "pipeline/resize.h"
+#include "pipeline/stage.h"
+
+namespace opensora {
+namespace {
+
+using autoencoder::Autoencoder;
+using pipeline::StageClock;
+
+constexpr int64_t kMaxEdge = 16384;  // pixels: media::VideoWriter's
+
+struct Input {
+  at::Tensor frames;  // uint8 [T, H, W, 3]
+  double fps = 0;     // 0: unknown
+};
+
+void check_numbers(const ReconstructRequest& request) {
+  if (request.max_frames < 0) {
+    throw UsageError(fmt::format("--max-frames: expected 0 or more, found {}", request.max_frames));
+  }
+  if (request.crf < 0 || request.crf > 51) {
+    throw UsageError(fmt::format("--crf: expected 0 to 51, found {}", request.crf));
+  }
+}
+
+Input read_input(const ReconstructRequest& request, const StageClock& clock) {
+  media::MediaReader reader(request.input);
+  std::vector<at::Tensor> frames;
+  while (request.max_frames == 0 || static_cast<int64_t>(frames.size()) < request.max_frames) {
+    std::optional<media::Picture> picture = reader.next();
+    if (!picture) break;
+    frames.push_back(at::from_blob(picture->rgb.data(), {picture->height, picture->width, 3}, at::kByte).clone());
+    if (frames.back().sizes() != frames.front().sizes()) {
+      throw InputMediaError(fmt::format("{}: frame {} is {}x{}, the first {}x{}: frames of one size are needed",
+                                        request.input.string(), frames.size(), picture->width, picture->height,
+                                        frames.front().size(1), frames.front().size(0)));
+    }
+    clock.report({"read", static_cast<int64_t>(frames.size()), request.max_frames});
+  }
+  return {at::stack(frames), reader.fps()};
+}
+
+// What only the input tells about the output.
+void check_output_form(const ReconstructRequest& request, const Input& input) {
+  const bool is_picture = input.frames.size(0) == 1;
+  const std::string expected = is_picture ? ".png" : ".mp4", found = request.output.extension();
+  if (found != expected) {
+    throw UsageError(fmt::format("-o {}: {} is written as {}, found \"{}\"", request.output.string(),
+                                 is_picture ? "one frame" : "a video", expected, found));
+  }
+  const int64_t width = input.frames.size(2) * (request.side_by_side ? 2 : 1);
+  if (width > kMaxEdge) {
+    throw UsageError(fmt::format("--side-by-side: {} pixels wide, at most {} can be written", width, kMaxEdge));
+  }
+}
+
+at::Tensor encode(const ReconstructRequest& request, const Autoencoder& autoencoder, const at::Tensor& rgb,
+                  at::Device device, const StageClock& clock) {
+  autoencoder::EncodeOptions options;
+  options.progress = [&](int64_t done, int64_t total) { clock.report({"encode", done, total}); };
+  if (request.sample_posterior) options.generator = at::make_generator<at::CPUGeneratorImpl>(request.seed);
+  return autoencoder.encode(pad_frames(autoencoder, pipeline::to_model_range(rgb).to(device)), options);
+}
+
+// Cut to the input's size and rounded to 8 bits: uint8 [T, H, W, 3].
+at::Tensor decode(const Autoencoder& autoencoder, const at::Tensor& latent, const at::Tensor& rgb,
+                  const StageClock& clock) {
+  const at::Tensor video =
+      autoencoder.decode(latent,
+                         [&](int64_t done, int64_t total) {
+                           clock.report({"decode", done, total});
+                         })
+          .slice(2, 0, rgb.size(0))
+          .slice(3, 0, rgb.size(1))
+          .slice(4, 0, rgb.size(2));
+  pipeline::check_finite_frames(video, "the reconstruction");
+  at::Tensor result = at::empty_like(rgb);
+  for (int64_t t = 0; t < rgb.size(0); ++t) result[t].copy_(pipeline::to_rgb24(video, t));
+  return result;
+}
+
+double mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+void compare(const at::Tensor& original, const at::Tensor& reconstructed, const StageClock& clock,
+             ReconstructResult& result) {
+  const int64_t count = original.size(0);
+  for (int64_t t = 0; t < count; ++t) {
+    result.psnr.push_back(pipeline::psnr(original[t], reconstructed[t]));
+    result.ssim.push_back(pipeline::ssim(original[t], reconstructed[t]));
+    clock.report({"compare", t + 1, count});
+  }
+  result.mean_psnr = mean(result.psnr);
+  result.mean_ssim = mean(result.ssim);
+}
+
+void write(const ReconstructRequest& request, const Input& input, const at::Tensor& reconstructed,
+           const StageClock& clock) {
+  const int64_t fps = input.fps > 0 ? std::clamp<int64_t>(std::llround(input.fps), 1, 1000) : request.config.fps_save;
+  const auto frame = [&](int64_t t) -> at::Tensor {
+    if (!request.side_by_side) return reconstructed[t];
+    return at::cat({input.frames[t], reconstructed[t]}, /*dim=*/1);
+  };
+  const pipeline::FrameFile file{
+      .path = request.output,
+      .video = {.fps = static_cast<int>(fps), .crf = request.crf, .threads = request.threads},
+      .overwrite = request.overwrite};
+  pipeline::write_frames(file, input.frames.size(0), frame, clock);
+}
+
+void run_stages(const ReconstructRequest& request, const pipeline::AutoencoderFile& file, at::Device device,
+                at::ScalarType dtype, StageClock& clock, ReconstructResult& result) {
+  const Input input = clock.run("read", [&] { return read_input(request, clock); });
+  const at::Tensor& rgb = input.frames;
+  check_output_form(request, input);
+  result.frames = rgb.size(0);
+  result.height = rgb.size(1);
+  result.width = rgb.size(2);
+  spdlog::info("{}: {}x{}, {} frame(s), {} {}", result.autoencoder, result.width, result.height, result.frames,
+               result.device, result.dtype);
+
+  std::unique_ptr<Autoencoder> model = clock.run("load", [&] {
+    return make_autoencoder({file.checkpoint, device, dtype}, file.config, autoencoder::Half::kBoth);
+  });
+  const at::Tensor latent = clock.run("encode", [&] { return encode(request, *model, rgb, device, clock); });
+  result.latent_shape = latent[0].sizes().vec();
+  const at::Tensor reconstructed = clock.run("decode", [&] { return decode(*model, latent, rgb, clock); });
+  model.reset();
+  clock.run("compare", [&] {
+    compare(rgb, reconstructed, clock, result);
+    return 0;
+  });
+  clock.run("write", [&] {
+    write(request, input, reconstructed, clock);
+    return 0;
+  });
+}
+
+}  // namespace
+
+ReconstructResult reconstruct(const ReconstructRequest& request, const ProgressCallback& progress) {
+  const c10::InferenceMode inference;
+  check_numbers(request);
+  check_output(request.output, request.overwrite);
+  const at::Device device = resolve_device(request.device);
+  const at::ScalarType dtype = resolve_dtype(request.dtype, device);
+  const pipeline::AutoencoderFile file = pipeline::find_autoencoder(request);
+  if (request.threads > 0) at::set_num_threads(request.threads);
+  nn::prefer_fast_attention();
+
+  ReconstructResult result;
+  result.output = request.output;
+  result.autoencoder = autoencoder_kind_name(file.kind);
+  result.device = device.str();
+  result.dtype = dtype_name(dtype);
+  StageClock clock(device, progress);
+  run_stages(request, file, device, dtype, clock, result);
+  result.seconds = clock.seconds();
+  result.peak_resident_bytes = peak_resident_bytes();
+  result.peak_device_bytes = peak_device_bytes(device);
+  return result;
+}
+
+}  // namespace opensora
