@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/common_options.h"
 #include "cli/condition_options.h"
 #include "cli/logging.h"
 #include "cli/model_options.h"
@@ -103,33 +104,13 @@ void add_output_options(CLI::App& command, GenerateOptions& options) {
       .add_option("-o,--output", request.output,
                   "File to write, .mp4 (.png for one frame; default: the prompt's first words and the seed)")
       ->group(group);
-  command.add_flag("--overwrite", request.overwrite, "Replace an existing file")->group(group);
-  command.add_option("--crf", request.crf, "H.264 quality: 0 (lossless) to 51")->capture_default_str()->group(group);
   command.add_option("--output-size", options.output_size, "Scale the frames to WxH (Lanczos)")->group(group);
   command
       .add_option("--save-tensors", request.save_tensors,
                   "Also write noise, latent, video and timesteps to this safetensors file")
       ->group(group);
   command.add_flag("--json", options.json, "Print one JSON object instead of the file's name")->group(group);
-  command.add_option("--progress", options.progress, "auto, bar, plain or none")
-      ->check(CLI::IsMember({"auto", "bar", "plain", "none"}))
-      ->capture_default_str()
-      ->group(group);
-}
-
-void add_machine_options(CLI::App& command, GenerateRequest& request) {
-  const char* group = "Machine";
-  command.add_option("--device", request.device, "auto, cpu, cuda or cuda:N")->capture_default_str()->group(group);
-  command.add_option("--dtype", request.dtype, "fp32, bf16 or fp16 (default: bf16 on CUDA, fp32 on the CPU)")
-      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}))
-      ->group(group);
-  command.add_option("--threads", request.threads, "CPU threads (default: all cores)")
-      ->check(CLI::Range(1, 4096))
-      ->group(group);
-  command
-      .add_flag("--keep-models", request.keep_models,
-                "Keep transformers and autoencoders until the end, if memory allows: none is loaded twice")
-      ->group(group);
+  add_writing_options(command, request.crf, request.overwrite, options.progress);
 }
 
 }  // namespace
@@ -142,7 +123,11 @@ void add_generate(CLI::App& app) {
   add_model_files(*command, options->request.files);
   options->condition.add_to(*command, options->request);
   options->sampling.add_to(*command);
-  add_machine_options(*command, options->request);
+  add_machine_options(*command, options->request.device, options->request.dtype, options->request.threads);
+  command
+      ->add_flag("--keep-models", options->request.keep_models,
+                 "Keep transformers and autoencoders until the end, if memory allows: none is loaded twice")
+      ->group("Machine");
   add_output_options(*command, *options);
   options->log.add_to(*command);
   command->footer(

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/common_options.h"
 #include "cli/logging.h"
 #include "cli/model_options.h"
 #include "cli/progress_reporter.h"
@@ -109,33 +110,17 @@ void add_autoencoder_options(CLI::App& command, ReconstructRequest& request) {
       ->group(group);
 }
 
-void add_machine_options(CLI::App& command, ReconstructRequest& request) {
-  const char* group = "Machine";
-  command.add_option("--device", request.device, "auto, cpu, cuda or cuda:N")->capture_default_str()->group(group);
-  command.add_option("--dtype", request.dtype, "fp32, bf16 or fp16 (default: bf16 on CUDA, fp32 on the CPU)")
-      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}))
-      ->group(group);
-  command.add_option("--threads", request.threads, "CPU threads (default: all cores)")
-      ->check(CLI::Range(1, 4096))
-      ->group(group);
-}
-
 void add_output_options(CLI::App& command, ReconstructOptions& options) {
   const char* group = "Output";
   ReconstructRequest& request = options.request;
   command.add_option("-o,--output", request.output, "File to write, .mp4 (.png for one frame)")
       ->required()
       ->group(group);
-  command.add_flag("--overwrite", request.overwrite, "Replace an existing file")->group(group);
   command
       .add_flag("--side-by-side", request.side_by_side, "Show the input on the left, the reconstruction on the right")
       ->group(group);
-  command.add_option("--crf", request.crf, "H.264 quality: 0 (lossless) to 51")->capture_default_str()->group(group);
   command.add_flag("--json", options.json, "Print one JSON object, with PSNR and SSIM of each frame")->group(group);
-  command.add_option("--progress", options.progress, "auto, bar, plain or none")
-      ->check(CLI::IsMember({"auto", "bar", "plain", "none"}))
-      ->capture_default_str()
-      ->group(group);
+  add_writing_options(command, request.crf, request.overwrite, options.progress);
 }
 
 }  // namespace
@@ -149,7 +134,7 @@ void add_reconstruct(CLI::App& app) {
       ->check(CLI::PositiveNumber);
   options->model.add_to(*command);
   add_autoencoder_options(*command, options->request);
-  add_machine_options(*command, options->request);
+  add_machine_options(*command, options->request.device, options->request.dtype, options->request.threads);
   add_output_options(*command, *options);
   options->log.add_to(*command);
   command->footer(
