@@ -27,7 +27,7 @@ if(LibTorch_FOUND AND NOT TARGET LibTorch::LibTorch)
     IMPORTED_LOCATION "${LibTorch_CPU_LIBRARY}"
     INTERFACE_LINK_LIBRARIES LibTorch::c10
     # Last in the search order: the wheel carries a newer fmt than Debian's spdlog wants.
-    INTERFACE_COMPILE_OPTIONS "SHELL:-idirafter ${LibTorch_INCLUDE_DIR}")
+    INTERFACE_COMPILE_OPTIONS "SHELL:-idirafter \"${LibTorch_INCLUDE_DIR}\"")
   set(LibTorch_ROOT_DIR "${OPENSORA_SITE_PACKAGES}")
 endif()
 mark_as_advanced(LibTorch_INCLUDE_DIR LibTorch_CPU_LIBRARY LibTorch_C10_LIBRARY)
