@@ -35,6 +35,7 @@ std::vector<at::Tensor> encode_references(const GenerateRequest& request, const 
   // Another seed than the noise's: the two must not be the same numbers.
   if (request.sample_posterior) options.generator = at::make_generator<at::CPUGeneratorImpl>(plan.seed + 1);
   std::vector<at::Tensor> latents;
+  latents.reserve(references.size());
   for (const at::Tensor& frames : references) {
     latents.push_back(autoencoder->encode(frames.to(plan.device), options).to(at::kCPU, at::kFloat));
   }
