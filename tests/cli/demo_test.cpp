@@ -206,7 +206,7 @@ TEST_F(DemoModel, StartsFromAPictureAndMovesAsThePromptSays) {
         make("a red square moving " + direction + " on a white background", {"--image", picture});
     double error = 0;
     for (size_t i = 0; i < video.frames[0].rgb.size(); ++i) {
-      const double difference = double{video.frames[0].rgb[i]} - double{source.frames[16].rgb[i]};
+      const double difference = static_cast<double>(video.frames[0].rgb[i]) - source.frames[16].rgb[i];
       error += difference * difference / static_cast<double>(video.frames[0].rgb.size());
     }
     const double psnr = 10 * std::log10(255.0 * 255.0 / error);
