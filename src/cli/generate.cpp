@@ -1,5 +1,4 @@
 // opensora generate: a video from a prompt.
-#include <cmath>
 #include <cstdio>
 #include <iostream>
 #include <memory>
@@ -12,6 +11,7 @@
 #include "cli/model_options.h"
 #include "cli/progress_reporter.h"
 #include "cli/sampling_options.h"
+#include "cli/stage_seconds.h"
 #include "opensora/error.h"
 #include "opensora/generate.h"
 #include "opensora/sizes.h"
@@ -31,14 +31,6 @@ struct GenerateOptions {
 };
 
 nlohmann::ordered_json to_json(const GenerateResult& result) {
-  nlohmann::ordered_json seconds = nlohmann::ordered_json::object();
-  double total = 0;
-  const auto milliseconds = [](double value) { return std::round(value * 1000) / 1000; };
-  for (const auto& [stage, value] : result.seconds) {
-    seconds[stage] = milliseconds(value);
-    total += value;
-  }
-  seconds["total"] = milliseconds(total);
   return {{"output", result.output.string()},
           {"image", result.image.empty() ? nlohmann::json() : nlohmann::json(result.image.string())},
           {"seed", result.seed},
@@ -52,7 +44,7 @@ nlohmann::ordered_json to_json(const GenerateResult& result) {
           {"device", result.device},
           {"dtype", result.dtype},
           {"attention", result.attention},
-          {"seconds", seconds},
+          {"seconds", stage_seconds(result.seconds)},
           {"peak_memory_bytes", result.peak_resident_bytes},
           {"peak_device_memory_bytes", result.peak_device_bytes}};
 }

@@ -11,6 +11,7 @@
 #include "cli/logging.h"
 #include "cli/model_options.h"
 #include "cli/progress_reporter.h"
+#include "cli/stage_seconds.h"
 #include "opensora/reconstruct.h"
 
 namespace opensora::cli {
@@ -35,18 +36,6 @@ nlohmann::ordered_json quality_json(const std::vector<double>& frames, double me
   return {{"mean", finite_or_null(mean)}, {"frames", list}};
 }
 
-nlohmann::ordered_json seconds_json(const ReconstructResult& result) {
-  nlohmann::ordered_json seconds = nlohmann::ordered_json::object();
-  const auto milliseconds = [](double value) { return std::round(value * 1000) / 1000; };
-  double total = 0;
-  for (const auto& [stage, value] : result.seconds) {
-    seconds[stage] = milliseconds(value);
-    total += value;
-  }
-  seconds["total"] = milliseconds(total);
-  return seconds;
-}
-
 nlohmann::ordered_json to_json(const ReconstructResult& result) {
   return {{"output", result.output.string()},
           {"autoencoder", result.autoencoder},
@@ -58,7 +47,7 @@ nlohmann::ordered_json to_json(const ReconstructResult& result) {
           {"ssim", quality_json(result.ssim, result.mean_ssim)},
           {"device", result.device},
           {"dtype", result.dtype},
-          {"seconds", seconds_json(result)},
+          {"seconds", stage_seconds(result.seconds)},
           {"peak_memory_bytes", result.peak_resident_bytes},
           {"peak_device_memory_bytes", result.peak_device_bytes}};
 }

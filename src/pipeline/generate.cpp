@@ -149,13 +149,14 @@ void run_stages(const GenerateRequest& request, const Plan& plan, StageClock& cl
   result.forwards = sampled.forwards;
   const at::Tensor video = clock.run("decode", [&] { return decode(request, models, sampled.latent, clock); });
   clock.run("write", [&] {
-    saved.insert(saved.end(), {{"noise", sampled.noise},
-                               {"latent", sampled.latent},
-                               {"video", video.to(at::kFloat)},
-                               {"timesteps", at::tensor(sampled.timesteps)}});
-    save_tensors(request, saved);
+    if (!request.save_tensors.empty()) {  // or the float copy of the video would be for nothing
+      saved.insert(saved.end(), {{"noise", sampled.noise},
+                                 {"latent", sampled.latent},
+                                 {"video", video.to(at::kFloat)},
+                                 {"timesteps", at::tensor(sampled.timesteps)}});
+      save_tensors(request, saved);
+    }
     pipeline::write_output(request, plan, video, clock);
-    return 0;
   });
 }
 

@@ -147,14 +147,8 @@ void run_stages(const ReconstructRequest& request, const pipeline::AutoencoderFi
   result.latent_shape = latent[0].sizes().vec();
   const at::Tensor reconstructed = clock.run("decode", [&] { return decode(*model, latent, rgb, clock); });
   model.reset();
-  clock.run("compare", [&] {
-    compare(rgb, reconstructed, clock, result);
-    return 0;
-  });
-  clock.run("write", [&] {
-    write(request, input, reconstructed, clock);
-    return 0;
-  });
+  clock.run("compare", [&] { compare(rgb, reconstructed, clock, result); });
+  clock.run("write", [&] { write(request, input, reconstructed, clock); });
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <exception>
 #include <functional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -28,9 +29,14 @@ class StageClock {
   auto run(const std::string& name, Work&& work) {
     const auto start = begin(name);
     try {
-      auto result = std::forward<Work>(work)();
-      end(name, start);
-      return result;
+      if constexpr (std::is_void_v<std::invoke_result_t<Work>>) {
+        std::forward<Work>(work)();
+        end(name, start);
+      } else {
+        auto result = std::forward<Work>(work)();
+        end(name, start);
+        return result;
+      }
     } catch (...) {
       rethrow_with_stage(name);
     }
