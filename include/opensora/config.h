@@ -56,6 +56,7 @@ struct HunyuanVAEConfig {
   // Pixels a latent pixel: 8 with four blocks.
   int64_t spatial_compression() const { return 8; }
   int64_t temporal_compression() const { return 4; }
+  bool operator==(const HunyuanVAEConfig&) const = default;
 };
 
 // `ae` of type "dc_ae": the high-compression autoencoder "dc-ae-f32t4c128", 4x32x32, 128 channels. Its latents are not
@@ -76,6 +77,7 @@ struct DCAEConfig {
 
   int64_t spatial_compression() const { return 32; }
   int64_t temporal_compression() const { return 4; }
+  bool operator==(const DCAEConfig&) const = default;
 };
 
 // `img_flux_ae` of type "autoencoder_2d": FLUX.1's image autoencoder, 8x8, 16 channels.

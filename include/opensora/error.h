@@ -6,17 +6,19 @@
 
 namespace opensora {
 
-// What the program exits with. 3 (part of a batch failed) is reserved for batch runs.
+// What the program exits with.
 enum class ExitCode : int {
   kSuccess = 0,
   kInternal = 1,
   kUsage = 2,
+  kPartlyFailed = 3,
   kCheckpoint = 4,
   kDevice = 5,
   kOutOfMemory = 6,
   kOutput = 7,
   kInputMedia = 9,
   kNumeric = 10,
+  kTimedOut = 124,
   kInterrupted = 130,
   kTerminated = 143,
 };
@@ -64,6 +66,11 @@ struct InputMediaError : Error {
 // NaN or infinity in a latent or a video.
 struct NumericError : Error {
   explicit NumericError(const std::string& message) : Error(ExitCode::kNumeric, message) {}
+};
+
+// A video took longer than it was given.
+struct TimeoutError : Error {
+  explicit TimeoutError(const std::string& message) : Error(ExitCode::kTimedOut, message) {}
 };
 
 // The run was asked to stop (SIGINT: 130, SIGTERM: 143).

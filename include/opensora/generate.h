@@ -49,11 +49,13 @@ struct GenerateRequest {
   int crf = 18;                          // x264's quality, 0 (lossless) to 51
   std::optional<PixelSize> output_size;  // scaled to this (Lanczos)
   std::filesystem::path save_tensors;    // safetensors with noise, latent, video, timesteps; empty: none
+  bool keep_latents = false;             // leave the latent beside the video, as NAME.latent.safetensors
 };
 
 struct GenerateResult {
   std::filesystem::path output;
-  std::filesystem::path image;  // FLUX's picture, kept beside the video; empty: none
+  std::filesystem::path image;   // FLUX's picture, kept beside the video; empty: none
+  std::filesystem::path latent;  // the latent, where it is kept; empty: none
   uint64_t seed = 0;
   std::string effective_prompt;
   int64_t width = 0, height = 0;  // of the generated frames, before output_size
@@ -71,6 +73,7 @@ struct GenerateResult {
 struct Progress {
   std::string_view stage;  // "text", "image", "encode", "denoise", "decode", "write"
   int64_t done = 0, total = 0;
+  int64_t video = 0, videos = 1;  // in a batch: the video's number, from 1, of how many; 0: all of them
 };
 // May throw to stop the run; nothing half-written remains.
 using ProgressCallback = std::function<void(const Progress&)>;

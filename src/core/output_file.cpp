@@ -6,6 +6,8 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <map>
+#include <regex>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -55,12 +57,17 @@ void check_target(const fs::path& path, bool overwrite) {
   if (!overwrite && fs::exists(fs::symlink_status(path, error))) throw_exists(path);
 }
 
+// ".sea.mp4."
+std::string temporary_prefix(const fs::path& path) {
+  constexpr size_t kLongestName = 200;  // leaves room for the rest within the 255 bytes of a file name
+  return "." + path.filename().string().substr(0, kLongestName) + ".";
+}
+
 // Creates an empty file beside `path` under a name that nobody uses. Process ids repeat (in a container it is often 1),
 // so the leftovers of a killed run must not stop the next.
 fs::path create_temporary(const fs::path& path) {
   constexpr int kAttempts = 100;
-  constexpr size_t kLongestName = 200;  // leaves room for the rest within the 255 bytes of a file name
-  const std::string stem = "." + path.filename().string().substr(0, kLongestName) + "." + std::to_string(::getpid());
+  const std::string stem = temporary_prefix(path) + std::to_string(::getpid());
   for (int attempt = 1;; ++attempt) {
     fs::path temporary = folder_of(path) / (stem + (attempt > 1 ? "-" + std::to_string(attempt) : "") + ".part");
     const int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -133,5 +140,19 @@ void OutputFile::commit() {
 }
 
 void check_output(const fs::path& path, bool overwrite) { OutputFile probe(path, overwrite); }
+
+void remove_leftovers(const std::set<fs::path>& outputs) {
+  std::map<fs::path, std::set<std::string>> prefixes;  // by folder
+  for (const fs::path& output : outputs) prefixes[folder_of(output)].insert(temporary_prefix(output));
+  const std::regex pattern(R"((\..+\.)\d+(-\d+)?\.part)");
+  for (const auto& [folder, known] : prefixes) {
+    std::error_code error;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+      const std::string name = entry.path().filename().string();
+      std::smatch match;
+      if (std::regex_match(name, match, pattern) && known.contains(match[1])) fs::remove(entry.path(), error);
+    }
+  }
+}
 
 }  // namespace opensora

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <set>
 
 namespace opensora {
 
@@ -37,5 +38,8 @@ class OutputFile {
 
 // The checks of OutputFile's constructor, for before the long work. Leaves nothing behind.
 void check_output(const std::filesystem::path& path, bool overwrite);
+
+// Removes temporary files that killed processes left beside `outputs`. No other process may be writing them.
+void remove_leftovers(const std::set<std::filesystem::path>& outputs);
 
 }  // namespace opensora

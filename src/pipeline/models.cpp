@@ -1,5 +1,8 @@
 #include "pipeline/models.h"
 
+#include <chrono>
+#include <utility>
+
 #include "io/checkpoint.h"
 #include "io/model_files.h"
 #include "opensora/error.h"
@@ -7,28 +10,25 @@
 namespace opensora::pipeline {
 namespace {
 
-std::filesystem::path video_transformer_file(const GenerateRequest& request) {
-  return io::find_component(request.model_dir, io::Component::kModel, request.config.model.from_pretrained,
-                            request.files.diffusion_model);
+using std::filesystem::path;
+
+path video_transformer_file(const path& model_dir, const Config& config, const ModelFiles& files) {
+  return io::find_component(model_dir, io::Component::kModel, config.model.from_pretrained, files.diffusion_model);
 }
 
-std::filesystem::path video_autoencoder_file(const GenerateRequest& request) {
-  const std::string configured = std::visit([](const auto& ae) { return ae.from_pretrained; }, request.config.ae);
-  return io::find_component(request.model_dir, io::Component::kAe, configured, request.files.vae);
+path video_autoencoder_file(const path& model_dir, const Config& config, const ModelFiles& files) {
+  const std::string configured = std::visit([](const auto& ae) { return ae.from_pretrained; }, config.ae);
+  return io::find_component(model_dir, io::Component::kAe, configured, files.vae);
 }
 
-std::filesystem::path image_transformer_file(const GenerateRequest& request) {
-  return io::find_component(request.model_dir, io::Component::kImgFlux,
-                            request.config.text_to_image->model.from_pretrained, request.files.flux);
+path image_transformer_file(const path& model_dir, const Config& config, const ModelFiles& files) {
+  return io::find_component(model_dir, io::Component::kImgFlux, config.text_to_image->model.from_pretrained,
+                            files.flux);
 }
 
-std::filesystem::path image_autoencoder_file(const GenerateRequest& request) {
-  return io::find_component(request.model_dir, io::Component::kImgFluxAe,
-                            request.config.text_to_image->ae.from_pretrained, request.files.flux_ae);
-}
-
-Weights open_weights(const std::filesystem::path& file, const Plan& plan) {
-  return {io::Checkpoint::open(file), plan.device, plan.dtype};
+path image_autoencoder_file(const path& model_dir, const Config& config, const ModelFiles& files) {
+  return io::find_component(model_dir, io::Component::kImgFluxAe, config.text_to_image->ae.from_pretrained,
+                            files.flux_ae);
 }
 
 // The wrong kind would be one long list of missing tensors: this says it in a line.
@@ -40,49 +40,78 @@ void check_kind(const io::Checkpoint& checkpoint, autoencoder::AutoencoderKind e
                         autoencoder_kind_name(expected));
 }
 
-// `kept` if there is one, else what `load` makes, which is kept if `keep` says so.
+std::shared_ptr<const io::Checkpoint> open_video_autoencoder(const path& model_dir, const Config& config,
+                                                             const ModelFiles& files) {
+  using autoencoder::AutoencoderKind;
+  const bool is_dc_ae = std::holds_alternative<DCAEConfig>(config.ae);
+  auto checkpoint = io::Checkpoint::open(video_autoencoder_file(model_dir, config, files));
+  check_kind(*checkpoint, is_dc_ae ? AutoencoderKind::kDCAE : AutoencoderKind::kHunyuanVAE);
+  return checkpoint;
+}
+
+// `slot` if it holds a model, else what `load` makes.
 template <typename Model, typename Load>
-std::shared_ptr<const Model> kept_or_loaded(std::shared_ptr<const Model>& kept, bool keep, Load&& load) {
-  if (kept) return kept;
-  std::shared_ptr<const Model> model = load();
-  if (keep) kept = model;
-  return model;
+std::shared_ptr<const Model> loaded(std::shared_ptr<const Model>& slot, std::string_view name,
+                                    const Models::LoadCallback& on_load, Load&& load) {
+  if (slot) return slot;
+  const auto start = std::chrono::steady_clock::now();
+  slot = load();
+  if (on_load) on_load(name, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  return slot;
 }
 
 }  // namespace
 
+Models::Models(ModelSource source, LoadCallback on_load) : source_(std::move(source)), on_load_(std::move(on_load)) {}
+
+Weights Models::open_weights(const path& file) const {
+  return {io::Checkpoint::open(file), source_.device, source_.dtype};
+}
+
 std::shared_ptr<const diffusion::MMDiT> Models::video_transformer() {
-  return kept_or_loaded(video_transformer_, request_.keep_models, [&] {
-    return std::make_shared<diffusion::MMDiT>(open_weights(video_transformer_file(request_), plan_),
-                                              request_.config.model);
+  return loaded(video_transformer_, "transformer", on_load_, [&] {
+    const path file = video_transformer_file(source_.model_dir, source_.config, source_.files);
+    return std::make_shared<diffusion::MMDiT>(open_weights(file), source_.config.model);
   });
 }
 
 std::shared_ptr<const diffusion::MMDiT> Models::image_transformer() {
-  return kept_or_loaded(image_transformer_, request_.keep_models, [&] {
-    return std::make_shared<diffusion::MMDiT>(open_weights(image_transformer_file(request_), plan_),
-                                              request_.config.text_to_image->model);
-  });
-}
-
-std::shared_ptr<const autoencoder::Autoencoder> Models::video_autoencoder(autoencoder::Half half) {
-  using autoencoder::AutoencoderKind;
-  return kept_or_loaded(video_autoencoder_, request_.keep_models, [&] {
-    const auto checkpoint = io::Checkpoint::open(video_autoencoder_file(request_));
-    const bool is_dc_ae = std::holds_alternative<DCAEConfig>(request_.config.ae);
-    check_kind(*checkpoint, is_dc_ae ? AutoencoderKind::kDCAE : AutoencoderKind::kHunyuanVAE);
-    const Weights weights(checkpoint, plan_.device, plan_.dtype);
-    const autoencoder::Half bound = request_.keep_models ? autoencoder::Half::kBoth : half;
-    return std::visit([&](const auto& ae) { return autoencoder::make_autoencoder(weights, ae, bound); },
-                      request_.config.ae);
+  return loaded(image_transformer_, "flux", on_load_, [&] {
+    const path file = image_transformer_file(source_.model_dir, source_.config, source_.files);
+    return std::make_shared<diffusion::MMDiT>(open_weights(file), source_.config.text_to_image->model);
   });
 }
 
 std::shared_ptr<const autoencoder::Autoencoder> Models::image_autoencoder() {
-  return kept_or_loaded(image_autoencoder_, request_.keep_models, [&] {
-    return autoencoder::make_autoencoder(open_weights(image_autoencoder_file(request_), plan_),
-                                         request_.config.text_to_image->ae, autoencoder::Half::kDecoder);
+  return loaded(image_autoencoder_, "flux_autoencoder", on_load_, [&] {
+    const path file = image_autoencoder_file(source_.model_dir, source_.config, source_.files);
+    return autoencoder::make_autoencoder(open_weights(file), source_.config.text_to_image->ae,
+                                         autoencoder::Half::kDecoder);
   });
+}
+
+std::shared_ptr<const autoencoder::Autoencoder> Models::video_encoder(const VideoAutoencoderConfig& config) {
+  return video_autoencoder(video_encoder_, autoencoder::Half::kEncoder, config).model;
+}
+
+std::shared_ptr<const autoencoder::Autoencoder> Models::video_decoder(const VideoAutoencoderConfig& config) {
+  return video_autoencoder(video_decoder_, autoencoder::Half::kDecoder, config).model;
+}
+
+const Models::HalfAutoencoder& Models::video_autoencoder(HalfAutoencoder& half, autoencoder::Half which,
+                                                         const VideoAutoencoderConfig& config) {
+  if (half.config != config) half = {nullptr, config};
+  loaded(half.model, "autoencoder", on_load_, [&]() -> std::shared_ptr<const autoencoder::Autoencoder> {
+    const auto checkpoint = open_video_autoencoder(source_.model_dir, source_.config, source_.files);
+    const Weights weights(checkpoint, source_.device, source_.dtype);
+    return std::visit([&](const auto& ae) { return autoencoder::make_autoencoder(weights, ae, which); }, config);
+  });
+  return half;
+}
+
+void Models::release_image_models() {
+  image_transformer_.reset();
+  image_autoencoder_.reset();
 }
 
 void check_model_files(const GenerateRequest& request) {
@@ -90,12 +119,12 @@ void check_model_files(const GenerateRequest& request) {
   io::find_text_encoder(request.model_dir, io::Component::kClip, config.clip.from_pretrained, request.files.clip_l);
   io::find_text_encoder(request.model_dir, io::Component::kT5, config.t5.from_pretrained, request.files.t5xxl);
   if (config.use_t2i2v) {
-    image_transformer_file(request);
-    image_autoencoder_file(request);
+    image_transformer_file(request.model_dir, config, request.files);
+    image_autoencoder_file(request.model_dir, config, request.files);
   }
   if (request.image_only) return;
-  video_transformer_file(request);
-  video_autoencoder_file(request);
+  io::Checkpoint::open(video_transformer_file(request.model_dir, config, request.files));
+  open_video_autoencoder(request.model_dir, config, request.files);
 }
 
 }  // namespace opensora::pipeline

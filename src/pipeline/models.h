@@ -1,36 +1,67 @@
-// Loading the models of a run: which file, bound to which device and dtype.
+// The models of a run: which file, bound to which device and dtype, and how long they stay.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <string_view>
 
 #include "autoencoder/autoencoder.h"
 #include "diffusion/mmdit.h"
 #include "opensora/generate.h"
-#include "pipeline/plan.h"
 
 namespace opensora::pipeline {
 
-// The models of a run. Each is loaded when it is asked for, and released when whoever asked lets go of it; with the
-// request's keep_models it stays until this object goes, and is not loaded twice.
+// Where the models of a run come from. All videos of a run share it.
+struct ModelSource {
+  std::filesystem::path model_dir;
+  ModelFiles files;
+  Config config;  // its models; what it says about sampling plays no part
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;
+};
+
+// Each model is loaded when it is asked for, and stays until it is released here and by whoever asked.
 // All throw CheckpointError: no file, damaged, of another kind, or tensors missing or mis-shaped.
+// Two threads may use it, as long as they ask for different models.
 class Models {
  public:
-  // Both must outlive this object.
-  Models(const GenerateRequest& request, const Plan& plan) : request_(request), plan_(plan) {}
+  // Told of each loading: "transformer", "autoencoder", "flux", "flux_autoencoder", and how long it took.
+  using LoadCallback = std::function<void(std::string_view model, double seconds)>;
+
+  explicit Models(ModelSource source, LoadCallback on_load = {});
 
   std::shared_ptr<const diffusion::MMDiT> video_transformer();
   std::shared_ptr<const diffusion::MMDiT> image_transformer();
-  std::shared_ptr<const autoencoder::Autoencoder> video_autoencoder(autoencoder::Half half);
   std::shared_ptr<const autoencoder::Autoencoder> image_autoencoder();
+  // `config` may differ from the source's in its tiling. The halves are models of their own.
+  std::shared_ptr<const autoencoder::Autoencoder> video_encoder(const VideoAutoencoderConfig& config);
+  std::shared_ptr<const autoencoder::Autoencoder> video_decoder(const VideoAutoencoderConfig& config);
+
+  void release_video_transformer() { video_transformer_.reset(); }
+  void release_image_models();
+  void release_video_encoder() { video_encoder_ = {}; }
+  void release_video_decoder() { video_decoder_ = {}; }
+
+  const ModelSource& source() const { return source_; }
 
  private:
-  const GenerateRequest& request_;
-  const Plan& plan_;
+  struct HalfAutoencoder {
+    std::shared_ptr<const autoencoder::Autoencoder> model;
+    VideoAutoencoderConfig config;
+  };
+  const HalfAutoencoder& video_autoencoder(HalfAutoencoder& half, autoencoder::Half which,
+                                           const VideoAutoencoderConfig& config);
+  Weights open_weights(const std::filesystem::path& file) const;
+
+  ModelSource source_;
+  LoadCallback on_load_;
   std::shared_ptr<const diffusion::MMDiT> video_transformer_, image_transformer_;
-  std::shared_ptr<const autoencoder::Autoencoder> video_autoencoder_, image_autoencoder_;
+  std::shared_ptr<const autoencoder::Autoencoder> image_autoencoder_;
+  HalfAutoencoder video_encoder_, video_decoder_;
 };
 
-// Finds every file that the run will load, so that a missing one is reported before the first is read.
+// Finds every file that the request will load, and opens those that are loaded last: what is missing, cut off or of
+// another kind is reported before hours of work. Throws CheckpointError.
 void check_model_files(const GenerateRequest& request);
 
 }  // namespace opensora::pipeline

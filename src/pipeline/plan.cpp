@@ -10,6 +10,7 @@
 #include "core/device.h"
 #include "core/output_file.h"
 #include "opensora/error.h"
+#include "pipeline/latent_file.h"
 #include "text/prompt.h"
 #include "text/unicode.h"
 
@@ -106,7 +107,7 @@ sampling::Size requested_size(const Config& config) {
   return rounded;
 }
 
-sampling::LatentShape latent_shape(const Config& config, sampling::Size size) {
+sampling::LatentShape latent_shape_of(const Config& config, sampling::Size size) {
   const int64_t patch = config.model.patch_size;
   return {.channels = config.model.in_channels / (patch * patch),
           .frames = sampling::latent_frames(config.sampling.num_frames, config.sampling.temporal_reduction),
@@ -114,7 +115,7 @@ sampling::LatentShape latent_shape(const Config& config, sampling::Size size) {
           .width = patch * (size.width / config.ae_spatial_compression)};
 }
 
-std::filesystem::path checked_output(const GenerateRequest& request, uint64_t seed) {
+std::filesystem::path output_of(const GenerateRequest& request, uint64_t seed) {
   const int64_t frames = request.image_only ? 1 : request.config.sampling.num_frames;
   std::filesystem::path output = request.output.empty() ? default_output(request.prompt, seed, frames) : request.output;
   const std::string expected = frames == 1 ? ".png" : ".mp4";
@@ -123,8 +124,6 @@ std::filesystem::path checked_output(const GenerateRequest& request, uint64_t se
                      (frames == 1 ? "one frame is written as " : "a video is written as ") + expected + ", found \"" +
                      output.extension().string() + "\"");
   }
-  check_output(output, request.overwrite);
-  if (!request.save_tensors.empty()) check_output(request.save_tensors, request.overwrite);
   return output;
 }
 
@@ -151,8 +150,6 @@ void plan_picture(const GenerateRequest& request, Plan& plan) {
   plan.picture_schedule.tokens_per_frame = plan.picture_latent.rows(patch) * plan.picture_latent.columns(patch);
   if (request.image_only) return;
   plan.condition = sampling::ConditionType::kI2VHead;
-  plan.picture = std::filesystem::path(plan.output).replace_extension(".png");
-  if (plan.picture != plan.output) check_output(plan.picture, request.overwrite);
 }
 
 uint64_t random_seed() {
@@ -174,21 +171,32 @@ Plan make_plan(const GenerateRequest& request) {
               : request.config.sampling.seed ? *request.config.sampling.seed
                                              : random_seed();
   plan.size = requested_size(request.config);
-  plan.latent = latent_shape(request.config, plan.size);
+  plan.latent_shape = latent_shape_of(request.config, plan.size);
   const SamplingConfig& s = request.config.sampling;
   const int64_t patch = request.config.model.patch_size;
   plan.schedule = {.num_steps = s.num_steps,
-                   .tokens_per_frame = plan.latent.rows(patch) * plan.latent.columns(patch),
-                   .latent_frames = plan.latent.frames,
+                   .tokens_per_frame = plan.latent_shape.rows(patch) * plan.latent_shape.columns(patch),
+                   .latent_frames = plan.latent_shape.frames,
                    .shift = s.shift,
                    .flow_shift = s.flow_shift};
-  plan.output = checked_output(request, plan.seed);
   if (request.config.use_t2i2v) plan_picture(request, plan);
-  if (!request.image_only) sampling::check_condition_length(plan.condition, plan.latent.frames);
+  if (!request.image_only) sampling::check_condition_length(plan.condition, plan.latent_shape.frames);
   plan.prompt = text::add_suffixes(request.prompt, request.config.fps_save, request.config.motion_score);
   plan.device = resolve_device(request.device);
   plan.dtype = resolve_dtype(request.dtype, plan.device);
   return plan;
+}
+
+void plan_output(const GenerateRequest& request, Plan& plan) {
+  plan.output = output_of(request, plan.seed);
+  check_output(plan.output, request.overwrite);
+  if (!request.save_tensors.empty()) check_output(request.save_tensors, request.overwrite);
+  if (request.image_only) return;
+  plan.latent = latent_file(plan.output);
+  check_output(plan.latent, request.overwrite);
+  if (!plan.makes_picture) return;
+  plan.picture = std::filesystem::path(plan.output).replace_extension(".png");
+  if (plan.picture != plan.output) check_output(plan.picture, request.overwrite);
 }
 
 }  // namespace pipeline

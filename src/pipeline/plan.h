@@ -18,7 +18,7 @@ struct Plan {
   at::ScalarType dtype = at::kFloat;
   uint64_t seed = 0;
   sampling::Size size;  // pixels, rounded up to what the model can make
-  sampling::LatentShape latent;
+  sampling::LatentShape latent_shape;
   sampling::ScheduleOptions schedule;
   sampling::ConditionType condition = sampling::ConditionType::kT2V;
   bool makes_picture = false;  // FLUX first
@@ -26,14 +26,18 @@ struct Plan {
   sampling::LatentShape picture_latent;
   sampling::ScheduleOptions picture_schedule;
   std::filesystem::path output;
+  std::filesystem::path latent;   // beside the video until that is finished
   std::filesystem::path picture;  // FLUX's picture beside the video; empty: none, or it is the output
   std::string prompt;             // with suffixes
 
-  int64_t image_tokens() const { return schedule.tokens_per_frame * latent.frames; }
+  int64_t image_tokens() const { return schedule.tokens_per_frame * latent_shape.frames; }
 };
 
-// The prompt is checked, the number of references too; reading those comes later.
-// Throws UsageError, DeviceError, OutputError.
+// The prompt is checked, the number of references too; reading those comes later. The files to be written are left
+// open. Throws UsageError, DeviceError.
 Plan make_plan(const GenerateRequest& request);
+
+// Settles and checks output, latent and picture. Throws UsageError for an extension that does not fit, OutputError.
+void plan_output(const GenerateRequest& request, Plan& plan);
 
 }  // namespace opensora::pipeline

@@ -27,9 +27,9 @@ std::vector<at::Tensor> read_references(const GenerateRequest& request, const Pl
   return frames;
 }
 
-std::vector<at::Tensor> encode_references(const GenerateRequest& request, const Plan& plan, Models& models,
+std::vector<at::Tensor> encode_references(const GenerateRequest& request, const Plan& plan,
+                                          const autoencoder::Autoencoder& encoder,
                                           const std::vector<at::Tensor>& references, const StageClock& clock) {
-  const auto autoencoder = models.video_autoencoder(autoencoder::Half::kEncoder);
   autoencoder::EncodeOptions options;
   options.progress = [&](int64_t done, int64_t total) { clock.report({"encode", done, total}); };
   // Another seed than the noise's: the two must not be the same numbers.
@@ -37,7 +37,7 @@ std::vector<at::Tensor> encode_references(const GenerateRequest& request, const 
   std::vector<at::Tensor> latents;
   latents.reserve(references.size());
   for (const at::Tensor& frames : references) {
-    latents.push_back(autoencoder->encode(frames.to(plan.device), options).to(at::kCPU, at::kFloat));
+    latents.push_back(encoder.encode(frames.to(plan.device), options).to(at::kCPU, at::kFloat));
   }
   return latents;
 }

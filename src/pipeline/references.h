@@ -5,8 +5,8 @@
 
 #include <vector>
 
+#include "autoencoder/autoencoder.h"
 #include "opensora/generate.h"
-#include "pipeline/models.h"
 #include "pipeline/plan.h"
 #include "pipeline/stage.h"
 
@@ -17,7 +17,8 @@ namespace opensora::pipeline {
 std::vector<at::Tensor> read_references(const GenerateRequest& request, const Plan& plan);
 
 // Their scaled latents, [1, C, t', h, w], float32 on the CPU.
-std::vector<at::Tensor> encode_references(const GenerateRequest& request, const Plan& plan, Models& models,
+std::vector<at::Tensor> encode_references(const GenerateRequest& request, const Plan& plan,
+                                          const autoencoder::Autoencoder& encoder,
                                           const std::vector<at::Tensor>& references, const StageClock& clock);
 
 }  // namespace opensora::pipeline

@@ -52,17 +52,26 @@ void rethrow_with_stage(const std::string& stage) {
   }
 }
 
+double StageClock::elapsed() const {
+  double sum = 0;
+  for (const auto& [stage, seconds] : seconds_) sum += seconds;
+  if (running_since_) sum += std::chrono::duration<double>(Clock::now() - *running_since_).count();
+  return sum;
+}
+
 StageClock::Clock::time_point StageClock::begin(const std::string& name) {
+  running_since_ = Clock::now();
   report({name, 0, 0});
-  return Clock::now();
+  return *running_since_;
 }
 
 void StageClock::end(const std::string& name, Clock::time_point start) {
   release_cached_memory(device_);
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  running_since_.reset();
   seconds_.emplace_back(name, seconds);
   const int64_t on_device = peak_device_bytes(device_);
-  spdlog::info("{}: {:.2f} s, peak memory {}{}", name, seconds, format_bytes(peak_resident_bytes()),
+  spdlog::info("{}{}: {:.2f} s, peak memory {}{}", label_, name, seconds, format_bytes(peak_resident_bytes()),
                on_device > 0 ? ", on the device " + format_bytes(on_device) : "");
 }
 

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <exception>
 #include <functional>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -22,7 +23,9 @@ namespace opensora::pipeline {
 
 class StageClock {
  public:
-  StageClock(at::Device device, ProgressCallback progress) : device_(device), progress_(std::move(progress)) {}
+  // `label`, if any, stands in front of log lines.
+  StageClock(at::Device device, ProgressCallback progress, std::string label = {})
+      : device_(device), progress_(std::move(progress)), label_(std::move(label)) {}
 
   // Runs `work` as the stage `name`; gives cached device memory back when it is over.
   template <typename Work>
@@ -45,7 +48,11 @@ class StageClock {
   void report(const Progress& progress) const {
     if (progress_) progress_(progress);
   }
+  // A stage that ran elsewhere, for several at once: what of it counts here.
+  void add(const std::string& name, double seconds) { seconds_.emplace_back(name, seconds); }
   const std::vector<std::pair<std::string, double>>& seconds() const { return seconds_; }
+  // Of all stages so far and the one that is running.
+  double elapsed() const;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -54,6 +61,8 @@ class StageClock {
 
   at::Device device_;
   ProgressCallback progress_;
+  std::string label_;
+  std::optional<Clock::time_point> running_since_;
   std::vector<std::pair<std::string, double>> seconds_;
 };
 

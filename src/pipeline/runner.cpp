@@ -1,0 +1,282 @@
+#include "pipeline/runner.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "core/device.h"
+#include "opensora/error.h"
+#include "pipeline/finisher.h"
+#include "pipeline/latent_file.h"
+#include "pipeline/references.h"
+#include "pipeline/video_stages.h"
+
+namespace opensora::pipeline {
+namespace {
+
+// Bounds what embeddings hold in memory: 8 MB a text of T5-XXL in float32. The text encoders are loaded again for the
+// next so many videos.
+constexpr size_t kVideosPerTextStage = 128;
+// Without overlap: how many are sampled before the transformer makes room for the decoder.
+constexpr size_t kVideosPerDecoding = 8;
+
+struct FailedFast {};
+struct Cancelled {};
+
+ModelSource model_source(const Video& video) {
+  const GenerateRequest& request = video.request;
+  return {.model_dir = request.model_dir,
+          .files = request.files,
+          .config = request.config,
+          .device = video.plan.device,
+          .dtype = video.plan.dtype};
+}
+
+class Runner {
+ public:
+  Runner(std::span<Video> videos, const RunOptions& options, RunObserver& observer);
+  void run();
+
+ private:
+  void run_group(std::span<Video> videos);
+  void encode_references(std::span<Video> videos);
+  void encode_texts(std::span<Video> videos);
+  void make_pictures(std::span<Video> videos);
+  void sample_and_finish(std::span<Video> videos);
+  void sample(Video& video);
+  void finish(Video& video);
+  void start(Video& video);
+  void complete(Video& video);
+  void retry_postponed();
+
+  template <typename Work>
+  void attempt(Video& video, Work&& work);
+  void fail(Video& video);
+  template <typename Call>
+  void tell(Call&& call);
+  void report(const Video& video, const Progress& progress);
+  bool overlaps() const { return overlap_ && videos_.size() > 1; }
+
+  std::span<Video> videos_;
+  const RunOptions& options_;
+  RunObserver& observer_;
+  std::mutex observer_mutex_;
+  Models models_;
+  bool overlap_;
+  Finisher* finisher_ = nullptr;   // while sampling
+  std::vector<Video*> postponed_;  // memory ran out while the transformer was there too
+  std::atomic<bool> transformer_present_ = false;
+};
+
+Runner::Runner(std::span<Video> videos, const RunOptions& options, RunObserver& observer)
+    : videos_(videos),
+      options_(options),
+      observer_(observer),
+      models_(
+          model_source(videos.front()),
+          [this](std::string_view model, double seconds) { tell([&] { observer_.model_loaded(model, seconds); }); }),
+      overlap_(options.overlap == Overlap::kOn ||
+               (options.overlap == Overlap::kAuto && !videos.front().plan.device.is_cpu())) {
+  for (Video& video : videos_) {
+    video.clock.emplace(
+        video.plan.device, [this, &video](const Progress& progress) { report(video, progress); }, video.label);
+  }
+}
+
+void Runner::run() {
+  for (size_t begin = 0; begin < videos_.size(); begin += kVideosPerTextStage) {
+    run_group(videos_.subspan(begin, std::min(kVideosPerTextStage, videos_.size() - begin)));
+  }
+}
+
+void Runner::run_group(std::span<Video> videos) {
+  encode_references(videos);
+  encode_texts(videos);
+  make_pictures(videos);
+  const size_t step = overlaps() ? videos.size() : kVideosPerDecoding;
+  for (size_t begin = 0; begin < videos.size(); begin += step) {
+    sample_and_finish(videos.subspan(begin, std::min(step, videos.size() - begin)));
+  }
+}
+
+// Given ones: a reference that cannot be read is found before any weight is loaded.
+void Runner::encode_references(std::span<Video> videos) {
+  for (Video& video : videos) {
+    if (video.has_latent || video.request.references.empty()) continue;
+    attempt(video, [&] {
+      const std::vector<at::Tensor> frames = read_references(video.request, video.plan);
+      video.references = video.clock->run("encode", [&] {
+        return pipeline::encode_references(video.request, video.plan, *models_.video_encoder(video.request.config.ae),
+                                           frames, *video.clock);
+      });
+    });
+  }
+  if (!options_.keep_models) models_.release_video_encoder();
+}
+
+void Runner::encode_texts(std::span<Video> videos) {
+  std::vector<Video*> wanting;
+  for (Video& video : videos) {
+    if (!video.has_latent && !video.error) wanting.push_back(&video);
+  }
+  if (wanting.empty()) return;
+  StageClock clock(wanting.front()->plan.device,
+                   [this](const Progress& progress) { tell([&] { observer_.progress(nullptr, progress); }); });
+  try {
+    clock.run("text", [&] { encode_video_texts(wanting); });
+  } catch (const InterruptedError&) {
+    throw;
+  } catch (...) {
+    for (Video* video : wanting) attempt(*video, [] { throw; });
+    return;
+  }
+  for (Video* video : wanting) video->clock->add("text", clock.elapsed() / static_cast<double>(wanting.size()));
+}
+
+void Runner::make_pictures(std::span<Video> videos) {
+  for (Video& video : videos) {
+    if (!video.plan.makes_picture || video.has_latent) continue;
+    attempt(video, [&] {
+      if (video.has_picture) return;
+      start(video);
+      make_first_picture(video, models_);
+      tell([&] { observer_.picture_made(video); });
+      if (video.request.image_only) complete(video);
+    });
+  }
+  if (!options_.keep_models) models_.release_image_models();
+  for (Video& video : videos) {
+    if (!video.plan.makes_picture || video.has_latent || video.request.image_only) continue;
+    attempt(video, [&] { encode_first_picture(video, models_); });
+  }
+  if (!options_.keep_models) models_.release_video_encoder();
+}
+
+void Runner::sample_and_finish(std::span<Video> videos) {
+  Finisher finisher(overlaps(), models_.source().device, [this](Video& video) { finish(video); });
+  finisher_ = &finisher;
+  for (Video& video : videos) {
+    if (video.done) continue;
+    attempt(video, [&] {
+      if (!video.plan.makes_picture || video.has_picture) start(video);
+      if (!video.has_latent) sample(video);
+    });
+    if (!video.error) finisher.submit(video);
+  }
+  if (!options_.keep_models) models_.release_video_transformer();
+  transformer_present_ = false;
+  finisher.finish_all();
+  finisher_ = nullptr;
+  retry_postponed();
+  if (!options_.keep_models && !overlaps()) models_.release_video_decoder();
+}
+
+void Runner::sample(Video& video) {
+  check_space(video);
+  transformer_present_ = true;
+  video.latent = sample_latent(video, models_);
+  write_latent(video.plan.latent, {video.latent, video.latent_metadata});
+  video.has_latent = true;
+  tell([&] { observer_.sampled(video); });
+  if (!overlaps() && videos_.size() > 1) video.latent.reset();  // several wait: they are read again
+}
+
+void Runner::finish(Video& video) {
+  attempt(video, [&] {
+    try {
+      decode_and_write(video, models_);
+    } catch (const OutOfMemoryError& error) {
+      if (!transformer_present_) throw;
+      spdlog::warn("{}; again when the transformer is gone", error.what());
+      models_.release_video_decoder();
+      const std::lock_guard lock(observer_mutex_);
+      postponed_.push_back(&video);
+      return;
+    }
+    complete(video);
+  });
+  video.latent.reset();
+}
+
+void Runner::retry_postponed() {
+  for (Video* video : std::exchange(postponed_, {})) finish(*video);
+}
+
+void Runner::start(Video& video) {
+  begin_video(video);
+  tell([&] { observer_.started(video); });
+}
+
+void Runner::complete(Video& video) {
+  video.done = true;
+  video.result.seconds = video.clock->seconds();
+  video.result.peak_resident_bytes = peak_resident_bytes();
+  video.result.peak_device_bytes = peak_device_bytes(video.plan.device);
+  const bool keeps_latent = options_.keep_latents && !video.request.image_only;
+  if (keeps_latent) video.result.latent = video.plan.latent;
+  tell([&] { observer_.done(video); });
+  std::error_code ignored;
+  if (!keeps_latent) std::filesystem::remove(video.plan.latent, ignored);
+}
+
+// Runs `work` for a video that has not failed yet; an error is noted down and told.
+template <typename Work>
+void Runner::attempt(Video& video, Work&& work) {
+  if (video.error) return;
+  try {
+    std::forward<Work>(work)();
+  } catch (const InterruptedError&) {
+    throw;
+  } catch (const Cancelled&) {
+    throw;
+  } catch (...) {
+    fail(video);
+  }
+}
+
+// In a catch block.
+void Runner::fail(Video& video) {
+  video.error = std::current_exception();
+  video.done = false;
+  video.prompt = video.negative = video.picture_prompt = {};
+  video.references.clear();
+  video.latent.reset();
+  tell([&] { observer_.failed(video); });
+  if (options_.fail_fast) throw FailedFast{};
+}
+
+template <typename Call>
+void Runner::tell(Call&& call) {
+  const std::lock_guard lock(observer_mutex_);
+  std::forward<Call>(call)();
+}
+
+void Runner::report(const Video& video, const Progress& progress) {
+  if (finisher_ != nullptr) {
+    if (finisher_->cancelled()) throw Cancelled{};
+    finisher_->check();
+  }
+  if (options_.timeout > 0 && video.clock->elapsed() > options_.timeout) {
+    throw TimeoutError(fmt::format("timed out: more than {:g} seconds (--timeout)", options_.timeout));
+  }
+  tell([&] { observer_.progress(&video, progress); });
+}
+
+}  // namespace
+
+bool run_videos(std::span<Video> videos, const RunOptions& options, RunObserver& observer) {
+  if (videos.empty()) return true;
+  try {
+    Runner(videos, options, observer).run();
+    return true;
+  } catch (const FailedFast&) {
+    return false;
+  }
+}
+
+}  // namespace opensora::pipeline

@@ -1,0 +1,163 @@
+#include "pipeline/video_stages.h"
+
+#include <map>
+#include <string>
+#include <system_error>
+
+#include "core/device.h"
+#include "io/safetensors_writer.h"
+#include "opensora/error.h"
+#include "pipeline/frames.h"
+#include "pipeline/latent_file.h"
+#include "pipeline/reference_media.h"
+#include "pipeline/references.h"
+#include "pipeline/text_stage.h"
+#include "pipeline/text_to_image.h"
+#include "sampling/sampler.h"
+
+namespace opensora::pipeline {
+namespace {
+
+using sampling::TextEmbedding;
+
+// Where each text's embedding belongs. A picture alone needs nothing of the video's texts.
+std::map<std::string, std::vector<TextEmbedding*>> wanted_texts(std::span<Video* const> videos) {
+  std::map<std::string, std::vector<TextEmbedding*>> wanted;
+  for (Video* video : videos) {
+    if (video->plan.makes_picture && !video->has_picture) {
+      wanted[video->request.prompt].push_back(&video->picture_prompt);
+    }
+    if (video->request.image_only) continue;
+    wanted[video->plan.prompt].push_back(&video->prompt);
+    wanted[video->request.negative_prompt].push_back(&video->negative);
+  }
+  return wanted;
+}
+
+void save_tensors(const Video& video, const NamedTensors& tensors) {
+  const GenerateRequest& request = video.request;
+  if (!request.save_tensors.empty()) io::save_safetensors(request.save_tensors, tensors, {}, request.overwrite);
+}
+
+sampling::SamplerInput sampler_input(const Video& video) {
+  const Plan& plan = video.plan;
+  const SamplingConfig& s = video.request.config.sampling;
+  return {.noise = sampling::make_noise(plan.latent_shape, plan.seed),
+          .prompt = video.prompt,
+          .negative = video.negative,
+          .condition = sampling::make_condition(plan.condition, video.references, plan.latent_shape),
+          .timesteps = sampling::timesteps(plan.schedule),
+          .guidance = {.text = s.guidance,
+                       .image = s.guidance_img.value_or(1),
+                       .text_osci = s.text_osci,
+                       .image_osci = s.image_osci,
+                       .temporal_osci = s.scale_temporal_osci && sampling::is_image_condition(plan.condition)},
+          .distilled_guidance = {},
+          .on_step = [&](int64_t step, int64_t steps) {
+            video.clock->report({"denoise", step, steps});
+          }};
+}
+
+at::Tensor decode(const Video& video, const at::Tensor& latent, Models& models) {
+  const auto decoder = models.video_decoder(video.request.config.ae);
+  const at::Tensor frames = decoder->decode(latent.to(models.source().device), [&](int64_t done, int64_t total) {
+    video.clock->report({"decode", done, total});
+  });
+  check_finite_frames(frames, "the decoded video");
+  return frames.slice(2, 0, video.request.config.sampling.num_frames);
+}
+
+void write(Video& video, const at::Tensor& latent, const at::Tensor& frames) {
+  if (!video.request.save_tensors.empty()) {  // or the float copy of the video would be for nothing
+    const Plan& plan = video.plan;
+    NamedTensors tensors = std::move(video.tensors);
+    tensors.insert(tensors.end(), {{"noise", sampling::make_noise(plan.latent_shape, plan.seed)},
+                                   {"latent", latent},
+                                   {"video", frames.to(at::kFloat)},
+                                   {"timesteps", at::tensor(sampling::timesteps(plan.schedule))}});
+    save_tensors(video, tensors);
+  }
+  write_output(video.request, video.plan, frames, *video.clock);
+}
+
+}  // namespace
+
+void encode_video_texts(std::span<Video* const> videos) {
+  const auto wanted = wanted_texts(videos);
+  std::vector<std::string> texts;
+  texts.reserve(wanted.size());
+  for (const auto& [text, places] : wanted) texts.push_back(text);
+  const GenerateRequest& request = videos.front()->request;
+  const Plan& plan = videos.front()->plan;
+  const std::vector<TextEmbedding> embeddings = encode_prompts(texts, request.config,
+                                                               {.model_dir = request.model_dir,
+                                                                .device = plan.device,
+                                                                .dtype = plan.dtype,
+                                                                .t5_weights = request.files.t5xxl,
+                                                                .clip_weights = request.files.clip_l});
+  for (size_t i = 0; i < texts.size(); ++i) {
+    for (TextEmbedding* place : wanted.at(texts[i])) *place = embeddings[i];
+  }
+}
+
+void make_first_picture(Video& video, Models& models) {
+  const GenerateRequest& request = video.request;
+  const Picture picture =
+      video.clock->run("image", [&] { return make_picture(video.plan, models, video.picture_prompt, *video.clock); });
+  video.picture_prompt = {};
+  video.result.image_forwards = picture.forwards;
+  video.clock->run("write", [&] {
+    if (request.image_only) {
+      save_tensors(video, {{"noise", picture.noise}, {"latent", picture.latent}, {"video", picture.frame}});
+      write_output(request, video.plan, picture.frame, *video.clock);
+    } else {
+      if (!request.save_tensors.empty()) {
+        video.tensors = {{"image_noise", picture.noise}, {"image_latent", picture.latent}, {"image", picture.rgb}};
+      }
+      write_picture(video.plan.picture, picture.rgb, request.overwrite);
+    }
+  });
+}
+
+void encode_first_picture(Video& video, Models& models) {
+  const Plan& plan = video.plan;
+  const at::Tensor frame = read_reference_picture(plan.picture, plan.size.height, plan.size.width);
+  video.references = video.clock->run("encode", [&] {
+    return encode_references(video.request, plan, *models.video_encoder(video.request.config.ae), {frame},
+                             *video.clock);
+  });
+}
+
+void check_space(const Video& video) {
+  const sampling::LatentShape& shape = video.plan.latent_shape;
+  const auto bytes = static_cast<uintmax_t>(shape.channels * shape.frames * shape.height * shape.width) * sizeof(float);
+  const std::filesystem::path folder =
+      video.plan.latent.has_parent_path() ? video.plan.latent.parent_path() : std::filesystem::path(".");
+  std::error_code error;
+  const std::filesystem::space_info space = std::filesystem::space(folder, error);
+  if (error || space.available >= bytes) return;
+  throw OutputError(fmt::format("{}: the disk is full: {} are free in {}, the latent alone takes {}",
+                                video.plan.output.string(), format_bytes(static_cast<int64_t>(space.available)),
+                                folder.string(), format_bytes(static_cast<int64_t>(bytes))));
+}
+
+at::Tensor sample_latent(Video& video, Models& models) {
+  return video.clock->run("denoise", [&] {
+    const auto model = models.video_transformer();
+    const sampling::SamplerResult sampled = sampling::sample(*model, sampler_input(video), video.plan.device);
+    at::Tensor latent = sampled.latent.to(at::kCPU);
+    video.result.forwards = sampled.forwards;
+    sampling::place_references(video.plan.condition, video.references, latent);
+    video.prompt = video.negative = {};
+    video.references.clear();
+    return latent;
+  });
+}
+
+void decode_and_write(Video& video, Models& models) {
+  const at::Tensor latent = video.latent.defined() ? video.latent : read_latent(video.plan.latent).latent;
+  const at::Tensor frames = video.clock->run("decode", [&] { return decode(video, latent, models); });
+  video.clock->run("write", [&] { write(video, latent, frames); });
+}
+
+}  // namespace opensora::pipeline
