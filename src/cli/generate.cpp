@@ -11,7 +11,7 @@
 #include "cli/model_options.h"
 #include "cli/progress_reporter.h"
 #include "cli/sampling_options.h"
-#include "cli/stage_seconds.h"
+#include "batch/stage_seconds.h"
 #include "opensora/error.h"
 #include "opensora/generate.h"
 #include "opensora/sizes.h"
@@ -44,7 +44,7 @@ nlohmann::ordered_json to_json(const GenerateResult& result) {
           {"device", result.device},
           {"dtype", result.dtype},
           {"attention", result.attention},
-          {"seconds", stage_seconds(result.seconds)},
+          {"seconds", batch::stage_seconds(result.seconds)},
           {"peak_memory_bytes", result.peak_resident_bytes},
           {"peak_device_memory_bytes", result.peak_device_bytes}};
 }

@@ -11,7 +11,7 @@
 #include "cli/logging.h"
 #include "cli/model_options.h"
 #include "cli/progress_reporter.h"
-#include "cli/stage_seconds.h"
+#include "batch/stage_seconds.h"
 #include "opensora/reconstruct.h"
 
 namespace opensora::cli {
@@ -47,7 +47,7 @@ nlohmann::ordered_json to_json(const ReconstructResult& result) {
           {"ssim", quality_json(result.ssim, result.mean_ssim)},
           {"device", result.device},
           {"dtype", result.dtype},
-          {"seconds", stage_seconds(result.seconds)},
+          {"seconds", batch::stage_seconds(result.seconds)},
           {"peak_memory_bytes", result.peak_resident_bytes},
           {"peak_device_memory_bytes", result.peak_device_bytes}};
 }

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-namespace opensora::cli {
+namespace opensora::batch {
 
 // In order, rounded to milliseconds, with their "total".
 inline nlohmann::ordered_json stage_seconds(const std::vector<std::pair<std::string, double>>& seconds) {
@@ -22,4 +22,4 @@ inline nlohmann::ordered_json stage_seconds(const std::vector<std::pair<std::str
   return object;
 }
 
-}  // namespace opensora::cli
+}  // namespace opensora::batch
