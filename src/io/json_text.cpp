@@ -13,8 +13,9 @@ std::string shorten(std::string text, size_t limit) {
   return text;
 }
 
-// "[json.exception.parse_error.101] parse error at line 2, column 3: …" without the exception's identifier.
-std::string readable(const json::exception& error) {
+}  // namespace
+
+std::string json_error_text(const json::exception& error) {
   std::string text = error.what();
   const size_t end = text.find("] ");
   if (text.starts_with("[json.exception") && end != std::string::npos) text.erase(0, end + 2);
@@ -23,8 +24,6 @@ std::string readable(const json::exception& error) {
   }
   return shorten(text, 300);
 }
-
-}  // namespace
 
 json parse_json(std::string_view text) {
   std::vector<std::set<std::string>> open_objects;  // the keys seen so far, of each object around the parser's place
@@ -39,7 +38,7 @@ json parse_json(std::string_view text) {
   try {
     return json::parse(text, refuse_duplicates);
   } catch (const json::exception& error) {
-    throw JsonError(readable(error));
+    throw JsonError(json_error_text(error));
   }
 }
 

@@ -17,6 +17,10 @@ struct JsonError : std::runtime_error {
 // Throws JsonError also for a key that an object holds twice, which nlohmann::json::parse lets pass.
 nlohmann::json parse_json(std::string_view text);
 
+// What the parser says, on one line and not too long: "parse error at line 2, column 3: …" without the exception's
+// identifier in front.
+std::string json_error_text(const nlohmann::json::exception& error);
+
 // A name or value for a message: quoted, escaped, on one line, cut short where it is long.
 std::string json_excerpt(const nlohmann::json& value);
 

@@ -2,10 +2,11 @@
 
 #include <fmt/format.h>
 #include <unicode/uchar.h>
-#include <unicode/utf8.h>
 
+#include <optional>
 #include <stdexcept>
 
+#include "core/utf8.h"
 #include "opensora/error.h"
 
 namespace opensora::text {
@@ -17,16 +18,10 @@ constexpr int kExcerptCharacters = 60;
 }  // namespace
 
 void check_utf8(std::string_view text, const std::string& what) {
-  const auto length = static_cast<int64_t>(text.size());
-  for (int64_t next = 0; next < length;) {
-    const int64_t offset = next;
-    UChar32 character = 0;
-    U8_NEXT(text.data(), next, length, character);
-    if (character < 0) {
-      const auto byte = static_cast<uint8_t>(text[offset]);
-      throw UsageError(fmt::format("{} is not valid UTF-8: byte 0x{:02X} at offset {}", what, byte, offset));
-    }
-  }
+  const std::optional<size_t> offset = find_invalid_utf8(text);
+  if (!offset) return;
+  const auto byte = static_cast<uint8_t>(text[*offset]);
+  throw UsageError(fmt::format("{} is not valid UTF-8: byte 0x{:02X} at offset {}", what, byte, *offset));
 }
 
 icu::UnicodeString to_utf16(std::string_view text) {

@@ -1,0 +1,64 @@
+// Prompts files: a video a row, with any flag of `opensora generate` that means something for one video as a column.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "batch/row_errors.h"
+
+namespace opensora::batch {
+
+enum class PromptsFormat { kText, kCsv, kJson, kJsonLines };
+
+enum class ColumnKind {
+  kText,      // a text, number or choice, as the flag takes it; an empty cell is as none
+  kPrompt,    // a text that may be empty: where it is the prompt, or given in JSON, "" counts
+  kList,      // several values: a JSON list, or one text with semicolons between them
+  kPath,      // of a file; relative to the prompts file's folder
+  kPathList,  // several of them
+  kSwitch,    // true or false
+};
+
+struct Column {
+  std::string name;  // the long flag without its dashes: "num-frames"
+  ColumnKind kind = ColumnKind::kText;
+};
+
+struct PromptsFileOptions {
+  std::optional<PromptsFormat> format;  // nullopt: by the file's name; stdin: text
+  // Besides `name` (of the output), `ref`, and `text` and `neg` for `prompt` and `negative-prompt`.
+  std::vector<Column> columns;
+  std::vector<std::string> global_flags;  // those that a run has once: refused, with a line that says so
+};
+
+struct Row {
+  int64_t line = 0;  // on which it starts, from 1
+  // Flag without dashes -> text, in the file's order; several values of a list follow each other under the same name.
+  // A switch is "true" or "false". `ref` has become `image` or `video`. `name` is the output's.
+  std::vector<std::pair<std::string, std::string>> values;
+};
+
+// "txt", "csv", "json", "jsonl". Throws UsageError that lists them.
+PromptsFormat parse_prompts_format(const std::string& name);
+
+// Reads all rows of `file` ("-": standard input):
+//   .txt          a prompt a line; white space around it goes, blank lines and those that start with # are left out
+//   .csv          RFC 4180 with headings
+//   .json         a list of objects, or of prompts
+//   .jsonl        an object or a prompt a line
+// UTF-8, with or without a byte order mark. Headings are accepted in upper case and with _ for -.
+// What is wrong with the content is added to `errors`, all of it; what is returned then is incomplete.
+// Throws UsageError if the file cannot be read at all or its format is not known.
+std::vector<Row> read_prompts_file(const std::filesystem::path& file, const PromptsFileOptions& options,
+                                   RowErrors& errors);
+
+// The same for a text that has been read. `folder` is what relative paths start from.
+std::vector<Row> parse_prompts(std::string_view text, PromptsFormat format, const std::filesystem::path& folder,
+                               const PromptsFileOptions& options, RowErrors& errors);
+
+}  // namespace opensora::batch

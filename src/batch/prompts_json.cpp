@@ -1,0 +1,152 @@
+#include "batch/prompts_json.h"
+
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "io/json_text.h"
+
+namespace opensora::batch {
+namespace {
+
+using nlohmann::json;
+using Type = JsonValue::Type;
+
+// The line of the character that was read last: the parser itself does not tell where a value stands.
+struct LineCounter {
+  int64_t line = 1;
+  bool after_break = false;
+
+  void pass(char c) {
+    if (after_break) ++line;
+    after_break = c == '\n';
+  }
+};
+
+class CountingIterator {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+
+  CountingIterator(const char* at, LineCounter& counter) : at_(at), counter_(&counter) {}
+  const char& operator*() const { return *at_; }
+  CountingIterator& operator++() {
+    counter_->pass(*at_++);
+    return *this;
+  }
+  bool operator==(const CountingIterator& other) const { return at_ == other.at_; }
+  bool operator!=(const CountingIterator& other) const { return at_ != other.at_; }
+
+ private:
+  const char* at_;
+  LineCounter* counter_;
+};
+
+// What lies `row_depth` brackets deep becomes rows.
+class RowReader final : public nlohmann::json_sax<json> {
+ public:
+  RowReader(size_t row_depth, const LineCounter& counter) : row_depth_(row_depth), counter_(counter) {}
+
+  std::vector<JsonRow> rows;
+  std::string error;  // empty: none
+  int64_t error_line = 0;
+
+  bool null() override { return add({Type::kNull, "null", {}}); }
+  bool boolean(bool value) override { return add({Type::kBoolean, value ? "true" : "false", {}}); }
+  bool number_integer(number_integer_t value) override { return add({Type::kNumber, std::to_string(value), {}}); }
+  bool number_unsigned(number_unsigned_t value) override { return add({Type::kNumber, std::to_string(value), {}}); }
+  bool number_float(number_float_t /*value*/, const string_t& text) override { return add({Type::kNumber, text, {}}); }
+  bool string(string_t& text) override { return add({Type::kString, std::move(text), {}}); }
+  bool binary(binary_t& /*never in text*/) override { return false; }
+
+  bool start_object(std::size_t /*unknown*/) override {
+    if (!add({Type::kObject, "", {}})) return false;
+    ++depth_;
+    return true;
+  }
+  bool end_object() override { return leave(); }
+  bool start_array(std::size_t /*unknown*/) override {
+    if (depth_ >= row_depth_ && !add({Type::kList, "", {}})) return false;
+    ++depth_;
+    return true;
+  }
+  bool end_array() override { return leave(); }
+  bool key(string_t& name) override {
+    if (depth_ == row_depth_ + 1) rows.back().members.emplace_back(std::move(name), JsonValue{});
+    return true;
+  }
+  bool parse_error(std::size_t /*position*/, const std::string& /*token*/, const json::exception& e) override {
+    return fail("not valid JSON: " + opensora::io::json_error_text(e));
+  }
+
+ private:
+  bool leave() {
+    --depth_;
+    return true;
+  }
+
+  bool fail(const std::string& message) {
+    error = message;
+    error_line = counter_.line;
+    return false;
+  }
+
+  bool add(JsonValue value) {
+    if (depth_ < row_depth_) return fail("expected a list of objects or of prompts: [{\"prompt\": …}, …]");
+    if (depth_ == row_depth_) {
+      rows.push_back({counter_.line, std::move(value), {}});
+      return true;
+    }
+    if (depth_ > row_depth_ + 2) return true;  // deeper than any value may be: its place says so already
+    JsonRow& row = rows.back();
+    JsonValue& target = row.value.type == Type::kObject ? row.members.back().second : row.value;
+    const bool is_item = depth_ == row_depth_ + 2 || row.value.type == Type::kList;
+    if (!is_item) {
+      target = std::move(value);
+    } else if (target.type == Type::kList) {
+      target.items.push_back(std::move(value));
+    }
+    return true;
+  }
+
+  size_t row_depth_;
+  const LineCounter& counter_;
+  size_t depth_ = 0;
+};
+
+}  // namespace
+
+std::vector<JsonRow> parse_json_rows(std::string_view text, RowErrors& errors) {
+  LineCounter counter;
+  RowReader reader(1, counter);
+  const bool parsed = json::sax_parse(CountingIterator(text.data(), counter),
+                                      CountingIterator(text.data() + text.size(), counter), &reader);
+  if (parsed) return std::move(reader.rows);
+  errors.add(reader.error_line, reader.error);
+  return {};
+}
+
+std::vector<JsonRow> parse_json_lines(std::string_view text, RowErrors& errors) {
+  std::vector<JsonRow> rows;
+  int64_t line = 0;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view content = text.substr(begin, end - begin);
+    begin = end + 1;
+    ++line;
+    if (content.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    const LineCounter unused;
+    RowReader reader(0, unused);
+    if (!json::sax_parse(content.begin(), content.end(), &reader)) {
+      errors.add(line, reader.error);
+      continue;
+    }
+    rows.push_back(std::move(reader.rows.front()));
+    rows.back().line = line;
+  }
+  return rows;
+}
+
+}  // namespace opensora::batch

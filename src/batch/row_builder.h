@@ -1,0 +1,40 @@
+// From the cells of a prompts file to rows: which column a heading means, and what a cell may hold.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "batch/prompts_file.h"
+#include "batch/prompts_json.h"
+
+namespace opensora::batch {
+
+class RowBuilder {
+ public:
+  // `errors` and `options` must outlive this object.
+  RowBuilder(std::filesystem::path folder, const PromptsFileOptions& options, RowErrors& errors);
+
+  // nullptr, and an error, for a heading that means no column.
+  const Column* find_column(const std::string& heading, int64_t line);
+
+  // Adds a cell's values to the row, or an error.
+  void add(Row& row, const Column& column, const JsonValue& cell, bool is_json);
+
+ private:
+  void add_list(Row& row, const Column& column, const JsonValue& cell);
+  void add_text(Row& row, const Column& column, const std::string& text);
+  void add_switch(Row& row, const Column& column, const std::string& text);
+  void refuse(const Row& row, const Column& column, const std::string& expected, const JsonValue& found);
+
+  std::filesystem::path folder_;
+  std::map<std::string, Column> columns_;  // by every name that a heading may have
+  std::set<std::string> global_flags_;
+  std::vector<std::string> names_;  // for suggestions
+  RowErrors& errors_;
+};
+
+}  // namespace opensora::batch

@@ -1,0 +1,33 @@
+// The errors of a prompts file, all of them, each with its line.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace opensora::batch {
+
+class RowErrors {
+ public:
+  // `file` is what stands in front of each line number: the path as it was typed, "stdin".
+  explicit RowErrors(std::string file) : file_(std::move(file)) {}
+
+  // `line` is that on which the row starts, from 1; 0: the file as a whole.
+  void add(int64_t line, const std::string& message) { errors_.emplace_back(line, message); }
+
+  bool empty() const { return errors_.empty(); }
+  size_t size() const { return errors_.size(); }
+  const std::string& file() const { return file_; }
+
+  // "prompts.csv:7: unknown column …", a string an error, in the file's order.
+  std::vector<std::string> lines() const;
+  // Throws UsageError if there is any: a line with their number, then lines(), each on a line of its own.
+  void throw_if_any() const;
+
+ private:
+  std::string file_;
+  std::vector<std::pair<int64_t, std::string>> errors_;
+};
+
+}  // namespace opensora::batch
