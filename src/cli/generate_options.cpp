@@ -1,0 +1,58 @@
+#include "cli/generate_options.h"
+
+#include "cli/common_options.h"
+#include "opensora/error.h"
+
+namespace opensora::cli {
+
+void GenerateOptions::add_prompt_options(CLI::App& command) {
+  prompt_ = command.add_option("-p,--prompt", request.prompt, "What to show (required; may be empty)");
+  command.add_option("-n,--negative-prompt", request.negative_prompt, "What to avoid (default: empty)");
+  command.add_option("-s,--seed", request.seed, "Seed of the noise (default: random, and logged)")
+      ->check(CLI::NonNegativeNumber);
+}
+
+void GenerateOptions::add_output_options(CLI::App& command) {
+  const char* group = "Output";
+  command
+      .add_option("-o,--output", request.output,
+                  "File to write, .mp4 (.png for one frame; default: the prompt's first words and the seed)")
+      ->group(group);
+  command.add_option("--output-size", output_size, "Scale the frames to WxH (Lanczos)")->group(group);
+  command
+      .add_option("--save-tensors", request.save_tensors,
+                  "Also write noise, latent, video and timesteps to this safetensors file")
+      ->group(group);
+  command.add_flag("--json", json, "Print one JSON object instead of the file's name")->group(group);
+  add_writing_options(command, request.crf, request.overwrite, progress);
+}
+
+void GenerateOptions::add_to(CLI::App& command) {
+  add_prompt_options(command);
+  model.add_to(command);
+  add_model_files(command, request.files);
+  condition.add_to(command, request);
+  sampling.add_to(command);
+  add_machine_options(command, request.device, request.dtype, request.threads);
+  command
+      .add_flag("--keep-models", request.keep_models,
+                "Keep transformers and autoencoders until the end, if memory allows: none is loaded twice")
+      ->group("Machine");
+  add_output_options(command);
+  log.add_to(command);
+}
+
+GenerateRequest GenerateOptions::resolve() const {
+  GenerateRequest resolved = request;
+  if (!output_size.empty()) resolved.output_size = parse_size("--output-size", output_size);
+  resolved.model_dir = model.resolve_model_dir();
+  resolved.config = model.resolve_config(resolved.model_dir);
+  if (prompt_ == nullptr || prompt_->count() == 0) {
+    throw UsageError("--prompt is required (it may be empty: --prompt \"\")");
+  }
+  sampling.apply(resolved.config);
+  condition.apply(resolved);
+  return resolved;
+}
+
+}  // namespace opensora::cli

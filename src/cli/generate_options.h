@@ -1,0 +1,46 @@
+// All flags of `generate`: what another command that takes a request has too.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "cli/condition_options.h"
+#include "cli/logging.h"
+#include "cli/model_options.h"
+#include "cli/sampling_options.h"
+#include "opensora/generate.h"
+
+namespace opensora::cli {
+
+// Flags write into its members as they are parsed: it outlives its command and stays where it is.
+struct GenerateOptions {
+  GenerateRequest request;  // what flags set directly; resolve() completes it
+  std::string output_size;  // WxH; empty: as generated
+  std::string progress = "auto";
+  bool json = false;
+  ModelOptions model;
+  SamplingOptions sampling;
+  ConditionOptions condition;
+  LogOptions log;
+
+  GenerateOptions() = default;
+  GenerateOptions(const GenerateOptions&) = delete;
+  GenerateOptions& operator=(const GenerateOptions&) = delete;
+
+  void add_to(CLI::App& command);
+
+  // --aspect-ratio list: the sizes are to be printed, and nothing else.
+  bool lists_sizes() const { return sampling.aspect_ratio == "list"; }
+
+  // The request with its model folder, and its configuration overridden by the flags. Throws UsageError for flags that
+  // contradict each other or a missing --prompt, CheckpointError for a model folder that is none.
+  GenerateRequest resolve() const;
+
+ private:
+  void add_prompt_options(CLI::App& command);
+  void add_output_options(CLI::App& command);
+
+  CLI::Option* prompt_ = nullptr;  // its count: an empty prompt is one too
+};
+
+}  // namespace opensora::cli
