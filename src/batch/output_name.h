@@ -1,0 +1,66 @@
+// How the videos of a batch are called.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "batch/row_errors.h"
+
+namespace opensora::batch {
+
+// What a template can name.
+struct NameFields {
+  int64_t index = 1;   // {index}: the row's number in its file, from 1, with at least five digits: 00001
+  std::string name;    // {name}: the row's own; empty: the slug
+  std::string prompt;  // {prompt}, and {slug}
+  uint64_t seed = 0;   // {seed}
+  int64_t sample = 0;  // {sample}: of the row's videos, from 0 as VBench counts them
+};
+
+// The prompt as a file name: "/" and control characters become "_"; no more than 200 bytes, cut between two characters;
+// "video" where nothing is left. `prompt` is valid UTF-8.
+std::string safe_file_name(std::string_view prompt);
+
+// The first words of a prompt in ASCII, "a-red-circle-moving"; "video" where there are none.
+std::string slug(const std::string& prompt);
+
+// --name-template: text with fields in braces. "{{" and "}}" stand for single braces.
+class NameTemplate {
+ public:
+  // Throws UsageError: an unknown field (the known ones are listed), a brace without its partner, a "/" (--output-dir
+  // is the place for folders), nothing at all.
+  explicit NameTemplate(const std::string& text);
+
+  // "{name}" where every row has a name, else "{index}-{name}"; with "-{sample}" where a row has several videos.
+  static NameTemplate by_default(bool all_rows_have_names, bool several_samples);
+
+  // The file's name without its extension.
+  std::string render(const NameFields& fields) const;
+  // Whether "{field}" is in it.
+  bool uses(std::string_view field) const;
+  const std::string& text() const { return text_; }
+
+ private:
+  struct Part {
+    std::string literal, field;  // one of them is empty
+  };
+  std::string text_;
+  std::vector<Part> parts_;
+};
+
+// A row's own name, before anything is made of it: adds an error for one that is no plain file name (a "/", "." or
+// "..", control characters, more than 200 bytes).
+void check_row_name(int64_t line, const std::string& name, RowErrors& errors);
+
+struct NamedVideo {
+  int64_t line = 0;    // of its row
+  int64_t sample = 0;  // among the row's videos
+  std::string name;    // without extension: pictures and sidecars share it
+};
+
+// Adds an error for each video whose name an earlier one has, or whose name is too long or no plain file name.
+void check_names(const std::vector<NamedVideo>& videos, RowErrors& errors);
+
+}  // namespace opensora::batch
