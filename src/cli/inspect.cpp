@@ -1,4 +1,4 @@
-// opensora inspect: what a checkpoint is.
+// opensora inspect: what a checkpoint or a video is.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "cli/commands.h"
+#include "cli/inspect_video.h"
 #include "cli/logging.h"
 #include "core/device.h"
 #include "opensora/checkpoint.h"
@@ -97,6 +98,7 @@ void run(const InspectOptions& options) {
   if (!is_folder && !std::filesystem::exists(options.path, unreadable)) {
     throw CheckpointError(options.path.string() + ": no such file or folder");
   }
+  if (!is_folder && has_video_name(options.path)) return inspect_video(options.path, options.json);
   const std::vector<Inspected> all =
       is_folder ? inspect_folder(options.path) : std::vector<Inspected>{{options.path, inspect(options.path), {}}};
   if (options.json) {
@@ -118,8 +120,11 @@ void run(const InspectOptions& options) {
 
 void add_inspect(CLI::App& app) {
   auto options = std::make_shared<InspectOptions>();
-  CLI::App* command = app.add_subcommand("inspect", "Say what a checkpoint is: kind, sizes, dtype, tensors");
-  command->add_option("PATH", options->path, "A checkpoint, an index of shards, or a folder: every checkpoint in it")
+  CLI::App* command =
+      app.add_subcommand("inspect", "Say what a checkpoint is (kind, sizes, dtype, tensors), or how a video was made");
+  command
+      ->add_option("PATH", options->path,
+                   "A checkpoint, an index of shards, a folder (every checkpoint in it), or a video (.mp4, .mkv, …)")
       ->required();
   command->add_flag("--tensors", options->tensors, "List every tensor");
   command->add_flag("--json", options->json, "Print JSON: an object for a file, a list for a folder");
@@ -128,7 +133,8 @@ void add_inspect(CLI::App& app) {
       "Examples:\n"
       "  opensora inspect ckpts/Open_Sora_v2.safetensors\n"
       "  opensora inspect ckpts --json\n"
-      "  opensora inspect t5xxl_fp16.safetensors --tensors");
+      "  opensora inspect t5xxl_fp16.safetensors --tensors\n"
+      "  opensora inspect sea.mp4");
   command->callback([options] { run(*options); });
 }
 

@@ -3,7 +3,6 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
-#include <regex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,36 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kMaxEdge = 16384;  // as for what we write
-
-bool is_too_large(Size size) { return std::max(size.width, size.height) > kMaxEdge; }
-
-// Options that are freed in any case. FFmpeg takes those that it knows out of the dictionary.
-struct Dictionary {
-  AVDictionary* entries = nullptr;
-  Dictionary() = default;
-  Dictionary(const Dictionary&) = delete;
-  Dictionary& operator=(const Dictionary&) = delete;
-  ~Dictionary() { av_dict_free(&entries); }
-};
-
-void check_regular_file(const fs::path& path) {
-  std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  const std::string name = path.string();
-  if (!fs::exists(status)) {
-    if (std::regex_search(name, std::regex("^[A-Za-z][A-Za-z0-9+.-]*://"))) {
-      throw InputMediaError(name + ": is a URL; only local files are read: download it and give the file");
-    }
-    throw InputMediaError(name +
-                          ": cannot be read: " + (error ? error.message() : std::string("No such file or directory")));
-  }
-  if (fs::is_directory(status)) throw InputMediaError(name + ": is a folder; expected an image or a video file");
-  if (!fs::is_regular_file(status)) {
-    throw InputMediaError(name + ": is not a regular file; expected an image or a video file");
-  }
-  if (fs::file_size(path, error) == 0 && !error) throw InputMediaError(name + ": the file is empty");
-}
+bool is_too_large(Size size) { return std::max(size.width, size.height) > kMaxInputEdge; }
 
 bool is_image_format(std::string_view name) {
   return name.ends_with("_pipe") || name == "image2" || name == "gif" || name == "apng" || name == "ico";
@@ -70,43 +40,13 @@ bool is_complete_jpeg(std::string_view data) {
 }  // namespace
 
 Decoder::Decoder(fs::path path) : path_(std::move(path)), packet_(not_null(av_packet_alloc())) {
-  init_logging();
-  check_regular_file(path_);
-  open_input();
+  input_ = open_input(path_);
+  is_image_ = is_image_format(input_.format->iformat->name);
   open_decoder();
 }
 
-void Decoder::open_input() {
-  // We open the file and do not tell the name: or FFmpeg would take "%03d" in it for a sequence of images, and believe
-  // its extension. What a playlist refers to must be a local file too.
-  Dictionary io_options, format_options;
-  av_dict_set(&io_options.entries, "protocol_whitelist", "file", 0);
-  av_dict_set(&format_options.entries, "protocol_whitelist", "file", 0);
-  AVIOContext* io = nullptr;
-  check_input(avio_open2(&io, file_url(path_).c_str(), AVIO_FLAG_READ, nullptr, &io_options.entries), path_, "be read");
-  io_.reset(io);
-
-  AVFormatContext* format = not_null(avformat_alloc_context());
-  format->pb = io;
-  const int opened = avformat_open_input(&format, nullptr, nullptr, &format_options.entries);  // frees it on failure
-  check_input(opened, path_, "be read as an image or a video");
-  format_.reset(format);
-  is_image_ = is_image_format(format->iformat->name);
-
-  // To learn its parameters FFmpeg may decode a frame: not an enormous one.
-  std::vector<AVDictionary*> options(format->nb_streams);
-  for (AVDictionary*& each : options) av_dict_set_int(&each, "max_pixels", int64_t{kMaxEdge} * kMaxEdge, 0);
-  const int found = avformat_find_stream_info(format, options.empty() ? nullptr : options.data());
-  for (AVDictionary*& each : options) av_dict_free(&each);
-  check_input(found, path_, "be read as an image or a video");
-}
-
 void Decoder::open_decoder() {
-  stream_index_ = av_find_best_stream(format_.get(), AVMEDIA_TYPE_VIDEO, -1, -1, nullptr, 0);
-  if (stream_index_ < 0 || (stream().disposition & AV_DISPOSITION_ATTACHED_PIC) != 0) {  // that: an album's cover
-    throw InputMediaError(
-        fmt::format("{}: holds no image or video (its format is {})", path_.string(), format_->iformat->long_name));
-  }
+  stream_index_ = find_video_stream(input_, path_);
   const AVCodecParameters& parameters = *stream().codecpar;
   const AVCodec* codec = avcodec_find_decoder(parameters.codec_id);
   if (codec == nullptr) {
@@ -130,17 +70,14 @@ void Decoder::open_decoder() {
   check_input(avcodec_open2(decoder_.get(), codec, nullptr), path_, "be decoded");
 }
 
-const AVStream& Decoder::stream() const { return *format_->streams[stream_index_]; }
+const AVStream& Decoder::stream() const { return *input_.format->streams[stream_index_]; }
 
 bool Decoder::may_be_animated() const {
-  const std::string_view name = format_->iformat->name;
+  const std::string_view name = input_.format->iformat->name;
   return name == "gif" || name == "apng";
 }
 
-double Decoder::fps() const {
-  const AVRational rate = av_guess_frame_rate(format_.get(), format_->streams[stream_index_], nullptr);
-  return rate.den > 0 ? std::max(0.0, av_q2d(rate)) : 0.0;
-}
+double Decoder::fps() const { return frame_rate(input_, stream_index_); }
 
 int Decoder::allocate_frame(AVCodecContext* context, AVFrame* frame, int flags) {
   const Size size{frame->width, frame->height};
@@ -171,7 +108,7 @@ bool Decoder::decode(AVFrame& frame) {
 bool Decoder::send_packet() {
   while (true) {
     av_packet_unref(packet_.get());
-    const int result = av_read_frame(format_.get(), packet_.get());
+    const int result = av_read_frame(input_.format.get(), packet_.get());
     if (result == AVERROR_EOF) return false;
     check_input(result, path_, fmt::format("be read beyond frame {}: the file is damaged or truncated", frames_));
     if (packet_->stream_index != stream_index_) continue;
@@ -211,7 +148,7 @@ void Decoder::throw_decoding_failed(int error) const {
 
 void Decoder::throw_too_large(Size size) const {
   throw InputMediaError(fmt::format("{}: is of {}x{} pixels; expected at most {} each way: scale it down",
-                                    path_.string(), size.width, size.height, kMaxEdge));
+                                    path_.string(), size.width, size.height, kMaxInputEdge));
 }
 
 }  // namespace opensora::media

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "media/ffmpeg.h"
+#include "media/input.h"
 #include "media/scale.h"
 
 struct AVStream;
@@ -41,7 +42,6 @@ class Decoder {
 
  private:
   static int allocate_frame(AVCodecContext* context, AVFrame* frame, int flags);
-  void open_input();
   void open_decoder();
   bool send_packet();  // false: there are no more
   void check_packet() const;
@@ -50,8 +50,7 @@ class Decoder {
   [[noreturn]] void throw_too_large(Size size) const;
 
   std::filesystem::path path_;
-  IoPtr io_;
-  InputFormatPtr format_;
+  Input input_;
   CodecContextPtr decoder_;
   PacketPtr packet_;
   int stream_index_ = 0;

@@ -27,6 +27,9 @@ Size check_options(const VideoOptions& options) {
     throw UsageError(fmt::format("crf {}: expected 0 (lossless) to {} (worst)", options.crf, kMaxCrf));
   }
   if (options.threads < 0) throw UsageError(fmt::format("{} encoder threads: expected 0 or more", options.threads));
+  if (options.comment.find('\0') != std::string::npos) {
+    throw UsageError("the video's comment holds a null character, which the file cannot hold");
+  }
   return output_size({options.width, options.height}, {options.output_width, options.output_height});
 }
 
@@ -47,7 +50,7 @@ VideoWriter::VideoWriter(const std::filesystem::path& path, const VideoOptions& 
                   output.height, coded.width, coded.height);
   }
   open_encoder(options, coded);
-  open_container(options.fps);
+  open_container(options);
 }
 
 void VideoWriter::open_encoder(const VideoOptions& options, Size size) {
@@ -77,7 +80,7 @@ void VideoWriter::open_encoder(const VideoOptions& options, Size size) {
         fmt::format("open the H.264 encoder for {}x{} pixels", size.width, size.height));
 }
 
-void VideoWriter::open_container(int fps) {
+void VideoWriter::open_container(const VideoOptions& options) {
   // Faststart reads the file again through its URL: it must be the temporary file's.
   AVFormatContext* format = nullptr;
   check(avformat_alloc_output_context2(&format, nullptr, "mp4", file_url(file_.temporary_path()).c_str()), file_.path(),
@@ -90,18 +93,21 @@ void VideoWriter::open_container(int fps) {
   stream->time_base = encoder_->time_base;
   stream->avg_frame_rate = encoder_->framerate;
 
+  if (!options.comment.empty()) {
+    check(av_dict_set(&format_->metadata, "comment", options.comment.c_str(), 0), file_.path(), "describe the video");
+  }
   io_ = open_file(file_.temporary_path(), file_.path());
   format_->pb = io_.get();
 
   // One time scale for file and track, a multiple of fps: with the default of milliseconds for the file, the edit list
   // would cut a fraction of the last frame. 24 fps: 24000.
-  const int64_t time_scale = int64_t{1000} * fps;
-  AVDictionary* options = nullptr;
-  av_dict_set(&options, "movflags", "+faststart", 0);
-  av_dict_set_int(&options, "movie_timescale", time_scale, 0);
-  av_dict_set_int(&options, "video_track_timescale", time_scale, 0);
-  const int result = avformat_write_header(format_.get(), &options);
-  av_dict_free(&options);
+  const int64_t time_scale = int64_t{1000} * options.fps;
+  AVDictionary* settings = nullptr;
+  av_dict_set(&settings, "movflags", "+faststart", 0);
+  av_dict_set_int(&settings, "movie_timescale", time_scale, 0);
+  av_dict_set_int(&settings, "video_track_timescale", time_scale, 0);
+  const int result = avformat_write_header(format_.get(), &settings);
+  av_dict_free(&settings);
   check(result, file_.path(), "write the MP4 header");
 }
 

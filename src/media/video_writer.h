@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 
 #include "core/output_file.h"
 #include "media/ffmpeg.h"
@@ -18,6 +19,8 @@ struct VideoOptions {
   int fps = 24;     // frames a second, 1 to 1000
   int crf = 18;     // x264's constant rate factor: 0 (lossless; few players show it) to 51 (worst)
   int threads = 0;  // 0: as many as x264 sees fit for the CPU
+  // UTF-8 without a null character, of any length: the container's comment tag; empty: none.
+  std::string comment = {};
 };
 
 // A video under construction: write() each frame in order, then finish().
@@ -45,7 +48,7 @@ class VideoWriter {
  private:
   VideoWriter(const std::filesystem::path& path, const VideoOptions& options, Size output, bool overwrite);
   void open_encoder(const VideoOptions& options, Size size);
-  void open_container(int fps);
+  void open_container(const VideoOptions& options);
   void encode(const AVFrame* frame);  // null: flush
 
   OutputFile file_;  // destroyed last: removes the temporary file after it is closed

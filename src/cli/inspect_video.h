@@ -1,0 +1,15 @@
+// opensora inspect for videos: size, frames, and what is written in them about their making.
+#pragma once
+
+#include <filesystem>
+
+namespace opensora::cli {
+
+// By its name: .mp4, .mov, .m4v, .mkv or .webm, in any case.
+bool has_video_name(const std::filesystem::path& path);
+
+// Prints the video to stdout: a line for each fact and each entry of its metadata, or one JSON object. Throws
+// InputMediaError.
+void inspect_video(const std::filesystem::path& path, bool json);
+
+}  // namespace opensora::cli
