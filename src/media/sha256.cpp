@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <memory>
 #include <vector>
 
 extern "C" {
@@ -18,29 +17,37 @@ extern "C" {
 #include "opensora/error.h"
 
 namespace opensora::media {
-namespace {
 
-struct AvFree {
-  void operator()(AVSHA* context) const noexcept { av_free(context); }
-};
+void Sha256::Free::operator()(AVSHA* context) const noexcept { av_free(context); }
 
-}  // namespace
+Sha256::Sha256() : context_(not_null(av_sha_alloc())) { av_sha_init(context_.get(), 256); }
+
+void Sha256::update(const void* data, size_t bytes) {
+  av_sha_update(context_.get(), static_cast<const uint8_t*>(data), bytes);
+}
+
+std::string Sha256::hex() {
+  std::array<uint8_t, 32> digest{};
+  av_sha_final(context_.get(), digest.data());
+  return fmt::format("{:02x}", fmt::join(digest, ""));
+}
+
+std::string sha256_of_text(std::string_view text) {
+  Sha256 hash;
+  hash.update(text.data(), text.size());
+  return hash.hex();
+}
 
 std::string sha256_of_file(const std::filesystem::path& path) {
-  const std::unique_ptr<AVSHA, AvFree> context(not_null(av_sha_alloc()));
-  av_sha_init(context.get(), 256);
+  Sha256 hash;
   std::ifstream stream(path, std::ios::binary);
   std::vector<char> buffer(1 << 20);
   while (stream) {
     stream.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
-    av_sha_update(context.get(), reinterpret_cast<const uint8_t*>(buffer.data()), static_cast<size_t>(stream.gcount()));
+    hash.update(buffer.data(), static_cast<size_t>(stream.gcount()));
   }
   if (!stream.eof()) throw CheckpointError(path.string() + ": cannot be read: " + std::strerror(errno));
-  std::array<uint8_t, 32> digest{};
-  av_sha_final(context.get(), digest.data());
-  std::string text;
-  for (const uint8_t byte : digest) text += fmt::format("{:02x}", byte);
-  return text;
+  return hash.hex();
 }
 
 }  // namespace opensora::media
