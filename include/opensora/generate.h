@@ -27,6 +27,10 @@ struct ModelFiles {
 struct GenerateRequest {
   std::string prompt;           // UTF-8; may be empty; suffixes are added (config.fps_save, config.motion_score)
   std::string negative_prompt;  // UTF-8; used as it is
+  // What encode_text() wrote, in place of the text encoders, whose files need not be there then. Texts that it does not
+  // hold are encoded where they are.
+  std::filesystem::path text_embeddings;          // a folder, or one file; empty: none
+  std::filesystem::path negative_text_embedding;  // one file; its text is the negative prompt; empty: none
   std::filesystem::path model_dir;
   Config config;
   ModelFiles files;

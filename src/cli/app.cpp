@@ -98,6 +98,7 @@ int run(int argc, char** argv) {
   add_inspect(app);
   add_verify(app);
   add_reconstruct(app);
+  add_encode_text(app);
   return parse_and_run(app, argc, argv);
 }
 

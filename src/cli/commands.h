@@ -10,5 +10,6 @@ void add_tokenize(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_reconstruct(CLI::App& app);
+void add_encode_text(CLI::App& app);
 
 }  // namespace opensora::cli

@@ -13,14 +13,18 @@ void add_machine_options(CLI::App& command, std::string& device, std::string& dt
       ->group(group);
 }
 
+void add_progress_option(CLI::App& command, std::string& progress) {
+  command.add_option("--progress", progress, "auto, bar, plain or none")
+      ->check(CLI::IsMember({"auto", "bar", "plain", "none"}))
+      ->capture_default_str()
+      ->group("Output");
+}
+
 void add_writing_options(CLI::App& command, int& crf, bool& overwrite, std::string& progress) {
   const char* group = "Output";
   command.add_option("--crf", crf, "H.264 quality: 0 (lossless) to 51")->capture_default_str()->group(group);
   command.add_flag("--overwrite", overwrite, "Replace an existing file")->group(group);
-  command.add_option("--progress", progress, "auto, bar, plain or none")
-      ->check(CLI::IsMember({"auto", "bar", "plain", "none"}))
-      ->capture_default_str()
-      ->group(group);
+  add_progress_option(command, progress);
 }
 
 }  // namespace opensora::cli

@@ -9,6 +9,9 @@ namespace opensora::cli {
 // --device, --dtype, --threads.
 void add_machine_options(CLI::App& command, std::string& device, std::string& dtype, int& threads);
 
+// --progress, in the group "Output".
+void add_progress_option(CLI::App& command, std::string& progress);
+
 // --crf, --overwrite, --progress.
 void add_writing_options(CLI::App& command, int& crf, bool& overwrite, std::string& progress);
 

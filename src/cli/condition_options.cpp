@@ -107,12 +107,17 @@ void ConditionOptions::apply(GenerateRequest& request) const {
   if (!image_size.empty()) request.image_size = parse_size("--image-size", image_size);
 }
 
+void add_text_encoder_files(CLI::App& command, ModelFiles& files) {
+  const char* group = "Model";
+  command.add_option("--t5xxl", files.t5xxl, "T5's weights: a file or folder")->group(group);
+  command.add_option("--clip-l", files.clip_l, "CLIP's weights: a file or folder")->group(group);
+}
+
 void add_model_files(CLI::App& command, ModelFiles& files) {
   const char* group = "Model";
   command.add_option("--diffusion-model", files.diffusion_model, "The video transformer's weights")->group(group);
   command.add_option("--vae", files.vae, "The autoencoder's weights")->group(group);
-  command.add_option("--t5xxl", files.t5xxl, "T5's weights: a file or folder")->group(group);
-  command.add_option("--clip-l", files.clip_l, "CLIP's weights: a file or folder")->group(group);
+  add_text_encoder_files(command, files);
   command.add_option("--flux", files.flux, "FLUX's weights")->group(group);
   command.add_option("--flux-ae", files.flux_ae, "FLUX's autoencoder's weights")->group(group);
 }

@@ -23,7 +23,9 @@ struct ConditionOptions {
   void apply(GenerateRequest& request) const;
 };
 
-// --diffusion-model, --vae, --t5xxl, --clip-l, --flux, --flux-ae.
+// --t5xxl, --clip-l.
+void add_text_encoder_files(CLI::App& command, ModelFiles& files);
+// --diffusion-model, --vae, those, --flux, --flux-ae.
 void add_model_files(CLI::App& command, ModelFiles& files);
 
 // "512x288", for the flag of that name. Throws UsageError.

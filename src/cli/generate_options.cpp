@@ -8,6 +8,14 @@ namespace opensora::cli {
 void GenerateOptions::add_prompt_options(CLI::App& command) {
   prompt_ = command.add_option("-p,--prompt", request.prompt, "What to show (required; may be empty)");
   command.add_option("-n,--negative-prompt", request.negative_prompt, "What to avoid (default: empty)");
+  command
+      .add_option("--text-embeddings", request.text_embeddings,
+                  "Folder or file of encode-text: the texts in it are not encoded, the encoders may be absent")
+      ->type_name("PATH");
+  command
+      .add_option("--neg-text-embedding", request.negative_text_embedding,
+                  "File of encode-text; its text is the negative prompt")
+      ->type_name("FILE");
   command.add_option("-s,--seed", request.seed, "Seed of the noise (default: random, and logged)")
       ->check(CLI::NonNegativeNumber);
 }

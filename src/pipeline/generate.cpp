@@ -8,6 +8,7 @@
 #include "opensora/error.h"
 #include "pipeline/runner.h"
 #include "pipeline/video.h"
+#include "pipeline/video_stages.h"
 
 namespace opensora {
 namespace {
@@ -44,6 +45,7 @@ GenerateResult generate(const GenerateRequest& request, const ProgressCallback& 
   Video video = pipeline::plan_video(request);
   pipeline::settle_output(video);
   pipeline::check_model_files(request);
+  pipeline::check_video_texts({&video, 1});
   pipeline::prepare_machine(request);
   ProgressObserver observer(progress);
   try {

@@ -116,8 +116,6 @@ void Models::release_image_models() {
 
 void check_model_files(const GenerateRequest& request) {
   const Config& config = request.config;
-  io::find_text_encoder(request.model_dir, io::Component::kClip, config.clip.from_pretrained, request.files.clip_l);
-  io::find_text_encoder(request.model_dir, io::Component::kT5, config.t5.from_pretrained, request.files.t5xxl);
   if (config.use_t2i2v) {
     image_transformer_file(request.model_dir, config, request.files);
     image_autoencoder_file(request.model_dir, config, request.files);

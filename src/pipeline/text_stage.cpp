@@ -2,74 +2,148 @@
 
 #include <spdlog/spdlog.h>
 
+#include <map>
+#include <optional>
+
 #include "io/checkpoint.h"
-#include "io/model_files.h"
-#include "pipeline/text_model.h"
-#include "text/clip_encoder.h"
-#include "text/clip_tokenizer.h"
-#include "text/t5_encoder.h"
-#include "text/t5_tokenizer.h"
+#include "io/json_text.h"
+#include "opensora/error.h"
+#include "pipeline/identity.h"
+#include "pipeline/text_embeddings.h"
+#include "text/unicode.h"
 
 namespace opensora::pipeline {
 namespace {
 
-at::Tensor to_tensor(const std::vector<int64_t>& ids) {
-  return at::tensor(ids, at::kLong).unsqueeze(0);  // [1, L]
-}
+constexpr TextEncoderKind kKinds[] = {TextEncoderKind::kClip, TextEncoderKind::kT5};
 
-void warn_if_cut(const char* encoder, const text::Tokens& tokens) {
-  if (!tokens.cut_before) return;
-  spdlog::warn("{} reads {} of the prompt's {} tokens; it was cut before \"{}\"", encoder, tokens.ids.size(),
-               tokens.total, *tokens.cut_before);
-}
-
-// [1, C] a prompt
-std::vector<at::Tensor> encode_clip(const std::vector<std::string>& prompts, const Config& config,
-                                    const TextStageOptions& options) {
-  const io::TextEncoderFiles files =
-      io::find_text_encoder(options.model_dir, io::Component::kClip, config.clip.from_pretrained, options.clip_weights);
-  const text::ClipTokenizer tokenizer(files.tokenizer_folder);
-  const auto checkpoint = io::Checkpoint::open(files.weights);
-  const text::ClipConfig encoder_config = clip_config(files, *checkpoint);
-  check_clip_width(files, encoder_config, config.model);
-  check_clip_vocabulary(files, tokenizer, encoder_config);
-  const text::ClipEncoder encoder(Weights(checkpoint, options.device, options.dtype), encoder_config);
-  std::vector<at::Tensor> pooled;
-  for (const std::string& prompt : prompts) {
-    const text::Tokens tokens = tokenizer.encode(prompt, config.clip.max_length);
-    warn_if_cut("CLIP", tokens);
-    pooled.push_back(encoder.forward(to_tensor(tokenizer.pad(tokens, config.clip.max_length))).pooled);
+// The weights' file, or nullopt where embeddings may do without it. A file that was chosen must be there.
+std::optional<std::filesystem::path> present_encoder(TextEncoderKind kind, const Config& config,
+                                                     const TextStageOptions& options) {
+  const bool chosen = !(kind == TextEncoderKind::kT5 ? options.t5_weights : options.clip_weights).empty();
+  try {
+    return find_encoder(kind, config, options).weights;
+  } catch (const CheckpointError&) {
+    if (chosen || options.embeddings.empty()) throw;
+    return std::nullopt;
   }
-  return pooled;
 }
 
-// [1, L, C] a prompt
-std::vector<at::Tensor> encode_t5(const std::vector<std::string>& prompts, const Config& config,
+std::string sources_text(const TextStageOptions& options) {
+  std::string list;
+  for (const std::filesystem::path& source : options.embeddings) list += (list.empty() ? "" : ", ") + source.string();
+  return list;
+}
+
+// Where the texts of one encoder come from.
+class TextSource {
+ public:
+  TextSource(TextEncoderKind kind, const Config& config, const TextStageOptions& options)
+      : kind_(kind), config_(config), options_(options), weights_(present_encoder(kind, config, options)) {
+    expected_.max_length = encoder_max_length(kind, config);
+    expected_.width = encoder_width(kind, config);
+    if (options.embeddings.empty() || !weights_) return;
+    expected_.identity = checkpoint_identity(*io::Checkpoint::open(*weights_));
+    expected_.identity_file = *weights_;
+  }
+
+  // nullopt: the encoder must make it, and is there.
+  std::optional<StoredEmbedding> stored(const std::string& text) {
+    if (options_.embeddings.empty()) return std::nullopt;
+    std::optional<StoredEmbedding> found = find_embedding(options_.embeddings, text, kind_, expected_);
+    if (found && expected_.identity.empty()) {  // no encoder to compare with: the first file speaks for all
+      expected_.identity = found->identity;
+      expected_.identity_file = found->file;
+    }
+    if (!found && !weights_) fail_missing(text);
+    return found;
+  }
+
+  // On the options' device.
+  at::Tensor states(const std::string& text) {
+    if (const auto known = states_.find(text); known != states_.end()) return known->second;
+    const std::optional<StoredEmbedding> found = stored(text);
+    return states_[text] = found ? found->encoded.states.to(options_.device) : encode(text);
+  }
+
+ private:
+  at::Tensor encode(const std::string& text) {
+    if (!options_.embeddings.empty()) {
+      spdlog::info("{}: no embedding of \"{}\" in {}; it is encoded", encoder_name(kind_), text::excerpt(text),
+                   sources_text(options_));
+    }
+    if (!encode_) encode_ = load_text_encoder(kind_, config_, options_);
+    return encode_(text).states;
+  }
+
+  [[noreturn]] void fail_missing(const std::string& text) const {
+    throw CheckpointError(
+        std::string("no ") + encoder_name(kind_) + " embedding of the text " + io::json_excerpt(text) + " in " +
+        sources_text(options_) + ", and no " + encoder_name(kind_) + " in the model folder " +
+        options_.model_dir.string() +
+        "; make it with opensora encode-text (with the same --fps, --motion-score and negative prompt)");
+  }
+
+  TextEncoderKind kind_;
+  const Config& config_;
+  const TextStageOptions& options_;
+  std::optional<std::filesystem::path> weights_;
+  ExpectedEmbedding expected_;
+  EncodeText encode_;                         // loaded when the first text needs it
+  std::map<std::string, at::Tensor> states_;  // by text
+};
+
+std::vector<at::Tensor> states_of(TextEncoderKind kind, const std::vector<std::string>& prompts, const Config& config,
                                   const TextStageOptions& options) {
-  const io::TextEncoderFiles files =
-      io::find_text_encoder(options.model_dir, io::Component::kT5, config.t5.from_pretrained, options.t5_weights);
-  const text::T5Tokenizer tokenizer(files.tokenizer_folder);
-  const auto checkpoint = io::Checkpoint::open(files.weights);
-  const text::T5Config encoder_config = t5_config(files, *checkpoint);
-  check_t5_width(files, encoder_config, config.model);
-  check_t5_vocabulary(files, tokenizer, encoder_config);
-  const text::T5Encoder encoder(Weights(checkpoint, options.device, options.dtype), encoder_config);
+  TextSource source(kind, config, options);
   std::vector<at::Tensor> states;
-  for (const std::string& prompt : prompts) {
-    const text::Tokens tokens = tokenizer.encode(prompt, config.t5.max_length);
-    warn_if_cut("T5", tokens);
-    states.push_back(encoder.forward(to_tensor(tokenizer.pad(tokens, config.t5.max_length))));
-  }
+  states.reserve(prompts.size());
+  for (const std::string& prompt : prompts) states.push_back(source.states(prompt));
   return states;
 }
 
 }  // namespace
 
+std::string negative_prompt(const GenerateRequest& request) {
+  if (request.negative_text_embedding.empty()) return request.negative_prompt;
+  std::string text = embedded_text(request.negative_text_embedding);
+  if (request.negative_prompt.empty() || request.negative_prompt == text) return text;
+  throw UsageError("--neg-text-embedding " + request.negative_text_embedding.string() + " is of the text \"" +
+                   text::excerpt(text) + "\", but the negative prompt is \"" + text::excerpt(request.negative_prompt) +
+                   "\"; give one of the two");
+}
+
+std::vector<std::string> texts_of(const GenerateRequest& request, const Plan& plan) {
+  std::vector<std::string> texts = {plan.prompt, negative_prompt(request)};
+  if (plan.makes_picture) texts.push_back(request.prompt);
+  return texts;
+}
+
+TextStageOptions text_options(const GenerateRequest& request, const Plan& plan) {
+  TextStageOptions options = {.model_dir = request.model_dir,
+                              .device = plan.device,
+                              .dtype = plan.dtype,
+                              .t5_weights = request.files.t5xxl,
+                              .clip_weights = request.files.clip_l};
+  for (const std::filesystem::path& source : {request.negative_text_embedding, request.text_embeddings}) {
+    if (!source.empty()) options.embeddings.push_back(source);
+  }
+  return options;
+}
+
+void check_texts(const std::vector<std::string>& texts, const Config& config, const TextStageOptions& options) {
+  for (const TextEncoderKind kind : kKinds) {
+    TextSource source(kind, config, options);
+    for (const std::string& text : texts) source.stored(text);
+  }
+}
+
 std::vector<sampling::TextEmbedding> encode_prompts(const std::vector<std::string>& prompts, const Config& config,
                                                     const TextStageOptions& options) {
-  const std::vector<at::Tensor> vec = encode_clip(prompts, config, options);
-  const std::vector<at::Tensor> txt = encode_t5(prompts, config, options);
+  const std::vector<at::Tensor> vec = states_of(TextEncoderKind::kClip, prompts, config, options);
+  const std::vector<at::Tensor> txt = states_of(TextEncoderKind::kT5, prompts, config, options);
   std::vector<sampling::TextEmbedding> embeddings;
+  embeddings.reserve(prompts.size());
   for (size_t i = 0; i < prompts.size(); ++i) embeddings.push_back({.txt = txt[i], .vec = vec[i]});
   return embeddings;
 }

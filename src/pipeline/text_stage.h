@@ -1,26 +1,38 @@
-// Prompts to embeddings: both tokenizers and both text encoders, loaded one after the other and released.
+// Prompts to embeddings: both tokenizers and both text encoders, loaded one after the other and released; or files that
+// encode-text wrote, in place of them.
 #pragma once
 
-#include <ATen/ATen.h>
-
-#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "opensora/config.h"
+#include "opensora/generate.h"
+#include "pipeline/plan.h"
+#include "pipeline/text_encoders.h"
 #include "sampling/sampler.h"
 
 namespace opensora::pipeline {
 
-struct TextStageOptions {
-  std::filesystem::path model_dir;
-  at::Device device = at::kCPU;
-  at::ScalarType dtype = at::kFloat;
-  std::filesystem::path t5_weights = {}, clip_weights = {};  // file or folder; empty: found in model_dir
-};
+// The texts that a run encodes: the prompt with its suffixes, the negative prompt, and where FLUX makes a picture the
+// bare prompt. Throws CheckpointError, UsageError: see negative_prompt().
+std::vector<std::string> texts_of(const GenerateRequest& request, const Plan& plan);
 
-// One embedding a prompt, in order. A prompt that is cut gets a warning that says where.
-// Throws CheckpointError: a file is missing, damaged, or of another model than its neighbours.
+// The request's negative prompt, or the text of its negative_text_embedding. Throws UsageError if both are given and
+// differ, CheckpointError if the file cannot be read.
+std::string negative_prompt(const GenerateRequest& request);
+
+TextStageOptions text_options(const GenerateRequest& request, const Plan& plan);
+
+// Checks, before anything is loaded, that each text can be had: from options.embeddings, or else from encoders that are
+// there. Throws CheckpointError that names the text and where it was looked for, or the file of embeddings and what
+// about it does not fit: of another encoder than the model folder's (or than the other files', where there is none),
+// another length, another width.
+void check_texts(const std::vector<std::string>& texts, const Config& config, const TextStageOptions& options);
+
+// One embedding a prompt, in order, on options.device. Each distinct text is encoded once, and only where
+// options.embeddings does not hold it; an encoder that has nothing to do is not loaded. A prompt that is cut gets a
+// warning that says where.
+// Throws CheckpointError: as check_texts(); a file is missing, damaged, or of another model than its neighbours.
 std::vector<sampling::TextEmbedding> encode_prompts(const std::vector<std::string>& prompts, const Config& config,
                                                     const TextStageOptions& options);
 

@@ -1,6 +1,7 @@
 #include "pipeline/video_stages.h"
 
 #include <map>
+#include <set>
 #include <string>
 #include <system_error>
 
@@ -29,7 +30,7 @@ std::map<std::string, std::vector<TextEmbedding*>> wanted_texts(std::span<Video*
     }
     if (video->request.image_only) continue;
     wanted[video->plan.prompt].push_back(&video->prompt);
-    wanted[video->request.negative_prompt].push_back(&video->negative);
+    wanted[negative_prompt(video->request)].push_back(&video->negative);
   }
   return wanted;
 }
@@ -82,6 +83,18 @@ void write(Video& video, const at::Tensor& latent, const at::Tensor& frames) {
 
 }  // namespace
 
+void check_video_texts(std::span<const Video> videos) {
+  std::set<std::string> texts;
+  for (const Video& video : videos) {
+    if (video.plan.makes_picture) texts.insert(video.request.prompt);
+    if (video.request.image_only) continue;
+    texts.insert(video.plan.prompt);
+    texts.insert(negative_prompt(video.request));
+  }
+  const GenerateRequest& request = videos.front().request;
+  check_texts({texts.begin(), texts.end()}, request.config, text_options(request, videos.front().plan));
+}
+
 void encode_video_texts(std::span<Video* const> videos) {
   const auto wanted = wanted_texts(videos);
   std::vector<std::string> texts;
@@ -89,12 +102,7 @@ void encode_video_texts(std::span<Video* const> videos) {
   for (const auto& [text, places] : wanted) texts.push_back(text);
   const GenerateRequest& request = videos.front()->request;
   const Plan& plan = videos.front()->plan;
-  const std::vector<TextEmbedding> embeddings = encode_prompts(texts, request.config,
-                                                               {.model_dir = request.model_dir,
-                                                                .device = plan.device,
-                                                                .dtype = plan.dtype,
-                                                                .t5_weights = request.files.t5xxl,
-                                                                .clip_weights = request.files.clip_l});
+  const std::vector<TextEmbedding> embeddings = encode_prompts(texts, request.config, text_options(request, plan));
   for (size_t i = 0; i < texts.size(); ++i) {
     for (TextEmbedding* place : wanted.at(texts[i])) *place = embeddings[i];
   }

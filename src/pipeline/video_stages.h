@@ -10,6 +10,9 @@
 
 namespace opensora::pipeline {
 
+// Checks that each text that `videos` need can be had, as check_texts() does. Throws CheckpointError, UsageError.
+void check_video_texts(std::span<const Video> videos);
+
 // For all `videos` at once, each distinct text once; the text encoders are loaded for it and released.
 // Throws CheckpointError, OutOfMemoryError.
 void encode_video_texts(std::span<Video* const> videos);

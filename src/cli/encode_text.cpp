@@ -1,0 +1,125 @@
+// opensora encode-text: text embeddings ahead of time.
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/common_options.h"
+#include "cli/condition_options.h"
+#include "cli/logging.h"
+#include "cli/model_options.h"
+#include "cli/progress_reporter.h"
+#include "cli/sampling_options.h"
+#include "cli/stage_seconds.h"
+#include "opensora/encode_text.h"
+#include "opensora/error.h"
+
+namespace opensora::cli {
+namespace {
+
+struct EncodeTextOptions {
+  EncodeTextRequest request;
+  std::vector<std::string> prompts;
+  std::string negative_prompt;
+  std::string encoder = "both";
+  bool exact = false;
+  std::string progress = "auto";
+  bool json = false;
+  ModelOptions model;
+  SamplingOptions sampling;  // fps and motion_score
+  LogOptions log;
+};
+
+nlohmann::ordered_json to_json(const EncodeTextResult& result) {
+  nlohmann::ordered_json files = nlohmann::ordered_json::array();
+  for (const EncodedTextFile& file : result.files) {
+    files.push_back({{"text", file.text}, {"file", file.file.string()}, {"kept", file.kept}});
+  }
+  return {{"files", files},
+          {"device", result.device},
+          {"dtype", result.dtype},
+          {"seconds", stage_seconds(result.seconds)},
+          {"peak_memory_bytes", result.peak_resident_bytes},
+          {"peak_device_memory_bytes", result.peak_device_bytes}};
+}
+
+std::vector<std::string> texts_to_encode(const EncodeTextOptions& options, const Config& config) {
+  if (options.prompts.empty()) throw UsageError("give prompts with -p");
+  if (options.exact) return options.prompts;
+  std::vector<std::string> texts;
+  for (const std::string& prompt : options.prompts) {
+    const std::vector<std::string> looked_for = embedded_texts(prompt, options.negative_prompt, config);
+    texts.insert(texts.end(), looked_for.begin(), looked_for.end());
+  }
+  return texts;
+}
+
+void run(const EncodeTextOptions& options) {
+  options.log.apply();
+  EncodeTextRequest request = options.request;
+  const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
+  request.t5 = options.encoder != "clip";
+  request.clip = options.encoder != "t5";
+  request.model_dir = options.model.resolve_model_dir();
+  request.config = options.model.resolve_config(request.model_dir);
+  options.sampling.apply(request.config);
+  request.texts = texts_to_encode(options, request.config);
+
+  catch_signals();
+  ProgressReporter reporter(style);
+  const EncodeTextResult result = encode_text(request, std::ref(reporter));
+  if (options.json) {
+    std::cout << to_json(result).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+    return;
+  }
+  for (const EncodedTextFile& file : result.files) std::cout << file.file.string() << '\n';
+}
+
+void add_text_options(CLI::App& command, EncodeTextOptions& options) {
+  auto* exact = command.add_flag("--exact", options.exact, "Encode only the prompts themselves, without suffixes");
+  command.add_option("-p,--prompt", options.prompts, "A prompt; may be given several times")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->allow_extra_args(false);
+  command.add_option("-n,--negative-prompt", options.negative_prompt, "Encoded too (default: the empty text)")
+      ->excludes(exact);
+  command.add_option("--fps", options.sampling.fps, "Of the suffix (default: configuration)")->excludes(exact);
+  command.add_option("--motion-score", options.sampling.motion_score, "Of the suffix, a number, or none")
+      ->excludes(exact);
+  command.add_option("--encoder", options.encoder, "Which encoder to run")
+      ->check(CLI::IsMember({"t5", "clip", "both"}))
+      ->capture_default_str();
+}
+
+void add_output_options(CLI::App& command, EncodeTextOptions& options) {
+  const char* group = "Output";
+  command.add_option("--output-dir", options.request.output_dir, "Folder for the files, one a text")
+      ->required()
+      ->type_name("DIR")
+      ->group(group);
+  command.add_flag("--overwrite", options.request.overwrite, "Encode anew what is there")->group(group);
+  command.add_flag("--json", options.json, "Print one JSON object instead of the files' names")->group(group);
+  add_progress_option(command, options.progress);
+}
+
+}  // namespace
+
+void add_encode_text(CLI::App& app) {
+  auto options = std::make_shared<EncodeTextOptions>();
+  CLI::App* command = app.add_subcommand("encode-text", "Encode texts ahead of time, for generate --text-embeddings");
+  add_text_options(*command, *options);
+  options->model.add_to(*command);
+  add_text_encoder_files(*command, options->request.files);
+  add_machine_options(*command, options->request.device, options->request.dtype, options->request.threads);
+  add_output_options(*command, *options);
+  options->log.add_to(*command);
+  command->footer(
+      "Each prompt is encoded as it is and with the suffixes that generate adds to it; the negative prompt too. Files\n"
+      "that are there and fit are kept.\n"
+      "Examples:\n"
+      "  opensora encode-text -p \"raining, sea\" --output-dir embeddings\n"
+      "  opensora generate -p \"raining, sea\" --text-embeddings embeddings\n"
+      "  opensora encode-text -p \"raining, sea\" --encoder t5 --output-dir embeddings --json");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace opensora::cli

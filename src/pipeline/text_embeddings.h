@@ -1,0 +1,65 @@
+// Text embeddings as files: what encode-text writes and generate reads instead of running the text encoders.
+//
+// One safetensors file a text:
+//   t5 [1, L, C], clip [1, C]   as the encoder made them, in the dtype that it ran in; either may be absent
+//   t5_ids, clip_ids [1, L]     int64, padded
+//   metadata                    schema_version, program_version, text, and of each encoder that is there
+//                               <key>_identity, <key>_max_length, <key>_dtype (<key>: "t5", "clip")
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "pipeline/text_encoders.h"
+
+namespace opensora::pipeline {
+
+// "raining-sea-0f8a6b9c2d7e4a51.safetensors": the text's first words and 16 digits of its SHA-256, so that a text is
+// found without opening other files. `encoders`: those in the file; one alone puts its key in front of the suffix
+// (".t5.safetensors"), so that T5's and CLIP's may be made one after the other.
+std::string embedding_file_name(const std::string& text, const std::vector<TextEncoderKind>& encoders);
+
+// One encoder's part of a file.
+struct StoredEmbedding {
+  std::filesystem::path file;
+  EncodedText encoded;   // on the CPU, in memory of its own
+  std::string identity;  // of the encoder's weights
+};
+
+// What a stored embedding must agree with to be used.
+struct ExpectedEmbedding {
+  int64_t max_length = 0;  // tokens
+  int64_t width = 0;
+  std::string identity = {};                 // of the encoder; empty: any
+  std::filesystem::path identity_file = {};  // whose identity that is, for messages
+};
+
+// One encoder's part of a text's file, of which `file` holds none or all.
+using EncodedParts = std::map<TextEncoderKind, EncodedText>;
+// Identity of the weights of each encoder in `parts`.
+using EncoderIdentities = std::map<TextEncoderKind, std::string>;
+// Throws OutputError as save_safetensors() does.
+void save_embedding(const std::filesystem::path& file, const std::string& text, const EncodedParts& parts,
+                    const EncoderIdentities& identities, bool overwrite);
+
+// The text that a file's embeddings are of. Throws CheckpointError that names the file: not there, damaged, not
+// written by encode-text.
+std::string embedded_text(const std::filesystem::path& file);
+
+// The encoder's part of `file`; nullopt: it holds another text, or nothing of this encoder. Throws CheckpointError that
+// names the file: damaged, not written by encode-text, or not as `expected`.
+std::optional<StoredEmbedding> read_embedding(const std::filesystem::path& file, const std::string& text,
+                                              TextEncoderKind kind, const ExpectedEmbedding& expected);
+
+// The same in folders, by name, and single files; the first of `sources` that holds it. Throws CheckpointError also if
+// one of `sources` is not there.
+std::optional<StoredEmbedding> find_embedding(const std::vector<std::filesystem::path>& sources,
+                                              const std::string& text, TextEncoderKind kind,
+                                              const ExpectedEmbedding& expected);
+
+}  // namespace opensora::pipeline
