@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "opensora/error.h"
 
@@ -28,7 +29,7 @@ struct Descriptor {
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
   // O_NONBLOCK: opening a pipe must not wait for a writer; regular files do not care.
-  const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   struct stat status {};
   if (file.fd < 0 || ::fstat(file.fd, &status) != 0) fail(path, std::strerror(errno));
   if (S_ISDIR(status.st_mode)) fail(path, "is a folder, expected a file");
@@ -38,8 +39,12 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
   if (address == MAP_FAILED) fail(path, std::string("cannot be mapped: ") + std::strerror(errno));
   address_ = address;
+  entry_.emplace(std::exchange(file.fd, -1), address_, size_, path);
 }
 
-MappedFile::~MappedFile() { ::munmap(address_, size_); }
+MappedFile::~MappedFile() {
+  entry_.reset();
+  ::munmap(address_, size_);
+}
 
 }  // namespace opensora::io

@@ -4,7 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string_view>
+
+#include "io/mapping_registry.h"
 
 namespace opensora::io {
 
@@ -27,6 +30,7 @@ class MappedFile {
  private:
   void* address_ = nullptr;
   uint64_t size_ = 0;
+  std::optional<MappingEntry> entry_;  // for check_mapped_files() and the fault handler
 };
 
 }  // namespace opensora::io

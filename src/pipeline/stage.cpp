@@ -6,6 +6,7 @@
 #include <regex>
 
 #include "core/device.h"
+#include "io/mapping_registry.h"
 #include "opensora/error.h"
 
 namespace opensora::pipeline {
@@ -60,6 +61,7 @@ double StageClock::elapsed() const {
 }
 
 StageClock::Clock::time_point StageClock::begin(const std::string& name) {
+  io::check_mapped_files();
   running_since_ = Clock::now();
   report({name, 0, 0});
   return *running_since_;

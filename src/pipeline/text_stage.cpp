@@ -113,12 +113,6 @@ std::string negative_prompt(const GenerateRequest& request) {
                    "\"; give one of the two");
 }
 
-std::vector<std::string> texts_of(const GenerateRequest& request, const Plan& plan) {
-  std::vector<std::string> texts = {plan.prompt, negative_prompt(request)};
-  if (plan.makes_picture) texts.push_back(request.prompt);
-  return texts;
-}
-
 TextStageOptions text_options(const GenerateRequest& request, const Plan& plan) {
   TextStageOptions options = {.model_dir = request.model_dir,
                               .device = plan.device,

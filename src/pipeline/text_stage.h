@@ -13,10 +13,6 @@
 
 namespace opensora::pipeline {
 
-// The texts that a run encodes: the prompt with its suffixes, the negative prompt, and where FLUX makes a picture the
-// bare prompt. Throws CheckpointError, UsageError: see negative_prompt().
-std::vector<std::string> texts_of(const GenerateRequest& request, const Plan& plan);
-
 // The request's negative prompt, or the text of its negative_text_embedding. Throws UsageError if both are given and
 // differ, CheckpointError if the file cannot be read.
 std::string negative_prompt(const GenerateRequest& request);
