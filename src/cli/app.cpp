@@ -99,6 +99,8 @@ int run(int argc, char** argv) {
   add_verify(app);
   add_reconstruct(app);
   add_encode_text(app);
+  add_completion(app);
+  add_man(app);
   return parse_and_run(app, argc, argv);
 }
 

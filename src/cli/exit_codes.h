@@ -1,0 +1,28 @@
+// The program's exit codes in words, for the man page; README.md has the same table, which a test compares.
+#pragma once
+
+#include <array>
+
+namespace opensora::cli {
+
+struct ExitCodeRow {
+  const char* code;
+  const char* meaning;
+};
+
+inline constexpr std::array<ExitCodeRow, 12> kExitCodes = {{
+    {"0", "done"},
+    {"1", "internal error"},
+    {"2", "a flag, a configuration, a prompt or a prompts file that cannot be used"},
+    {"3", "part of a batch failed"},
+    {"4", "a checkpoint, tokenizer or text embedding is missing, damaged or of another model"},
+    {"5", "the device is absent, or its libraries cannot be opened"},
+    {"6", "out of memory"},
+    {"7", "the output cannot be written, or exists already"},
+    {"8", "a suspicious video under --strict"},
+    {"9", "a reference image or video cannot be read"},
+    {"10", "NaN or infinity in the latent or the video"},
+    {"130, 143", "stopped by SIGINT, SIGTERM: after the current step; a second signal stops at once"},
+}};
+
+}  // namespace opensora::cli

@@ -1,0 +1,105 @@
+#include "cli/option_table.h"
+
+#include <algorithm>
+#include <array>
+
+#include "opensora/config.h"
+#include "opensora/error.h"
+
+namespace opensora::cli {
+namespace {
+
+// CLI11 shows a validator in the type's name: "TEXT:{fp32,bf16,fp16}", "UINT:NONNEGATIVE".
+std::vector<std::string> choices_in(const std::string& type_name) {
+  const size_t begin = type_name.find('{'), end = type_name.rfind('}');
+  std::vector<std::string> choices;
+  if (begin == std::string::npos || end == std::string::npos) return choices;
+  std::string list = type_name.substr(begin + 1, end - begin - 1);
+  for (size_t at = 0; at <= list.size();) {
+    const size_t comma = std::min(list.find(',', at), list.size());
+    choices.push_back(list.substr(at, comma - at));
+    at = comma + 1;
+  }
+  return choices;
+}
+
+ValueHint hint_of(const std::string& type, const std::string& name) {
+  const auto ends_in = [&](const char* end) { return name.ends_with(end); };
+  if (type == "DIR" || ends_in("-dir")) return ValueHint::kFolder;
+  if (type == "FILE" || type == "PATH") return ValueHint::kFile;
+  // Options that are bound to a text or path alike: CLI11 calls both TEXT. These are no paths; the others may be.
+  constexpr std::array kWords = {"--prompt", "--negative-prompt",  "--motion-score", "--resolution",  "--aspect-ratio",
+                                 "--device", "--image-resolution", "--image-size",   "--output-size", "TEXT"};
+  const bool is_word = std::find(kWords.begin(), kWords.end(), name) != kWords.end();
+  return type == "TEXT" && !is_word ? ValueHint::kFile : ValueHint::kText;
+}
+
+// Names that a bundled configuration goes by; none where the program was moved away from them.
+std::vector<std::string> config_names() {
+  std::vector<std::string> names;
+  try {
+    for (const auto& entry : std::filesystem::directory_iterator(bundled_configs_dir())) {
+      if (entry.path().extension() == ".json") names.push_back(entry.path().stem().string());
+    }
+  } catch (const UsageError&) {
+    return {};
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::vector<std::string> names_of(const CLI::Option& option) {
+  std::vector<std::string> names;
+  if (!option.nonpositional()) return {option.get_name(/*positional=*/true)};
+  for (const std::string& name : option.get_snames()) names.push_back("-" + name);
+  for (const std::string& name : option.get_lnames()) names.push_back("--" + name);
+  return names;
+}
+
+std::string join(const std::vector<std::string>& words, char separator) {
+  std::string text;
+  for (const std::string& word : words) {
+    if (!text.empty()) text += separator;
+    text += word;
+  }
+  return text;
+}
+
+OptionRow option_row(const CLI::Option& option) {
+  const std::string full_type = option.get_type_name();
+  const std::string type = full_type.substr(0, full_type.find(':'));
+  OptionRow row;
+  row.names = names_of(option);
+  row.positional = !option.nonpositional();
+  row.required = option.get_required();
+  row.group = option.get_group();
+  row.description = option.get_description();
+  row.default_value = option.get_default_str();
+  if (option.get_items_expected_max() == 0) return row;  // a flag
+  row.repeatable = option.get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
+  row.choices = choices_in(full_type);
+  row.value = row.choices.empty() ? type : join(row.choices, '|');
+  row.hint = row.choices.empty() ? hint_of(type, row.names.back()) : ValueHint::kText;
+  if (row.names.back() == "--config") row.choices = config_names();
+  return row;
+}
+
+CommandRow command_row(const CLI::App& app, const std::string& name) {
+  CommandRow row{.name = name, .description = app.get_description(), .footer = app.get_footer(), .options = {}};
+  for (const CLI::Option* option : app.get_options()) {
+    if (!option->get_group().empty()) row.options.push_back(option_row(*option));  // no group: hidden
+  }
+  return row;
+}
+
+}  // namespace
+
+std::vector<CommandRow> option_table(const CLI::App& app) {
+  std::vector<CommandRow> table = {command_row(app, "")};
+  for (const CLI::App* command : app.get_subcommands(nullptr)) {
+    if (!command->get_group().empty()) table.push_back(command_row(*command, command->get_name()));
+  }
+  return table;
+}
+
+}  // namespace opensora::cli

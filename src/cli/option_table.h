@@ -1,0 +1,34 @@
+// The commands and options of the program as CLI11 knows them: what shell completion and the man page are made from.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+namespace opensora::cli {
+
+enum class ValueHint { kNone, kText, kFile, kFolder };  // kNone: a flag. kFile: a file or a folder
+
+struct OptionRow {
+  std::vector<std::string> names;  // with dashes, short ones first; of a positional argument its name alone
+  bool positional = false;
+  bool required = false;
+  bool repeatable = false;           // each time counts; otherwise the last
+  std::string group;                 // "Options" where it has none of its own
+  std::string value;                 // what it takes, for people: "TEXT", "INT", "fp32|bf16|fp16"; empty: a flag
+  std::vector<std::string> choices;  // the only values, or (of --config) the usual ones
+  ValueHint hint = ValueHint::kNone;
+  std::string default_value;  // empty: none, or the description says it
+  std::string description;    // one line
+};
+
+struct CommandRow {
+  std::string name;  // empty: the program itself
+  std::string description, footer;
+  std::vector<OptionRow> options;  // positional ones too; in order of definition, so that groups stay together
+};
+
+// The program's own options first, then one row a command.
+std::vector<CommandRow> option_table(const CLI::App& app);
+
+}  // namespace opensora::cli
