@@ -10,7 +10,7 @@
 #include "cli/model_options.h"
 #include "cli/progress_reporter.h"
 #include "cli/sampling_options.h"
-#include "cli/stage_seconds.h"
+#include "batch/stage_seconds.h"
 #include "opensora/encode_text.h"
 #include "opensora/error.h"
 
@@ -38,7 +38,7 @@ nlohmann::ordered_json to_json(const EncodeTextResult& result) {
   return {{"files", files},
           {"device", result.device},
           {"dtype", result.dtype},
-          {"seconds", stage_seconds(result.seconds)},
+          {"seconds", batch::stage_seconds(result.seconds)},
           {"peak_memory_bytes", result.peak_resident_bytes},
           {"peak_device_memory_bytes", result.peak_device_bytes}};
 }
