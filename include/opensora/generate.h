@@ -52,6 +52,8 @@ struct GenerateRequest {
   bool overwrite = false;
   int crf = 18;                          // x264's quality, 0 (lossless) to 51
   std::optional<PixelSize> output_size;  // scaled to this (Lanczos)
+  bool metadata = true;                  // what it was made with goes into the MP4's comment tag (opensora/metadata.h)
+  bool sidecar = false;                  // and beside it, as OUTPUT's name with .json
   std::filesystem::path save_tensors;    // safetensors with noise, latent, video, timesteps; empty: none
   bool keep_latents = false;             // leave the latent beside the video, as NAME.latent.safetensors
 };

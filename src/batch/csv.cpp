@@ -27,12 +27,14 @@ class CsvParser {
   CsvRecord read_record() {
     CsvRecord record;
     record.line = line_;
+    const size_t errors_before = errors_.size();
     record.cells.push_back(read_cell());
     while (!at_end() && text_[at_] == ',') {
       ++at_;
       record.cells.push_back(read_cell());
     }
     skip_line_break();
+    record.damaged = errors_.size() > errors_before;
     return record;
   }
 

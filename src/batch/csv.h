@@ -13,6 +13,7 @@ namespace opensora::batch {
 struct CsvRecord {
   int64_t line = 0;  // on which it starts, from 1
   std::vector<std::string> cells;
+  bool damaged = false;  // an error has been added: how many cells there are means nothing
 };
 
 // Cells are separated by commas, records by LF, CRLF or CR. A cell in double quotes may hold all of these, and quotes

@@ -104,6 +104,7 @@ std::vector<Row> csv_rows(std::string_view text, RowBuilder& builder, RowErrors&
   for (size_t i = 1; i < records.size(); ++i) {
     const CsvRecord& record = records[i];
     Row& row = rows.emplace_back(Row{record.line, {}});
+    if (record.damaged) continue;
     if (record.cells.size() != columns.size()) {
       errors.add(record.line, fmt::format("expected {} cells as in the headings, found {}; a cell with commas needs "
                                           "quotes",

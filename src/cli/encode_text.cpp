@@ -3,6 +3,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "batch/stage_seconds.h"
 #include "cli/commands.h"
 #include "cli/common_options.h"
 #include "cli/condition_options.h"
@@ -10,7 +11,6 @@
 #include "cli/model_options.h"
 #include "cli/progress_reporter.h"
 #include "cli/sampling_options.h"
-#include "batch/stage_seconds.h"
 #include "opensora/encode_text.h"
 #include "opensora/error.h"
 

@@ -4,11 +4,15 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "batch/stage_seconds.h"
 #include "cli/commands.h"
 #include "cli/generate_options.h"
+#include "cli/print_config.h"
 #include "cli/progress_reporter.h"
-#include "batch/stage_seconds.h"
+#include "cli/request_layers.h"
+#include "cli/row_request.h"
 #include "opensora/generate.h"
+#include "opensora/metadata.h"
 #include "opensora/sizes.h"
 
 namespace opensora::cli {
@@ -44,11 +48,23 @@ void print_sizes(const Config& config) {
   }
 }
 
-void run(const GenerateOptions& options) {
+// --from's request, where there is one, with the flags over it.
+struct Sources {
+  FlagValues given, from;
+
+  Sources(const GenerateOptions& options, const CLI::App& command) : given(given_flags(command)) {
+    if (!options.from.empty()) from = read_request_flags(options.from);
+  }
+};
+
+void run(const GenerateOptions& options, const CLI::App& command) {
   options.log.apply();
   const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
   if (options.lists_sizes()) return print_sizes(options.model.resolve_config(options.model.resolve_model_dir()));
-  const GenerateRequest request = options.resolve();
+  const Sources sources(options, command);
+  const GenerateRequest request =
+      options.from.empty() ? options.resolve() : resolve_flags(lay_over(sources.from, sources.given, true));
+  if (options.print_config) return print_config(request, sources.given, sources.from, options);
 
   catch_signals();
   ProgressReporter reporter(style);
@@ -75,7 +91,7 @@ void add_generate(CLI::App& app) {
       "  opensora generate -p \"the ship sails away\" --video ship.mp4 --cond-type v2v_tail\n"
       "  opensora generate -p \"raining, sea\" --config t2i2v_768px\n"
       "  opensora generate --config 768px --aspect-ratio list");
-  command->callback([options] { run(*options); });
+  command->callback([options, command] { run(*options, *command); });
 }
 
 }  // namespace opensora::cli

@@ -31,8 +31,22 @@ void GenerateOptions::add_output_options(CLI::App& command) {
       .add_option("--save-tensors", request.save_tensors,
                   "Also write noise, latent, video and timesteps to this safetensors file")
       ->group(group);
+  add_metadata_options(command);
   command.add_flag("--json", json, "Print one JSON object instead of the file's name")->group(group);
   add_writing_options(command, request.crf, request.overwrite, progress);
+}
+
+void GenerateOptions::add_metadata_options(CLI::App& command) {
+  const char* group = "Output";
+  command
+      .add_flag_function(
+          "--no-metadata", [this](int64_t count) { request.metadata = count <= 0; },
+          "Do not write into the video what it was made with")
+      ->group(group);
+  command.add_flag("--sidecar", request.sidecar, "Also write what it was made with beside the output, as .json")
+      ->group(group);
+  command.add_option("--from", from, "Make a video again, from an MP4 or its .json; flags override what it says");
+  command.add_flag("--print-config", print_config, "Print every value and where it comes from, and stop");
 }
 
 void GenerateOptions::add_to(CLI::App& command) {
@@ -51,10 +65,15 @@ void GenerateOptions::add_to(CLI::App& command) {
 }
 
 GenerateRequest GenerateOptions::resolve() const {
+  const std::filesystem::path model_dir = model.resolve_model_dir();
+  return resolve(model_dir, model.resolve_config(model_dir));
+}
+
+GenerateRequest GenerateOptions::resolve(const std::filesystem::path& model_dir, const Config& config) const {
   GenerateRequest resolved = request;
   if (!output_size.empty()) resolved.output_size = parse_size("--output-size", output_size);
-  resolved.model_dir = model.resolve_model_dir();
-  resolved.config = model.resolve_config(resolved.model_dir);
+  resolved.model_dir = model_dir;
+  resolved.config = config;
   if (prompt_ == nullptr || prompt_->count() == 0) {
     throw UsageError("--prompt is required (it may be empty: --prompt \"\")");
   }

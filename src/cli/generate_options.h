@@ -18,6 +18,8 @@ struct GenerateOptions {
   std::string output_size;  // WxH; empty: as generated
   std::string progress = "auto";
   bool json = false;
+  std::filesystem::path from;  // a finished video whose request lies below the flags; empty: none
+  bool print_config = false;   // instead of running
   ModelOptions model;
   SamplingOptions sampling;
   ConditionOptions condition;
@@ -35,10 +37,13 @@ struct GenerateOptions {
   // The request with its model folder, and its configuration overridden by the flags. Throws UsageError for flags that
   // contradict each other or a missing --prompt, CheckpointError for a model folder that is none.
   GenerateRequest resolve() const;
+  // The same with the model folder and the configuration of a run of several requests.
+  GenerateRequest resolve(const std::filesystem::path& model_dir, const Config& config) const;
 
  private:
   void add_prompt_options(CLI::App& command);
   void add_output_options(CLI::App& command);
+  void add_metadata_options(CLI::App& command);
 
   CLI::Option* prompt_ = nullptr;  // its count: an empty prompt is one too
 };

@@ -6,12 +6,12 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "batch/stage_seconds.h"
 #include "cli/commands.h"
 #include "cli/common_options.h"
 #include "cli/logging.h"
 #include "cli/model_options.h"
 #include "cli/progress_reporter.h"
-#include "batch/stage_seconds.h"
 #include "opensora/reconstruct.h"
 
 namespace opensora::cli {

@@ -1,7 +1,7 @@
-// SHA-256 of files and texts.
+// SHA-256 of files and of what is in memory.
 #pragma once
 
-#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -11,12 +11,12 @@ struct AVSHA;
 
 namespace opensora::media {
 
-// Fed piece by piece.
 class Sha256 {
  public:
   Sha256();
-  void update(const void* data, size_t bytes);
-  std::string hex();  // 64 hexadecimal digits; call once, last
+  void update(std::string_view bytes);
+  // 64 hexadecimal digits. Call once, at the end.
+  std::string finish();
 
  private:
   struct Free {
@@ -27,7 +27,7 @@ class Sha256 {
 
 std::string sha256_of_text(std::string_view text);
 
-// Reads the file in pieces. Throws CheckpointError if it cannot be read.
+// 64 hexadecimal digits. Reads the file in pieces. Throws CheckpointError if it cannot be read.
 std::string sha256_of_file(const std::filesystem::path& path);
 
 }  // namespace opensora::media

@@ -53,7 +53,7 @@ pipeline::EncoderIdentities identities_of(const Job& job) {
   pipeline::EncoderIdentities identities;
   for (const TextEncoderKind kind : job.kinds) {
     const io::TextEncoderFiles files = pipeline::find_encoder(kind, job.request.config, job.options);
-    identities[kind] = pipeline::checkpoint_identity(*io::Checkpoint::open(files.weights));
+    identities[kind] = pipeline::identity_of(io::Checkpoint::open(files.weights)->files());
   }
   return identities;
 }

@@ -3,6 +3,7 @@
 #include "media/png_writer.h"
 #include "media/video_writer.h"
 #include "opensora/error.h"
+#include "pipeline/metadata.h"
 
 namespace opensora::pipeline {
 
@@ -48,10 +49,12 @@ void write_output(const GenerateRequest& request, const Plan& plan, const at::Te
                                  .output_height = static_cast<int>(scaled.height),
                                  .fps = static_cast<int>(request.config.fps_save),
                                  .crf = request.crf,
-                                 .threads = request.threads},
+                                 .threads = request.threads,
+                                 .comment = request.metadata ? plan.metadata : ""},
                        .overwrite = request.overwrite};
   write_frames(
       file, frames.size(2), [&](int64_t t) { return to_rgb24(frames, t); }, clock);
+  if (request.sidecar) write_sidecar(plan.output, plan.metadata, request.overwrite);
 }
 
 }  // namespace opensora::pipeline

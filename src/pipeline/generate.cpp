@@ -6,6 +6,8 @@
 #include <system_error>
 
 #include "opensora/error.h"
+#include "pipeline/identity.h"
+#include "pipeline/models.h"
 #include "pipeline/runner.h"
 #include "pipeline/video.h"
 #include "pipeline/video_stages.h"
@@ -45,7 +47,9 @@ GenerateResult generate(const GenerateRequest& request, const ProgressCallback& 
   Video video = pipeline::plan_video(request);
   pipeline::settle_output(video);
   pipeline::check_model_files(request);
-  pipeline::check_video_texts({&video, 1});
+  const Video* alone = &video;
+  pipeline::check_video_texts({&alone, 1});
+  pipeline::settle_metadata(video, pipeline::identify_checkpoints(request));
   pipeline::prepare_machine(request);
   ProgressObserver observer(progress);
   try {

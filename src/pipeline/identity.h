@@ -1,14 +1,27 @@
-// Which weights a checkpoint holds, without reading all of them.
+// Which checkpoints a video was made with.
 #pragma once
 
 #include <string>
+#include <vector>
 
-#include "io/checkpoint.h"
+#include "opensora/generate.h"
 
 namespace opensora::pipeline {
 
-// 64 hexadecimal digits: SHA-256 over each file's size and 64 evenly spaced blocks of 4 KiB, the first of which is the
-// header's beginning. Independent of names and places of the files. Throws CheckpointError if one cannot be read.
-std::string checkpoint_identity(const io::Checkpoint& checkpoint);
+struct CheckpointIdentity {
+  std::string component;  // the configuration's section: "model", "ae", "t5", …
+  std::string file;       // within the model folder, else the file's name alone
+  std::string identity;   // 64 hexadecimal digits
+};
+using CheckpointIdentities = std::vector<CheckpointIdentity>;
+
+// SHA-256 over, for each file in turn: its size, its header (safetensors; else the first 4 KiB), and 64 blocks of
+// 4 KiB that lie evenly over the rest, the last one at its end. Tells checkpoints apart at the cost of a glance: a
+// change within a few bytes may pass unseen. Throws CheckpointError for a file that cannot be read.
+std::string identity_of(const std::vector<std::filesystem::path>& files);
+
+// Of all checkpoints that the request uses, in a fixed order; those of text encoders include the tokenizer's files.
+// To be computed once a run. Throws CheckpointError for files that are missing or cannot be read.
+CheckpointIdentities identify_checkpoints(const GenerateRequest& request);
 
 }  // namespace opensora::pipeline

@@ -191,6 +191,7 @@ void plan_output(const GenerateRequest& request, Plan& plan) {
   plan.output = output_of(request, plan.seed);
   check_output(plan.output, request.overwrite);
   if (!request.save_tensors.empty()) check_output(request.save_tensors, request.overwrite);
+  if (request.sidecar) check_output(std::filesystem::path(plan.output).replace_extension(".json"), request.overwrite);
   if (request.image_only) return;
   plan.latent = latent_file(plan.output);
   check_output(plan.latent, request.overwrite);

@@ -29,6 +29,7 @@ struct Plan {
   std::filesystem::path latent;   // beside the video until that is finished
   std::filesystem::path picture;  // FLUX's picture beside the video; empty: none, or it is the output
   std::string prompt;             // with suffixes
+  std::string metadata;           // the document that goes with the video, see metadata.h; empty: none
 
   int64_t image_tokens() const { return schedule.tokens_per_frame * latent_shape.frames; }
 };

@@ -43,7 +43,7 @@ class TextSource {
     expected_.max_length = encoder_max_length(kind, config);
     expected_.width = encoder_width(kind, config);
     if (options.embeddings.empty() || !weights_) return;
-    expected_.identity = checkpoint_identity(*io::Checkpoint::open(*weights_));
+    expected_.identity = identity_of(io::Checkpoint::open(*weights_)->files());
     expected_.identity_file = *weights_;
   }
 

@@ -5,6 +5,7 @@
 
 #include "core/device.h"
 #include "nn/attention.h"
+#include "pipeline/metadata.h"
 
 namespace opensora::pipeline {
 namespace {
@@ -38,6 +39,12 @@ void settle_output(Video& video) {
   video.request.seed = video.plan.seed;
   video.request.output = video.plan.output;
   video.result = describe(video.request, video.plan);
+}
+
+void settle_metadata(Video& video, const CheckpointIdentities& checkpoints) {
+  const std::string document = video_metadata(video.request, video.plan, checkpoints).dump();
+  video.latent_metadata["opensora"] = document;
+  if (video.request.metadata || video.request.sidecar) video.plan.metadata = document;
 }
 
 void prepare_machine(const GenerateRequest& request) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "opensora/generate.h"
+#include "pipeline/identity.h"
 #include "pipeline/plan.h"
 #include "pipeline/stage.h"
 #include "sampling/sampler.h"
@@ -46,6 +47,9 @@ Video plan_video(const GenerateRequest& request);
 
 // Settles seed and files, as plan_output() does, and fills in what is known of the result.
 void settle_output(Video& video);
+
+// Writes down what the video is made with, for the output and for the latent's file. After settle_output().
+void settle_metadata(Video& video, const CheckpointIdentities& checkpoints);
 
 // Sets what is the same for all videos of a run: threads, the choice of attention's kernel.
 void prepare_machine(const GenerateRequest& request);

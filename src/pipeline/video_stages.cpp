@@ -83,16 +83,16 @@ void write(Video& video, const at::Tensor& latent, const at::Tensor& frames) {
 
 }  // namespace
 
-void check_video_texts(std::span<const Video> videos) {
+void check_video_texts(std::span<const Video* const> videos) {
   std::set<std::string> texts;
-  for (const Video& video : videos) {
-    if (video.plan.makes_picture) texts.insert(video.request.prompt);
-    if (video.request.image_only) continue;
-    texts.insert(video.plan.prompt);
-    texts.insert(negative_prompt(video.request));
+  for (const Video* video : videos) {
+    if (video->plan.makes_picture) texts.insert(video->request.prompt);
+    if (video->request.image_only) continue;
+    texts.insert(video->plan.prompt);
+    texts.insert(negative_prompt(video->request));
   }
-  const GenerateRequest& request = videos.front().request;
-  check_texts({texts.begin(), texts.end()}, request.config, text_options(request, videos.front().plan));
+  const GenerateRequest& request = videos.front()->request;
+  check_texts({texts.begin(), texts.end()}, request.config, text_options(request, videos.front()->plan));
 }
 
 void encode_video_texts(std::span<Video* const> videos) {

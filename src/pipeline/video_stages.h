@@ -11,7 +11,7 @@
 namespace opensora::pipeline {
 
 // Checks that each text that `videos` need can be had, as check_texts() does. Throws CheckpointError, UsageError.
-void check_video_texts(std::span<const Video> videos);
+void check_video_texts(std::span<const Video* const> videos);
 
 // For all `videos` at once, each distinct text once; the text encoders are loaded for it and released.
 // Throws CheckpointError, OutOfMemoryError.

@@ -1,0 +1,14 @@
+// generate --print-config: every value of a run and where it comes from.
+#pragma once
+
+#include "cli/generate_options.h"
+#include "cli/request_layers.h"
+
+namespace opensora::cli {
+
+// Prints a table, or with options.json an object {value, source} a key. `given`: flags of the command line; `from`:
+// those of --from. Throws as generate() does for a request that cannot be run.
+void print_config(const GenerateRequest& request, const FlagValues& given, const FlagValues& from,
+                  const GenerateOptions& options);
+
+}  // namespace opensora::cli

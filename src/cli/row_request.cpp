@@ -1,0 +1,137 @@
+#include "cli/row_request.h"
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <set>
+
+#include "batch/output_name.h"
+#include "cli/generate_options.h"
+#include "opensora/error.h"
+
+namespace opensora::cli {
+namespace {
+
+using batch::Column;
+using batch::ColumnKind;
+
+// Groups of flags that are a video's own, and single flags of other groups.
+bool is_per_video(const CLI::Option& option) {
+  static const std::set<std::string> groups = {"Reference", "Video", "Sampling"};
+  static const std::set<std::string> flags = {"prompt", "negative-prompt", "seed",   "output-size",
+                                              "crf",    "codec",           "pix-fmt"};
+  return groups.contains(option.get_group()) || flags.contains(flag_name(option));
+}
+
+ColumnKind kind_of(const CLI::Option& option) {
+  const std::string name = flag_name(option);
+  if (is_switch(option)) return ColumnKind::kSwitch;
+  if (name == "prompt" || name == "negative-prompt") return ColumnKind::kPrompt;
+  if (name == "image") return ColumnKind::kPathList;
+  if (name == "end-image" || name == "video") return ColumnKind::kPath;
+  return name == "seed" ? ColumnKind::kList : ColumnKind::kText;
+}
+
+uint64_t parse_seed(const std::string& text) {
+  uint64_t seed = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
+  if (error == std::errc() && end == text.data() + text.size()) return seed;
+  throw UsageError("--seed: expected an integer from 0 to 18446744073709551615, found \"" + text + "\"");
+}
+
+void check_reference(const std::filesystem::path& file) {
+  std::error_code unreadable;
+  const auto status = std::filesystem::status(file, unreadable);
+  if (!std::filesystem::exists(status)) throw UsageError("reference " + file.string() + ": no such file");
+  if (std::filesystem::is_directory(status)) {
+    throw UsageError("reference " + file.string() + ": is a folder, expected an image or a video");
+  }
+}
+
+// The row's values that are flags; `name` and all seeds but the first go into `target`.
+FlagValues take_flags(const batch::Row& row, RowRequest& target) {
+  FlagValues flags;
+  for (const auto& [name, text] : row.values) {
+    if (name == "name") {
+      target.name = text;
+      continue;
+    }
+    if (name == "seed") {
+      target.seeds.push_back(parse_seed(text));
+      if (target.seeds.size() > 1) continue;
+    }
+    flags.emplace_back(name, text);
+  }
+  return flags;
+}
+
+// CLI11's own messages may span lines.
+std::string one_line(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  return text;
+}
+
+struct ParsedFlags {
+  CLI::App command;
+  GenerateOptions options;
+
+  explicit ParsedFlags(const FlagValues& flags) {
+    command.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    options.add_to(command);
+    try {
+      parse_flags(command, flags);
+    } catch (const CLI::ParseError& error) {
+      throw UsageError(one_line(error.what()));
+    }
+  }
+};
+
+}  // namespace
+
+batch::PromptsFileOptions prompts_columns(const CLI::App& command) {
+  batch::PromptsFileOptions options;
+  for (const CLI::Option* option : command.get_options()) {
+    const std::string name = flag_name(*option);
+    if (name.empty()) continue;
+    if (is_per_video(*option)) {
+      options.columns.push_back({name, kind_of(*option)});
+    } else {
+      options.global_flags.push_back(name);
+    }
+  }
+  return options;
+}
+
+GenerateRequest resolve_flags(const FlagValues& flags) {
+  const ParsedFlags parsed(flags);
+  return parsed.options.resolve();
+}
+
+GenerateRequest resolve_flags(const FlagValues& flags, const std::filesystem::path& model_dir, const Config& config) {
+  const ParsedFlags parsed(flags);
+  return parsed.options.resolve(model_dir, config);
+}
+
+std::vector<RowRequest> resolve_rows(const std::vector<batch::Row>& rows, const FlagValues& flags,
+                                     const std::filesystem::path& model_dir, const Config& config,
+                                     batch::RowErrors& errors) {
+  std::vector<RowRequest> requests;
+  requests.reserve(rows.size());
+  for (const batch::Row& row : rows) {
+    RowRequest resolved{.line = row.line, .request = {}, .name = {}, .seeds = {}};
+    try {
+      const FlagValues own = take_flags(row, resolved);
+      resolved.request = resolve_flags(lay_over(flags, own, false), model_dir, config);
+      resolved.request.output.clear();
+      for (const std::filesystem::path& file : resolved.request.references) check_reference(file);
+    } catch (const Error& error) {
+      errors.add(row.line, error.what());
+      continue;
+    }
+    batch::check_row_name(row.line, resolved.name, errors);
+    requests.push_back(std::move(resolved));
+  }
+  return requests;
+}
+
+}  // namespace opensora::cli

@@ -1,0 +1,39 @@
+// From the rows of a prompts file to requests.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "batch/prompts_file.h"
+#include "cli/request_layers.h"
+#include "opensora/config.h"
+#include "opensora/generate.h"
+
+namespace opensora::cli {
+
+struct RowRequest {
+  int64_t line = 0;             // of the row in its file
+  GenerateRequest request;      // its seed is the first of `seeds`, where the row has some; its output is not set
+  std::string name;             // of the output; empty: the row has none
+  std::vector<uint64_t> seeds;  // the row's own; empty: as the command line says
+};
+
+// The columns that a prompts file may have: every flag of `command` that means something for one video, and the flags
+// that are for the whole run.
+batch::PromptsFileOptions prompts_columns(const CLI::App& command);
+
+// Each row's values over `flags` (what was given on the command line, over --from), parsed and checked as flags are.
+// `model_dir` and `config` are those of the run, loaded once. References must be files that are there.
+// All rows are tried; what is wrong with them is added to `errors`, and such rows are not in the result.
+std::vector<RowRequest> resolve_rows(const std::vector<batch::Row>& rows, const FlagValues& flags,
+                                     const std::filesystem::path& model_dir, const Config& config,
+                                     batch::RowErrors& errors);
+
+// One request from flags alone, with the model folder and configuration that they name, or those given.
+// Throws UsageError as the command line's parser and the request's checks do.
+GenerateRequest resolve_flags(const FlagValues& flags);
+GenerateRequest resolve_flags(const FlagValues& flags, const std::filesystem::path& model_dir, const Config& config);
+
+}  // namespace opensora::cli

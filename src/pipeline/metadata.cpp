@@ -1,0 +1,129 @@
+#include "pipeline/metadata.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+
+#include "core/output_file.h"
+#include "io/config_document.h"
+#include "io/json_text.h"
+#include "media/video_info.h"
+#include "opensora/error.h"
+#include "opensora/version.h"
+#include "pipeline/request_json.h"
+
+namespace opensora {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int kSchemaVersion = 1;
+
+std::string document_text(const fs::path& file) {
+  if (file.extension() != ".json") {
+    std::string comment = media::read_video_info(file).comment;
+    if (comment.empty()) {
+      throw UsageError(file.string() +
+                       ": does not say what it was made with (no comment tag); a .json file beside it may");
+    }
+    return comment;
+  }
+  std::ifstream stream(file, std::ios::binary);
+  if (!stream) throw UsageError(file.string() + ": cannot be read: " + std::strerror(errno));
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+json read_document(const fs::path& file) {
+  const std::string text = document_text(file);
+  json document;
+  try {
+    document = io::parse_json(text);
+  } catch (const io::JsonError& error) {
+    throw UsageError(file.string() + ": what it was made with is not valid JSON: " + error.what());
+  }
+  if (!document.is_object() || document.value("program", json()) != "opensora" || !document["request"].is_object() ||
+      !document["schema_version"].is_number_integer()) {
+    throw UsageError(file.string() + ": expected the metadata of a video of opensora, found " +
+                     io::json_excerpt(document));
+  }
+  if (document["schema_version"] > kSchemaVersion) {
+    throw UsageError(fmt::format("{}: its metadata has schema_version {}, this program knows up to {}", file.string(),
+                                 document["schema_version"].dump(), kSchemaVersion));
+  }
+  return document;
+}
+
+// 17 digits: CLI11 reads by way of a long double, and a shortest spelling may lie too near the middle of two doubles.
+std::string flag_text(const json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_number_float()) return fmt::format("{:.17g}", value.get<double>());
+  return value.dump();
+}
+
+using FlagValues = std::vector<std::pair<std::string, std::string>>;
+
+void add_flag(FlagValues& flags, std::string name, const json& value) {
+  std::replace(name.begin(), name.end(), '_', '-');
+  if (value.is_null()) return;
+  if (!value.is_array()) {
+    flags.emplace_back(std::move(name), flag_text(value));
+    return;
+  }
+  for (const json& item : value) flags.emplace_back(name, flag_text(item));
+}
+
+}  // namespace
+
+FlagValues read_request_flags(const fs::path& file) {
+  const json document = read_document(file);
+  FlagValues flags;
+  add_flag(flags, "config", document.value("config", json()));
+  for (const auto& [name, value] : document["request"].items()) add_flag(flags, name, value);
+  return flags;
+}
+
+std::string effective_values(const GenerateRequest& request) {
+  GenerateRequest unwritten = request;  // nothing will be: that a file of the name exists is no matter
+  unwritten.overwrite = true;
+  nlohmann::ordered_json values = pipeline::request_json(unwritten, pipeline::make_plan(unwritten));
+  if (!request.seed && !request.config.sampling.seed) values["seed"] = nullptr;
+  return values.dump();
+}
+
+std::map<std::string, fs::path> config_origins(const fs::path& file) { return io::load_config_document(file).origins; }
+
+namespace pipeline {
+
+nlohmann::ordered_json video_metadata(const GenerateRequest& request, const Plan& plan,
+                                      const CheckpointIdentities& checkpoints) {
+  nlohmann::ordered_json document;
+  document["schema_version"] = kSchemaVersion;
+  document["program"] = "opensora";
+  document["version"] = version();
+  document["request"] = request_json(request, plan);
+  document["effective_prompt"] = request.image_only ? request.prompt : plan.prompt;
+  document["seed"] = plan.seed;
+  document["config"] = config_json(request);
+  document["checkpoints"] = nlohmann::ordered_json::object();
+  for (const CheckpointIdentity& checkpoint : checkpoints) {
+    document["checkpoints"][checkpoint.component] = {{"file", checkpoint.file}, {"identity", checkpoint.identity}};
+  }
+  return document;
+}
+
+void write_sidecar(const fs::path& output, const std::string& document, bool overwrite) {
+  OutputFile file(fs::path(output).replace_extension(".json"), overwrite);
+  std::ofstream stream(file.temporary_path(), std::ios::binary);
+  stream << document << '\n';
+  stream.close();
+  if (!stream) throw OutputError(file.path().string() + ": cannot be written: " + std::strerror(errno));
+  file.commit();
+}
+
+}  // namespace pipeline
+}  // namespace opensora

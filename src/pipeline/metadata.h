@@ -1,0 +1,19 @@
+// The document about a video's making. What is in it: opensora/metadata.h.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "opensora/metadata.h"
+#include "pipeline/identity.h"
+#include "pipeline/plan.h"
+
+namespace opensora::pipeline {
+
+// No time and no place in it: the same inputs give the same bytes.
+nlohmann::ordered_json video_metadata(const GenerateRequest& request, const Plan& plan,
+                                      const CheckpointIdentities& checkpoints);
+
+// `document` as `output`'s name with .json, on one line. Throws OutputError.
+void write_sidecar(const std::filesystem::path& output, const std::string& document, bool overwrite);
+
+}  // namespace opensora::pipeline
