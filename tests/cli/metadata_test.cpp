@@ -1,0 +1,96 @@
+// What a video says about its making, and making it again.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "opensora/video_info.h"
+#include "support/contains.h"
+#include "support/program.h"
+#include "support/temporary_folder.h"
+
+namespace opensora {
+namespace {
+
+using test::contains;
+using test::run_program;
+
+std::string content_of(const std::filesystem::path& file) {
+  std::ifstream stream(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+class Metadata : public ::testing::Test {
+ protected:
+  test::ProgramResult generate(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), {"generate", "-q", "--threads", "1"});
+    return run_program(arguments, {.folder = folder_.path()});
+  }
+  std::vector<std::string> quick(const std::string& output) const {
+    return {"-p", "a red \"circle\"", "-s", "18446744073709551615", "--steps", "1", "--num-frames", "5", "-o", output};
+  }
+
+  test::TemporaryFolder folder_;
+};
+
+TEST_F(Metadata, AVideoIsMadeAgainFromItself) {
+  std::vector<std::string> first = quick("a.mp4");
+  first.insert(first.end(), {"--guidance", "7.000000001", "--sidecar"});
+  ASSERT_EQ(generate(first).exit_code, 0);
+  const std::string comment = read_video_info(folder_.path() / "a.mp4").comment;
+  EXPECT_EQ(comment + "\n", content_of(folder_.path() / "a.json"));
+  const nlohmann::json json = nlohmann::json::parse(comment);
+  EXPECT_EQ(json["request"]["seed"], 18446744073709551615U);
+  EXPECT_EQ(json["request"]["guidance"], 7.000000001);
+  EXPECT_EQ(json["effective_prompt"], "a red \"circle\". 24 FPS. 4 motion score.");
+  EXPECT_EQ(json["checkpoints"].size(), 4U);
+  EXPECT_EQ(comment.find(folder_.path().string()), std::string::npos);
+
+  const auto again = generate({"--from", "a.mp4", "-o", "b.mp4"});
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(content_of(folder_.path() / "b.mp4"), content_of(folder_.path() / "a.mp4"));
+  ASSERT_EQ(generate({"--from", "a.json", "--guidance", "2", "-o", "c.mp4"}).exit_code, 0);
+  EXPECT_NE(content_of(folder_.path() / "c.mp4"), content_of(folder_.path() / "a.mp4"));
+}
+
+TEST_F(Metadata, NoneIfNoneIsWanted) {
+  std::vector<std::string> arguments = quick("a.mp4");
+  arguments.emplace_back("--no-metadata");
+  ASSERT_EQ(generate(arguments).exit_code, 0);
+  EXPECT_EQ(read_video_info(folder_.path() / "a.mp4").comment, "");
+  const auto refused = generate({"--from", "a.mp4"});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_TRUE(contains(refused.err, "a.mp4: does not say"));
+}
+
+TEST_F(Metadata, AnExistingSidecarIsFoundBeforeTheRun) {
+  folder_.write("a.json", "mine");
+  std::vector<std::string> arguments = quick("a.mp4");
+  arguments.emplace_back("--sidecar");
+  EXPECT_EQ(generate(arguments).exit_code, 7);
+  EXPECT_EQ(content_of(folder_.path() / "a.json"), "mine");
+  EXPECT_FALSE(std::filesystem::exists(folder_.path() / "a.mp4"));
+}
+
+TEST_F(Metadata, PrintConfigSaysWhereFrom) {
+  folder_.write("doc.json",
+                "{\"schema_version\": 1, \"program\": \"opensora\", \"request\": {\"prompt\": \"x\", \"fps\": 12, "
+                "\"steps\": 3}}");
+  const auto result =
+      generate({"--from", "doc.json", "--steps", "2", "-W", "64", "-H", "48", "--print-config", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const nlohmann::json json = nlohmann::json::parse(result.out);
+  EXPECT_EQ(json["steps"], (nlohmann::json{{"value", 2}, {"source", "--steps"}}));
+  EXPECT_EQ(json["fps"], (nlohmann::json{{"value", 12}, {"source", "doc.json"}}));
+  EXPECT_EQ(json["height"], (nlohmann::json{{"value", 48}, {"source", "--height"}}));
+  EXPECT_TRUE(contains(json["guidance"]["source"], "config.json"));
+  EXPECT_EQ(json["crf"]["source"], "built-in");
+  EXPECT_TRUE(json["seed"]["value"].is_null());
+  const auto table = generate({"-p", "x", "--print-config"});
+  ASSERT_EQ(table.exit_code, 0);
+  EXPECT_TRUE(contains(table.out, "prompt           \"x\""));
+  EXPECT_TRUE(contains(table.out, "--prompt"));
+}
+
+}  // namespace
+}  // namespace opensora
