@@ -1,5 +1,6 @@
 #include "batch/prompts_json.h"
 
+#include <algorithm>
 #include <iterator>
 #include <nlohmann/json.hpp>
 

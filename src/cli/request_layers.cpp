@@ -73,13 +73,14 @@ void parse_flags(CLI::App& command, const FlagValues& values) {
   std::vector<std::string> arguments;
   arguments.reserve(2 * values.size());
   for (const auto& [name, text] : values) {
-    const CLI::Option* option = command.get_option_no_throw("--" + name);
+    std::string flag = "--" + name;
+    const CLI::Option* option = command.get_option_no_throw(flag);
     if (option == nullptr) continue;
     // Two arguments, where the flag takes one: CLI11 takes "--prompt=" for a flag whose value is still to come.
     if (is_switch(*option)) {
-      arguments.push_back("--" + name + "=" + text);
+      arguments.push_back(flag.append("=").append(text));
     } else {
-      arguments.insert(arguments.end(), {"--" + name, text});
+      arguments.insert(arguments.end(), {flag, text});
     }
   }
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
