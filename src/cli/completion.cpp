@@ -64,8 +64,8 @@ std::string zsh_action(const OptionRow& option) {
   const std::string files = option.hint == ValueHint::kFolder ? "_files -/" : "_files";
   if (option.choices.empty()) return option.hint == ValueHint::kText ? " " : files;
   const std::string list = fmt::format("({})", fmt::join(option.choices, " "));
-  return option.hint == ValueHint::kText ? list
-                                         : "_alternative \"words:word:" + list + "\" \"files:file:" + files + "\"";
+  // The space in front: as it is, without the arguments that _arguments adds.
+  return option.hint == ValueHint::kText ? list : fmt::format(" _opensora_or_files {}", fmt::join(option.choices, " "));
 }
 
 std::string zsh_option(const OptionRow& option) {
@@ -155,6 +155,7 @@ std::string zsh_completion(const std::vector<CommandRow>& table) {
     cases += zsh_command(command);
   }
   return "#compdef opensora\n"
+         "_opensora_or_files() { compadd -- \"$@\"; _files }\n"
          "_opensora() {\n"
          "  local -a commands\n"
          "  commands=(\n" +

@@ -11,9 +11,7 @@
 
 #include "core/device.h"
 #include "core/output_file.h"
-#include "io/checkpoint.h"
 #include "opensora/error.h"
-#include "pipeline/identity.h"
 #include "pipeline/stage.h"
 #include "pipeline/text_embeddings.h"
 #include "text/prompt.h"
@@ -52,8 +50,7 @@ std::vector<std::string> distinct(const std::vector<std::string>& texts) {
 pipeline::EncoderIdentities identities_of(const Job& job) {
   pipeline::EncoderIdentities identities;
   for (const TextEncoderKind kind : job.kinds) {
-    const io::TextEncoderFiles files = pipeline::find_encoder(kind, job.request.config, job.options);
-    identities[kind] = pipeline::identity_of(io::Checkpoint::open(files.weights)->files());
+    identities[kind] = pipeline::encoder_identity(pipeline::find_encoder(kind, job.request.config, job.options));
   }
   return identities;
 }

@@ -9,6 +9,7 @@
 #include "io/model_files.h"
 #include "media/sha256.h"
 #include "opensora/error.h"
+#include "pipeline/text_encoders.h"
 
 namespace opensora::pipeline {
 namespace {
@@ -48,23 +49,15 @@ std::string name_of(const fs::path& path, const fs::path& model_dir) {
   return is_inside ? relative.string() : path.filename().string();
 }
 
-CheckpointIdentity identify(const GenerateRequest& request, Component component, const fs::path& path,
-                            const std::vector<fs::path>& more) {
-  std::vector<fs::path> files = io::Checkpoint::open(path)->files();
-  files.insert(files.end(), more.begin(), more.end());
-  return {io::component_name(component), name_of(path, request.model_dir), identity_of(files)};
+CheckpointIdentity identify(const GenerateRequest& request, Component component, const fs::path& path) {
+  return {io::component_name(component), name_of(path, request.model_dir),
+          identity_of(io::Checkpoint::open(path)->files())};
 }
 
 CheckpointIdentity identify_text_encoder(const GenerateRequest& request, Component component,
                                          const std::string& configured, const fs::path& chosen) {
   const io::TextEncoderFiles found = io::find_text_encoder(request.model_dir, component, configured, chosen);
-  std::vector<fs::path> more;
-  for (const char* name : {"spiece.model", "vocab.json", "merges.txt", "tokenizer_config.json"}) {
-    std::error_code unreadable;
-    const fs::path file = found.tokenizer_folder / name;
-    if (fs::is_regular_file(file, unreadable) && fs::file_size(file, unreadable) > 0) more.push_back(file);
-  }
-  return identify(request, component, found.weights, more);
+  return {io::component_name(component), name_of(found.weights, request.model_dir), encoder_identity(found)};
 }
 
 }  // namespace
@@ -79,7 +72,7 @@ CheckpointIdentities identify_checkpoints(const GenerateRequest& request) {
   const Config& config = request.config;
   const ModelFiles& chosen = request.files;
   const auto plain = [&](Component component, const std::string& configured, const fs::path& file) {
-    return identify(request, component, io::find_component(request.model_dir, component, configured, file), {});
+    return identify(request, component, io::find_component(request.model_dir, component, configured, file));
   };
   CheckpointIdentities all;
   const auto text_encoder = [&](Component component, const std::string& configured, const fs::path& file) {

@@ -28,7 +28,7 @@ std::string embedding_file_name(const std::string& text, const std::vector<TextE
 struct StoredEmbedding {
   std::filesystem::path file;
   EncodedText encoded;   // on the CPU, in memory of its own
-  std::string identity;  // of the encoder's weights
+  std::string identity;  // of the encoder: encoder_identity()
 };
 
 // What a stored embedding must agree with to be used.
@@ -41,7 +41,7 @@ struct ExpectedEmbedding {
 
 // One encoder's part of a text's file, of which `file` holds none or all.
 using EncodedParts = std::map<TextEncoderKind, EncodedText>;
-// Identity of the weights of each encoder in `parts`.
+// encoder_identity() of each encoder in `parts`.
 using EncoderIdentities = std::map<TextEncoderKind, std::string>;
 // Throws OutputError as save_safetensors() does.
 void save_embedding(const std::filesystem::path& file, const std::string& text, const EncodedParts& parts,

@@ -2,7 +2,10 @@
 
 #include <spdlog/spdlog.h>
 
+#include <system_error>
+
 #include "io/checkpoint.h"
+#include "pipeline/identity.h"
 #include "pipeline/text_model.h"
 #include "text/clip_encoder.h"
 #include "text/clip_tokenizer.h"
@@ -68,6 +71,17 @@ io::TextEncoderFiles find_encoder(TextEncoderKind kind, const Config& config, co
   }
   return io::find_text_encoder(options.model_dir, io::Component::kClip, config.clip.from_pretrained,
                                options.clip_weights);
+}
+
+std::string encoder_identity(const io::TextEncoderFiles& files) {
+  std::vector<std::filesystem::path> all = io::Checkpoint::open(files.weights)->files();
+  for (const char* name : {"spiece.model", "vocab.json", "merges.txt", "tokenizer_config.json"}) {
+    std::error_code unreadable;
+    const std::filesystem::path file = files.tokenizer_folder / name;
+    const bool is_file = std::filesystem::is_regular_file(file, unreadable);
+    if (is_file && std::filesystem::file_size(file, unreadable) > 0) all.push_back(file);
+  }
+  return identity_of(all);
 }
 
 int64_t encoder_max_length(TextEncoderKind kind, const Config& config) {

@@ -30,6 +30,9 @@ struct TextStageOptions {
 // Where the encoder's files are. Throws CheckpointError if there are no weights.
 io::TextEncoderFiles find_encoder(TextEncoderKind kind, const Config& config, const TextStageOptions& options);
 
+// Of the encoder's weights and tokenizer: see identity_of(). Throws CheckpointError.
+std::string encoder_identity(const io::TextEncoderFiles& files);
+
 // Tokens that the encoder reads, and the width of what it makes: [1, max_length, width] (T5) or [1, width] (CLIP).
 int64_t encoder_max_length(TextEncoderKind kind, const Config& config);
 int64_t encoder_width(TextEncoderKind kind, const Config& config);

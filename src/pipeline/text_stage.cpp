@@ -5,10 +5,8 @@
 #include <map>
 #include <optional>
 
-#include "io/checkpoint.h"
 #include "io/json_text.h"
 #include "opensora/error.h"
-#include "pipeline/identity.h"
 #include "pipeline/text_embeddings.h"
 #include "text/unicode.h"
 
@@ -17,12 +15,12 @@ namespace {
 
 constexpr TextEncoderKind kKinds[] = {TextEncoderKind::kClip, TextEncoderKind::kT5};
 
-// The weights' file, or nullopt where embeddings may do without it. A file that was chosen must be there.
-std::optional<std::filesystem::path> present_encoder(TextEncoderKind kind, const Config& config,
-                                                     const TextStageOptions& options) {
+// The encoder's files, or nullopt where embeddings may do without it. A file that was chosen must be there.
+std::optional<io::TextEncoderFiles> present_encoder(TextEncoderKind kind, const Config& config,
+                                                    const TextStageOptions& options) {
   const bool chosen = !(kind == TextEncoderKind::kT5 ? options.t5_weights : options.clip_weights).empty();
   try {
-    return find_encoder(kind, config, options).weights;
+    return find_encoder(kind, config, options);
   } catch (const CheckpointError&) {
     if (chosen || options.embeddings.empty()) throw;
     return std::nullopt;
@@ -39,12 +37,12 @@ std::string sources_text(const TextStageOptions& options) {
 class TextSource {
  public:
   TextSource(TextEncoderKind kind, const Config& config, const TextStageOptions& options)
-      : kind_(kind), config_(config), options_(options), weights_(present_encoder(kind, config, options)) {
+      : kind_(kind), config_(config), options_(options), files_(present_encoder(kind, config, options)) {
     expected_.max_length = encoder_max_length(kind, config);
     expected_.width = encoder_width(kind, config);
-    if (options.embeddings.empty() || !weights_) return;
-    expected_.identity = identity_of(io::Checkpoint::open(*weights_)->files());
-    expected_.identity_file = *weights_;
+    if (options.embeddings.empty() || !files_) return;
+    expected_.identity = encoder_identity(*files_);
+    expected_.identity_file = files_->weights;
   }
 
   // nullopt: the encoder must make it, and is there.
@@ -55,7 +53,7 @@ class TextSource {
       expected_.identity = found->identity;
       expected_.identity_file = found->file;
     }
-    if (!found && !weights_) fail_missing(text);
+    if (!found && !files_) fail_missing(text);
     return found;
   }
 
@@ -87,7 +85,7 @@ class TextSource {
   TextEncoderKind kind_;
   const Config& config_;
   const TextStageOptions& options_;
-  std::optional<std::filesystem::path> weights_;
+  std::optional<io::TextEncoderFiles> files_;
   ExpectedEmbedding expected_;
   EncodeText encode_;                         // loaded when the first text needs it
   std::map<std::string, at::Tensor> states_;  // by text
