@@ -13,6 +13,7 @@
 extern "C" {
 #include <libavutil/frame.h>
 #include <libavutil/opt.h>
+#include <libavutil/pixdesc.h>
 #include <libswscale/swscale.h>
 }
 
@@ -57,6 +58,20 @@ ScalerPtr make_scaler(Size input, Size output, AVPixelFormat format, int flags,
   return scaler;
 }
 
+const AVPixFmtDescriptor& describe(const std::string& pixel_format) {
+  return *not_null(av_pix_fmt_desc_get(av_get_pix_fmt(pixel_format.c_str())));
+}
+
+bool is_rgb(const AVPixFmtDescriptor& format) { return (format.flags & AV_PIX_FMT_FLAG_RGB) != 0; }
+
+void tag_colours(const AVPixFmtDescriptor& format, AVFrame& frame) {
+  frame.colorspace = is_rgb(format) ? AVCOL_SPC_RGB : AVCOL_SPC_BT709;
+  frame.color_primaries = AVCOL_PRI_BT709;
+  frame.color_trc = AVCOL_TRC_BT709;
+  frame.color_range = is_rgb(format) ? AVCOL_RANGE_JPEG : AVCOL_RANGE_MPEG;
+  if (format.log2_chroma_w > 0) frame.chroma_location = AVCHROMA_LOC_LEFT;
+}
+
 void copy_packed(const uint8_t* rgb24, Size size, AVFrame& frame) {
   const size_t row = static_cast<size_t>(size.width) * kRgbBytes;
   for (int y = 0; y < size.height; ++y) {
@@ -90,7 +105,11 @@ Size output_size(Size input, Size output) {
   return size;
 }
 
-Size even_size(Size size) { return {size.width + size.width % 2, size.height + size.height % 2}; }
+Size coded_size(Size size, const std::string& pixel_format) {
+  const AVPixFmtDescriptor& format = describe(pixel_format);
+  const auto round_up = [](int value, int log2) { return (value + (1 << log2) - 1) >> log2 << log2; };
+  return {round_up(size.width, format.log2_chroma_w), round_up(size.height, format.log2_chroma_h)};
+}
 
 RgbScaler::RgbScaler(Size input, Size output, Size canvas)
     : input_size_(input), output_size_(output), canvas_(make_frame(AV_PIX_FMT_RGB24, canvas)) {
@@ -113,29 +132,29 @@ const AVFrame& RgbScaler::scale(const uint8_t* rgb24) {
   return *canvas_;
 }
 
-Yuv420Converter::Yuv420Converter(Size size) : yuv_(make_frame(AV_PIX_FMT_YUV420P, size)) {
-  // The filter only halves the chroma planes: bilinear, as anything sharper rings at coloured edges. Positions are in
-  // 1/256 of a luma pixel: level with the left one, between the two rows.
-  converter_ =
-      make_scaler(size, size, AV_PIX_FMT_YUV420P, SWS_BILINEAR, {{"dst_h_chr_pos", 0}, {"dst_v_chr_pos", 128}});
+FrameConverter::FrameConverter(Size size, const std::string& pixel_format)
+    : frame_(make_frame(av_get_pix_fmt(pixel_format.c_str()), size)) {
+  const AVPixFmtDescriptor& format = describe(pixel_format);
+  // The filter only shrinks the chroma planes: bilinear, as anything sharper rings at coloured edges. Positions are in
+  // 1/256 of a luma pixel: level with the left one, between the two rows. -513: swscale's default.
+  const int horizontal = format.log2_chroma_w > 0 ? 0 : -513, vertical = format.log2_chroma_h > 0 ? 128 : -513;
+  converter_ = make_scaler(size, size, static_cast<AVPixelFormat>(frame_->format), SWS_BILINEAR,
+                           {{"dst_h_chr_pos", horizontal}, {"dst_v_chr_pos", vertical}});
+  tag_colours(format, *frame_);
+  if (is_rgb(format)) return;
   const int* bt709 = sws_getCoefficients(SWS_CS_ITU709);
   constexpr int kFullRange = 1, kLimitedRange = 0;
   constexpr int kOne = 1 << 16;  // neutral contrast and saturation, 16.16 fixed point
   check_sws(
       sws_setColorspaceDetails(converter_.get(), bt709, kFullRange, bt709, kLimitedRange, /*brightness=*/0, kOne, kOne),
       "convert to BT.709");
-  yuv_->colorspace = AVCOL_SPC_BT709;
-  yuv_->color_primaries = AVCOL_PRI_BT709;
-  yuv_->color_trc = AVCOL_TRC_BT709;
-  yuv_->color_range = AVCOL_RANGE_MPEG;
-  yuv_->chroma_location = AVCHROMA_LOC_LEFT;
 }
 
-AVFrame& Yuv420Converter::convert(const AVFrame& rgb) {
-  check_sws(av_frame_make_writable(yuv_.get()), "allocate a frame");  // the encoder may still hold the last one
-  check_sws(sws_scale(converter_.get(), rgb.data, rgb.linesize, 0, rgb.height, yuv_->data, yuv_->linesize),
-            "convert a frame to YUV");
-  return *yuv_;
+AVFrame& FrameConverter::convert(const AVFrame& rgb) {
+  check_sws(av_frame_make_writable(frame_.get()), "allocate a frame");  // the encoder may still hold the last one
+  check_sws(sws_scale(converter_.get(), rgb.data, rgb.linesize, 0, rgb.height, frame_->data, frame_->linesize),
+            "convert a frame for the encoder");
+  return *frame_;
 }
 
 }  // namespace opensora::media

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "media/ffmpeg.h"
 
@@ -17,14 +18,14 @@ struct Size {
 // `output`, where 0 means that of `input`. Throws UsageError unless all are 1 to 16384 (H.264's and our limit).
 Size output_size(Size input, Size output);
 
-// `size` rounded up to even, as 4:2:0 chroma needs.
-Size even_size(Size size);
+// `size` rounded up to what the chroma planes of the pixel format (FFmpeg's name) need: even for "yuv420p".
+Size coded_size(Size size, const std::string& pixel_format);
 
 // Brings pictures to their final size (Lanczos) and copies them into a frame that FFmpeg may use: packed buffers lack
 // the alignment, and the slack after the last row, that its SIMD code asks for.
 class RgbScaler {
  public:
-  // `canvas`: of the frame, at most a pixel more than `output` each way; the edge is replicated into the rest.
+  // `canvas`: of the frame, at least `output`; the edge is replicated into the rest.
   RgbScaler(Size input, Size output, Size canvas);
 
   // `rgb24`: input.height x input.width x 3, packed. The result (RGB24, `canvas`) is valid until the next call.
@@ -38,16 +39,21 @@ class RgbScaler {
   ScalerPtr scaler_;  // likewise
 };
 
-// RGB24 to YUV 4:2:0, 8 bits, BT.709 in limited range, chroma sited left as H.264 assumes.
-class Yuv420Converter {
+// RGB24 to what an encoder takes. YUV: BT.709 in limited range, subsampled chroma sited left as H.264 assumes. RGB: the
+// values as they are.
+class FrameConverter {
  public:
-  explicit Yuv420Converter(Size size);  // even
+  // `pixel_format`: FFmpeg's name. `size`: as coded_size() has it.
+  FrameConverter(Size size, const std::string& pixel_format);
 
   // The result carries the colour tags, is owned by the converter and valid until the next call.
   AVFrame& convert(const AVFrame& rgb);
 
+  // A frame as convert() gives them, for its format and its tags.
+  const AVFrame& frame() const { return *frame_; }
+
  private:
-  FramePtr yuv_;
+  FramePtr frame_;
   ScalerPtr converter_;
 };
 

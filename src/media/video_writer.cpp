@@ -2,8 +2,10 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <utility>
 
+#include "media/verify_video.h"
 #include "opensora/error.h"
 
 extern "C" {
@@ -24,7 +26,7 @@ Size check_options(const VideoOptions& options) {
     throw UsageError(fmt::format("{} frames a second: expected 1 to {}", options.fps, kMaxFps));
   }
   if (options.crf < 0 || options.crf > kMaxCrf) {
-    throw UsageError(fmt::format("crf {}: expected 0 (lossless) to {} (worst)", options.crf, kMaxCrf));
+    throw UsageError(fmt::format("crf {}: expected 0 (best) to {} (worst)", options.crf, kMaxCrf));
   }
   if (options.threads < 0) throw UsageError(fmt::format("{} encoder threads: expected 0 or more", options.threads));
   if (options.comment.find('\0') != std::string::npos) {
@@ -36,79 +38,114 @@ Size check_options(const VideoOptions& options) {
 }  // namespace
 
 VideoWriter::VideoWriter(const std::filesystem::path& path, const VideoOptions& options, bool overwrite)
-    : VideoWriter(path, options, check_options(options), overwrite) {}
+    : VideoWriter(path, options, resolve_encoding(path, options.codec, options.pixel_format), check_options(options),
+                  overwrite) {}
 
-VideoWriter::VideoWriter(const std::filesystem::path& path, const VideoOptions& options, Size output, bool overwrite)
+VideoWriter::VideoWriter(const std::filesystem::path& path, const VideoOptions& options, Encoding encoding, Size output,
+                         bool overwrite)
     : file_(path, overwrite),
-      scaler_({options.width, options.height}, output, even_size(output)),
-      converter_(even_size(output)),
+      options_(options),
+      encoding_(std::move(encoding)),
+      coded_(coded_size(output, encoding_.pixel_format)),
+      scaler_({options.width, options.height}, output, coded_),
+      converter_(coded_, encoding_.pixel_format),
       packet_(not_null(av_packet_alloc())) {
   init_logging();
-  const Size coded = even_size(output);
-  if (coded != output) {
-    spdlog::debug("{}: {}x{} is encoded as {}x{}: 4:2:0 video needs even sizes", path.string(), output.width,
-                  output.height, coded.width, coded.height);
+  if (coded_ != output) {
+    spdlog::debug("{}: {}x{} is encoded as {}x{}, as {} needs", path.string(), output.width, output.height,
+                  coded_.width, coded_.height, encoding_.pixel_format);
   }
-  open_encoder(options, coded);
-  open_container(options);
+  open_encoder();
+  open_container();
 }
 
-void VideoWriter::open_encoder(const VideoOptions& options, Size size) {
-  const AVCodec* codec = avcodec_find_encoder_by_name("libx264");
-  if (codec == nullptr) {
-    throw OutputError(file_.path().string() +
-                      ": this FFmpeg has no H.264 encoder; install a libavcodec that is built with libx264");
-  }
-  encoder_.reset(not_null(avcodec_alloc_context3(codec)));
-  encoder_->width = size.width;
-  encoder_->height = size.height;
-  encoder_->pix_fmt = AV_PIX_FMT_YUV420P;
-  encoder_->time_base = {1, options.fps};
-  encoder_->framerate = {options.fps, 1};
-  encoder_->thread_count = options.threads;
-  encoder_->colorspace = AVCOL_SPC_BT709;
-  encoder_->color_primaries = AVCOL_PRI_BT709;
-  encoder_->color_trc = AVCOL_TRC_BT709;
-  encoder_->color_range = AVCOL_RANGE_MPEG;
-  encoder_->chroma_sample_location = AVCHROMA_LOC_LEFT;
-  encoder_->flags |= AV_CODEC_FLAG_BITEXACT | AV_CODEC_FLAG_GLOBAL_HEADER;  // MP4 keeps SPS and PPS in its header
-  check(av_opt_set_double(encoder_->priv_data, "crf", options.crf, 0), file_.path(), "set the encoder's crf");
-  // x264's SIMD code for macroblock trees differs from CPU to CPU, and in build 164 its result depends on uninitialised
-  // memory (small videos differ from run to run under MALLOC_PERTURB_). This makes it use the portable code there.
-  check(av_opt_set(encoder_->priv_data, "x264-params", "cpu-independent=1", 0), file_.path(), "set up the encoder");
-  check(avcodec_open2(encoder_.get(), codec, nullptr), file_.path(),
-        fmt::format("open the H.264 encoder for {}x{} pixels", size.width, size.height));
+void VideoWriter::open_encoder() {
+  const AVFrame& frame = converter_.frame();
+  encoder_.reset(not_null(avcodec_alloc_context3(encoding_.encoder)));
+  encoder_->width = coded_.width;
+  encoder_->height = coded_.height;
+  encoder_->pix_fmt = static_cast<AVPixelFormat>(frame.format);
+  encoder_->time_base = {1, options_.fps};
+  encoder_->framerate = {options_.fps, 1};
+  encoder_->thread_count = options_.threads;
+  encoder_->colorspace = frame.colorspace;
+  encoder_->color_primaries = frame.color_primaries;
+  encoder_->color_trc = frame.color_trc;
+  encoder_->color_range = frame.color_range;
+  encoder_->chroma_sample_location = frame.chroma_location;
+  // The container keeps the parameter sets in its header.
+  encoder_->flags |= AV_CODEC_FLAG_BITEXACT | AV_CODEC_FLAG_GLOBAL_HEADER;
+  set_up_encoder();
+  check(avcodec_open2(encoder_.get(), encoding_.encoder, nullptr), file_.path(),
+        fmt::format("open the {} encoder for {}x{} pixels of {}", encoding_.label, coded_.width, coded_.height,
+                    encoding_.pixel_format));
 }
 
-void VideoWriter::open_container(const VideoOptions& options) {
+void VideoWriter::set_up_encoder() {
+  const auto set = [&](const char* name, const std::string& value) {
+    check(av_opt_set(encoder_->priv_data, name, value.c_str(), 0), file_.path(), "set up the encoder");
+  };
+  if (encoding_.is_lossless) {
+    // Version 3 with checksums, every frame for itself. The number of slices is fixed, or threads might change it.
+    constexpr int kWorthSlices = 64;  // pixels each way
+    encoder_->level = 3;
+    encoder_->gop_size = 1;
+    encoder_->slices = std::min(coded_.width, coded_.height) >= kWorthSlices ? 4 : 1;
+    set("slicecrc", "1");
+    return;
+  }
+  check(av_opt_set_double(encoder_->priv_data, "crf", options_.crf, 0), file_.path(), "set the encoder's crf");
+  if (encoding_.codec == "h264") {
+    // x264's SIMD code for macroblock trees differs from CPU to CPU, and in build 164 its result depends on
+    // uninitialised memory (small videos differ from run to run under MALLOC_PERTURB_). This makes it use the portable
+    // code there.
+    set("x264-params", "cpu-independent=1");
+  } else {
+    // x265 would print to stderr, and write what machine it ran on into the video.
+    const std::string threads = options_.threads > 0 ? fmt::format(":pools={}", options_.threads) : "";
+    set("x265-params", "log-level=none:info=0" + threads);
+  }
+}
+
+void VideoWriter::open_container() {
   // Faststart reads the file again through its URL: it must be the temporary file's.
   AVFormatContext* format = nullptr;
-  check(avformat_alloc_output_context2(&format, nullptr, "mp4", file_url(file_.temporary_path()).c_str()), file_.path(),
-        "create an MP4");
+  check(avformat_alloc_output_context2(&format, nullptr, encoding_.muxer.c_str(),
+                                       file_url(file_.temporary_path()).c_str()),
+        file_.path(), fmt::format("create a video ({})", encoding_.muxer));
   format_.reset(format);
   format_->flags |= AVFMT_FLAG_BITEXACT;  // no version of FFmpeg in the file
 
+  const bool is_matroska = encoding_.muxer == "matroska";
   AVStream* stream = not_null(avformat_new_stream(format_.get(), nullptr));
   check(avcodec_parameters_from_context(stream->codecpar, encoder_.get()), file_.path(), "describe the video stream");
+  // Apple's players show H.265 only under this name.
+  if (encoding_.codec == "hevc" && !is_matroska) stream->codecpar->codec_tag = MKTAG('h', 'v', 'c', '1');
   stream->time_base = encoder_->time_base;
   stream->avg_frame_rate = encoder_->framerate;
-
-  if (!options.comment.empty()) {
-    check(av_dict_set(&format_->metadata, "comment", options.comment.c_str(), 0), file_.path(), "describe the video");
+  if (!options_.comment.empty()) {
+    check(av_dict_set(&format_->metadata, "comment", options_.comment.c_str(), 0), file_.path(), "describe the video");
   }
   io_ = open_file(file_.temporary_path(), file_.path());
   format_->pb = io_.get();
+  write_header();
+}
 
-  // One time scale for file and track, a multiple of fps: with the default of milliseconds for the file, the edit list
-  // would cut a fraction of the last frame. 24 fps: 24000.
-  const int64_t time_scale = int64_t{1000} * options.fps;
+void VideoWriter::write_header() {
   AVDictionary* settings = nullptr;
-  av_dict_set(&settings, "movflags", "+faststart", 0);
-  av_dict_set_int(&settings, "movie_timescale", time_scale, 0);
-  av_dict_set_int(&settings, "video_track_timescale", time_scale, 0);
+  if (encoding_.muxer != "matroska") {
+    // One time scale for file and track, a multiple of fps: with the default of milliseconds for the file, the edit
+    // list would cut a fraction of the last frame. 24 fps: 24000.
+    const int64_t time_scale = int64_t{1000} * options_.fps;
+    // QuickTime's own tags hold at most 64 KiB.
+    const bool is_quicktime = encoding_.muxer == "mov";
+    av_dict_set(&settings, "movflags", is_quicktime ? "+faststart+use_metadata_tags" : "+faststart", 0);
+    av_dict_set_int(&settings, "movie_timescale", time_scale, 0);
+    av_dict_set_int(&settings, "video_track_timescale", time_scale, 0);
+  }
   const int result = avformat_write_header(format_.get(), &settings);
   av_dict_free(&settings);
-  check(result, file_.path(), "write the MP4 header");
+  check(result, file_.path(), "write the header");
 }
 
 void VideoWriter::write(const uint8_t* rgb24) {
@@ -125,7 +162,10 @@ void VideoWriter::encode(const AVFrame* frame) {
     const int result = avcodec_receive_packet(encoder_.get(), packet_.get());
     if (result == AVERROR(EAGAIN) || result == AVERROR_EOF) return;
     check(result, file_.path(), "encode a frame");
-    packet_->duration = 1;  // of 1/fps: x264 leaves it open and the muxer would guess
+    packet_->duration = 1;  // of 1/fps: x264 and x265 leave it open and the muxer would guess
+    // x265 leaves the decoding times of a video unset that is shorter than its delay for reordering.
+    constexpr int64_t kDelay = 2;
+    if (encoding_.codec == "hevc" && frames_written_ <= kDelay) packet_->dts = packet_->pts - kDelay;
     packet_->stream_index = stream->index;
     av_packet_rescale_ts(packet_.get(), encoder_->time_base, stream->time_base);
     check(av_interleaved_write_frame(format_.get(), packet_.get()), file_.path(), "write");
@@ -138,7 +178,19 @@ void VideoWriter::finish() {
   check(av_write_trailer(format_.get()), file_.path(), "write");
   format_.reset();
   close_file(std::move(io_), file_.path());
+  verify();
   file_.commit();
+}
+
+void VideoWriter::verify() const {
+  const double fps = options_.fps;
+  const VideoInfo expected{.width = coded_.width,
+                           .height = coded_.height,
+                           .frames = frames_written_,
+                           .duration = static_cast<double>(frames_written_) / fps,
+                           .codec = encoding_.codec,
+                           .comment = options_.comment};
+  verify_video(file_.temporary_path(), expected, file_.path());
 }
 
 }  // namespace opensora::media

@@ -1,4 +1,4 @@
-// Writes an MP4: H.264, 4:2:0, BT.709.
+// Writes videos: H.264, H.265 or FFV1 in MP4, QuickTime or Matroska.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/output_file.h"
+#include "media/encoding.h"
 #include "media/ffmpeg.h"
 #include "media/scale.h"
 
@@ -16,44 +17,58 @@ struct VideoOptions {
   int height = 0;
   int output_width = 0;  // 0: as handed in; otherwise frames are scaled (Lanczos)
   int output_height = 0;
-  int fps = 24;     // frames a second, 1 to 1000
-  int crf = 18;     // x264's constant rate factor: 0 (lossless; few players show it) to 51 (worst)
-  int threads = 0;  // 0: as many as x264 sees fit for the CPU
+  int fps = 24;  // frames a second, 1 to 1000
+  // Both as resolve_encoding() takes them.
+  std::string codec = "h264";
+  std::string pixel_format = {};
+  // Constant rate factor of h264 and h265: 0 (best; with h264 in 8 bits lossless, which few players show) to 51
+  // (worst). ffv1 has none.
+  int crf = 18;
+  int threads = 0;  // 0: as many as the encoder sees fit for the CPU
   // UTF-8 without a null character, of any length: the container's comment tag; empty: none.
   std::string comment = {};
 };
 
 // A video under construction: write() each frame in order, then finish().
 //
-// The file has exactly the frames that were written, the first at time 0, each for 1/fps; colours are tagged and
-// converted as BT.709 in limited range; the index comes first (faststart). The encoded size is the output size rounded
-// up to even, as 4:2:0 needs; the edge is replicated into the extra row or column. The same frames, options and number
-// of threads give the same bytes with the same build of FFmpeg and x264.
+// The container is told by the extension of the name: .mp4, .mov or .mkv. The file has exactly the frames that were
+// written, the first at time 0, each for 1/fps; colours are tagged and converted as BT.709 in limited range, or are RGB
+// as they came; in .mp4 and .mov the index comes first (faststart). The encoded size is the output size rounded up to
+// what the pixel format's chroma needs (4:2:0: even); the edge is replicated into the extra row or column. The same
+// frames, options and number of threads give the same bytes with the same build of FFmpeg and encoder.
 //
 // Without finish(), or after an error, the file does not appear and nothing of it stays.
 class VideoWriter {
  public:
-  // Throws UsageError for options out of range, OutputError as OutputFile does or if there is no H.264 encoder.
+  // Throws UsageError for options out of range, OutputError as OutputFile does or if there is no such encoder.
   VideoWriter(const std::filesystem::path& path, const VideoOptions& options, bool overwrite);
 
   // `rgb24`: height x width x 3, packed; copied. Throws OutputError, also for a full disk.
   void write(const uint8_t* rgb24);
 
-  // Writes what the encoder still holds and gives the file its name. Call once, after the last frame; throws
-  // OutputError if there was none, if the file cannot be completed, or as OutputFile::commit() does.
+  // Writes what the encoder still holds, opens the file again to check that it is what was asked for (verify_video()),
+  // and gives it its name. Call once, after the last frame; throws OutputError if there was none, if the file cannot be
+  // completed or is not whole, or as OutputFile::commit() does.
   void finish();
 
   int64_t frames_written() const { return frames_written_; }
 
  private:
-  VideoWriter(const std::filesystem::path& path, const VideoOptions& options, Size output, bool overwrite);
-  void open_encoder(const VideoOptions& options, Size size);
-  void open_container(const VideoOptions& options);
+  VideoWriter(const std::filesystem::path& path, const VideoOptions& options, Encoding encoding, Size output,
+              bool overwrite);
+  void open_encoder();
+  void set_up_encoder();
+  void open_container();
+  void write_header();
   void encode(const AVFrame* frame);  // null: flush
+  void verify() const;
 
   OutputFile file_;  // destroyed last: removes the temporary file after it is closed
+  VideoOptions options_;
+  Encoding encoding_;
+  Size coded_;
   RgbScaler scaler_;
-  Yuv420Converter converter_;
+  FrameConverter converter_;
   CodecContextPtr encoder_;
   PacketPtr packet_;
   IoPtr io_;

@@ -116,7 +116,8 @@ TEST_F(VideoInfoTest, Errors) {
 TEST_F(VideoInfoTest, InspectPrintsTheMetadata) {
   const nlohmann::ordered_json metadata = {
       {"prompt", "rain, \U0001F30A"}, {"seed", 42}, {"lines", "a\nb"}, {"options", {{"steps", 50}}}};
-  const fs::path path = write("a.MP4", {.width = 48, .height = 32, .comment = metadata.dump()}, 12);
+  const fs::path path = folder_.path() / "a.MP4";
+  fs::rename(write("a.mp4", {.width = 48, .height = 32, .comment = metadata.dump()}, 12), path);
   const test::ProgramResult text = test::run_program({"inspect", path});
   EXPECT_EQ(text.exit_code, 0) << text.err;
   for (const char* line :
