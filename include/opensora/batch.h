@@ -60,6 +60,9 @@ struct BatchResult {
   int exit_code(bool strict) const;
 };
 
+// The result of a run of one video. Throws its error if it failed, SuspiciousError if it is suspicious and `strict`.
+GenerateResult single_result(const BatchResult& result, bool strict);
+
 struct BatchCallbacks {
   ProgressCallback progress;                      // may throw to stop the run
   std::function<void(const BatchVideo&)> on_end;  // a video is done, skipped or has failed

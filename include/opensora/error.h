@@ -16,6 +16,7 @@ enum class ExitCode : int {
   kDevice = 5,
   kOutOfMemory = 6,
   kOutput = 7,
+  kSuspicious = 8,
   kInputMedia = 9,
   kNumeric = 10,
   kTimedOut = 124,
@@ -56,6 +57,11 @@ struct OutOfMemoryError : Error {
 // An output that cannot be written: folder, permission, space, existing file, encoder.
 struct OutputError : Error {
   explicit OutputError(const std::string& message) : Error(ExitCode::kOutput, message) {}
+};
+
+// With GenerateRequest::strict: a video that was written, but is black, of one colour or frozen.
+struct SuspiciousError : Error {
+  explicit SuspiciousError(const std::string& message) : Error(ExitCode::kSuspicious, message) {}
 };
 
 // A reference image or video that cannot be read.

@@ -48,14 +48,22 @@ struct GenerateRequest {
   int threads = 0;              // CPU threads; 0: LibTorch's choice
   bool keep_models = false;     // keep transformers and autoencoders until the end instead of one at a time
 
-  std::filesystem::path output;  // .mp4, or .png for a single frame; empty: named after prompt and seed
+  // .mp4, .mov, .mkv (ffv1: .mkv, .mov), or .png for a single frame; empty: named after prompt and seed
+  std::filesystem::path output;
   bool overwrite = false;
-  int crf = 18;                          // x264's quality, 0 (lossless) to 51
+  std::string codec = "h264";            // "h264", "h265", "ffv1" (lossless)
+  std::string pix_fmt;                   // FFmpeg's name, or "rgb"; empty: yuv420p, and rgb for ffv1
+  int crf = 18;                          // quality of h264 and h265: 0 (best) to 51; ffv1 has none
   std::optional<PixelSize> output_size;  // scaled to this (Lanczos)
   bool metadata = true;                  // what it was made with goes into the MP4's comment tag (opensora/metadata.h)
   bool sidecar = false;                  // and beside it, as OUTPUT's name with .json
-  std::filesystem::path save_tensors;    // safetensors with noise, latent, video, timesteps; empty: none
-  bool keep_latents = false;             // leave the latent beside the video, as NAME.latent.safetensors
+  std::filesystem::path contact_sheet;   // .png with frames side by side; empty: none
+  std::filesystem::path save_frames;     // folder for frame-00001.png, …; made if missing; empty: none
+  // After every so many steps a small picture of the decoded estimate, <output's stem>.preview.png, which is removed
+  // at the end; 0: none. Keeps the decoder loaded while sampling.
+  int64_t preview_every = 0;
+  bool strict = false;                 // throw SuspiciousError for a suspicious video, once it is written
+  std::filesystem::path save_tensors;  // safetensors with noise, latent, video, timesteps; empty: none
 };
 
 struct GenerateResult {
@@ -72,6 +80,7 @@ struct GenerateResult {
   std::string device, dtype;
   std::string attention;                                // the kernel: "cudnn", "flash", "efficient", "math"
   std::vector<std::pair<std::string, double>> seconds;  // by stage, in order
+  std::string suspicious;  // "all black", "all of one colour" or "frozen"; empty: none of them
   int64_t peak_resident_bytes = 0, peak_device_bytes = 0;
 };
 
@@ -86,10 +95,12 @@ using ProgressCallback = std::function<void(const Progress&)>;
 
 // Text encoders, FLUX, autoencoder and transformer are loaded, used and released one after the other (keep_models).
 // What can be checked before weights are loaded is: sizes, prompt, output path, the files' presence. Throws UsageError,
-// CheckpointError, DeviceError, OutOfMemoryError, OutputError, NumericError.
+// CheckpointError, DeviceError, OutOfMemoryError, OutputError, NumericError, SuspiciousError.
 GenerateResult generate(const GenerateRequest& request, const ProgressCallback& progress = {});
 
-// "a-red-circle-moving-42.mp4": the first words of the prompt, the seed, and .png for a single frame.
-std::filesystem::path default_output(const std::string& prompt, uint64_t seed, int64_t frames);
+// "a-red-circle-moving-42.mp4": the first words of the prompt, the seed, and .png for a single frame, .mkv for ffv1.
+// Throws UsageError for an unknown codec.
+std::filesystem::path default_output(const std::string& prompt, uint64_t seed, int64_t frames,
+                                     const std::string& codec = "h264");
 
 }  // namespace opensora

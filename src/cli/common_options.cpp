@@ -22,7 +22,7 @@ void add_progress_option(CLI::App& command, std::string& progress) {
 
 void add_writing_options(CLI::App& command, int& crf, bool& overwrite, std::string& progress) {
   const char* group = "Output";
-  command.add_option("--crf", crf, "H.264 quality: 0 (lossless) to 51")->capture_default_str()->group(group);
+  command.add_option("--crf", crf, "Quality of H.264 and H.265: 0 (best) to 51")->capture_default_str()->group(group);
   command.add_flag("--overwrite", overwrite, "Replace an existing file")->group(group);
   add_progress_option(command, progress);
 }

@@ -1,9 +1,14 @@
 // opensora generate: a video from a prompt.
+#include <spdlog/spdlog.h>
+
 #include <cstdio>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "batch/failure.h"
+#include "batch/prompts_file.h"
+#include "batch/row_errors.h"
 #include "batch/stage_seconds.h"
 #include "cli/commands.h"
 #include "cli/generate_options.h"
@@ -11,7 +16,8 @@
 #include "cli/progress_reporter.h"
 #include "cli/request_layers.h"
 #include "cli/row_request.h"
-#include "opensora/generate.h"
+#include "opensora/batch.h"
+#include "opensora/error.h"
 #include "opensora/metadata.h"
 #include "opensora/sizes.h"
 
@@ -57,23 +63,104 @@ struct Sources {
   }
 };
 
+// What the flags alone ask for.
+std::vector<BatchRow> single_row(const GenerateOptions& options, const GenerateRequest& request) {
+  return {{.request = request, .seeds = options.batch.seeds, .name = {}}};
+}
+
+std::vector<BatchRow> rows_of_file(const GenerateOptions& options, const CLI::App& command, const Sources& sources) {
+  const BatchFlags& flags = options.batch;
+  batch::RowErrors errors(flags.prompts_file == "-" ? "stdin" : flags.prompts_file);
+  batch::PromptsFileOptions format = prompts_columns(command);
+  if (!flags.prompts_format.empty()) format.format = batch::parse_prompts_format(flags.prompts_format);
+  const std::vector<batch::Row> rows = batch::read_prompts_file(flags.prompts_file, format, errors);
+  const std::filesystem::path model_dir = options.model.resolve_model_dir();
+  const std::vector<RowRequest> requests = resolve_rows(rows, lay_over(sources.from, sources.given, true), model_dir,
+                                                        options.model.resolve_config(model_dir), errors);
+  errors.throw_if_any();
+  std::vector<BatchRow> result;
+  result.reserve(requests.size());
+  for (const RowRequest& row : requests) {
+    result.push_back({.request = row.request,
+                      .seeds = row.seeds.empty() ? flags.seeds : row.seeds,
+                      .name = row.name,
+                      .line = row.line});
+  }
+  return result;
+}
+
+void print_json(const nlohmann::ordered_json& json) {
+  std::cout << json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << std::endl;
+}
+
+// A line on stdout for each video that is there; an error goes to stderr.
+void print_end(const BatchVideo& video, bool json) {
+  const std::string place = video.place.empty() ? "" : video.place + ": ";
+  if (video.state == BatchState::kFailed) {
+    const batch::Failure failure = batch::describe_failure(video.error);
+    spdlog::error("{}{}: {}", place, video.result.output.string(), failure.message);
+    if (!json) return;
+    return print_json({{"output", video.result.output.string()},
+                       {"state", "failed"},
+                       {"seed", video.result.seed},
+                       {"code", failure.code},
+                       {"error", failure.message}});
+  }
+  if (!json) {
+    std::cout << video.result.output.string() << std::endl;
+    return;
+  }
+  nlohmann::ordered_json line = to_json(video.result);
+  line["state"] = video.state == BatchState::kSkipped ? "skipped" : "done";
+  print_json(line);
+}
+
+void run_many(const std::vector<BatchRow>& rows, const BatchOptions& batch, const GenerateOptions& options,
+              ProgressReporter& reporter) {
+  const BatchResult result = run_batch(
+      rows, batch,
+      {.progress = std::ref(reporter), .on_end = [&](const BatchVideo& video) { print_end(video, options.json); }});
+  const int64_t failed = result.count(BatchState::kFailed), rest = result.count(BatchState::kNotRun);
+  const std::string folder = batch.output_dir.string();
+  if (failed + rest > 0) {
+    throw Error(ExitCode::kPartlyFailed,
+                fmt::format("{} of {} videos failed{}; the journal in {} says why, --resume tries them again", failed,
+                            result.videos.size(), rest > 0 ? fmt::format(", {} were not begun", rest) : "", folder));
+  }
+  if (result.exit_code(batch.strict) != 0)
+    throw SuspiciousError("a video in " + folder + " is suspicious: see the log");
+}
+
+void run_one(const std::vector<BatchRow>& rows, const BatchOptions& batch, const GenerateOptions& options,
+             ProgressReporter& reporter) {
+  const BatchResult result = run_batch(rows, batch, {.progress = std::ref(reporter), .on_end = {}});
+  const GenerateResult video = single_result(result, batch.strict);
+  if (options.json) return print_json(to_json(video));
+  std::cout << video.output.string() << '\n';
+}
+
 void run(const GenerateOptions& options, const CLI::App& command) {
   options.log.apply();
   const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
   if (options.lists_sizes()) return print_sizes(options.model.resolve_config(options.model.resolve_model_dir()));
   const Sources sources(options, command);
-  const GenerateRequest request =
-      options.from.empty() ? options.resolve() : resolve_flags(lay_over(sources.from, sources.given, true));
-  if (options.print_config) return print_config(request, sources.given, sources.from, options);
-
+  BatchOptions batch = options.batch.resolve();
+  batch.overwrite = options.request.overwrite;
+  batch.keep_models = options.request.keep_models;
+  batch.strict = options.request.strict;
+  std::vector<BatchRow> rows;
+  if (!options.batch.prompts_file.empty() && !options.print_config) {
+    rows = rows_of_file(options, command, sources);
+  } else {
+    const GenerateRequest request =
+        options.from.empty() ? options.resolve() : resolve_flags(lay_over(sources.from, sources.given, true));
+    if (options.print_config) return print_config(request, sources.given, sources.from, options);
+    rows = single_row(options, request);
+  }
   catch_signals();
   ProgressReporter reporter(style);
-  const GenerateResult result = generate(request, std::ref(reporter));
-  if (options.json) {
-    std::cout << to_json(result).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
-  } else {
-    std::cout << result.output.string() << '\n';
-  }
+  if (options.batch.is_batch()) return run_many(rows, batch, options, reporter);
+  run_one(rows, batch, options, reporter);
 }
 
 }  // namespace
@@ -90,7 +177,8 @@ void add_generate(CLI::App& app) {
       "  opensora generate -p \"the ship sails away\" --image ship.png\n"
       "  opensora generate -p \"the ship sails away\" --video ship.mp4 --cond-type v2v_tail\n"
       "  opensora generate -p \"raining, sea\" --config t2i2v_768px\n"
-      "  opensora generate --config 768px --aspect-ratio list");
+      "  opensora generate --config 768px --aspect-ratio list\n"
+      "  opensora generate --prompts-file prompts.csv --output-dir videos --resume");
   command->callback([options, command] { run(*options, *command); });
 }
 

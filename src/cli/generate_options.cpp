@@ -1,6 +1,7 @@
 #include "cli/generate_options.h"
 
 #include "cli/common_options.h"
+#include "cli/output_options.h"
 #include "opensora/error.h"
 
 namespace opensora::cli {
@@ -16,15 +17,17 @@ void GenerateOptions::add_prompt_options(CLI::App& command) {
       .add_option("--neg-text-embedding", request.negative_text_embedding,
                   "File of encode-text; its text is the negative prompt")
       ->type_name("FILE");
-  command.add_option("-s,--seed", request.seed, "Seed of the noise (default: random, and logged)")
-      ->check(CLI::NonNegativeNumber);
+  command.add_option_function<std::string>(
+      "-s,--seed", [this](const std::string& text) { batch.seeds = parse_seeds(text); },
+      "Seed of the noise; several, with commas: a video each (default: random, and logged)");
 }
 
 void GenerateOptions::add_output_options(CLI::App& command) {
   const char* group = "Output";
   command
-      .add_option("-o,--output", request.output,
-                  "File to write, .mp4 (.png for one frame; default: the prompt's first words and the seed)")
+      .add_option(
+          "-o,--output", request.output,
+          "File to write: .mp4, .mov or .mkv (.png for one frame; default: the prompt's first words and the seed)")
       ->group(group);
   command.add_option("--output-size", output_size, "Scale the frames to WxH (Lanczos)")->group(group);
   command
@@ -34,6 +37,7 @@ void GenerateOptions::add_output_options(CLI::App& command) {
   add_metadata_options(command);
   command.add_flag("--json", json, "Print one JSON object instead of the file's name")->group(group);
   add_writing_options(command, request.crf, request.overwrite, progress);
+  add_video_options(command, request);
 }
 
 void GenerateOptions::add_metadata_options(CLI::App& command) {
@@ -61,6 +65,7 @@ void GenerateOptions::add_to(CLI::App& command) {
                 "Keep transformers and autoencoders until the end, if memory allows: none is loaded twice")
       ->group("Machine");
   add_output_options(command);
+  batch.add_to(command);
   log.add_to(command);
 }
 
@@ -72,6 +77,7 @@ GenerateRequest GenerateOptions::resolve() const {
 GenerateRequest GenerateOptions::resolve(const std::filesystem::path& model_dir, const Config& config) const {
   GenerateRequest resolved = request;
   if (!output_size.empty()) resolved.output_size = parse_size("--output-size", output_size);
+  if (!batch.seeds.empty()) resolved.seed = batch.seeds.front();
   resolved.model_dir = model_dir;
   resolved.config = config;
   if (prompt_ == nullptr || prompt_->count() == 0) {

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <string>
 
+#include "cli/batch_options.h"
 #include "cli/condition_options.h"
 #include "cli/logging.h"
 #include "cli/model_options.h"
@@ -23,6 +24,7 @@ struct GenerateOptions {
   ModelOptions model;
   SamplingOptions sampling;
   ConditionOptions condition;
+  BatchFlags batch;
   LogOptions log;
 
   GenerateOptions() = default;

@@ -37,6 +37,7 @@ void catch_signals() {
   action.sa_flags = static_cast<int>(SA_RESETHAND);
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  signal(SIGPIPE, SIG_IGN);  // a reader of events that goes away is told by write()
 }
 
 ProgressStyle resolve_progress_style(const std::string& name, bool quiet) {
@@ -51,21 +52,26 @@ ProgressReporter::~ProgressReporter() { clear_bar(); }
 
 void ProgressReporter::operator()(const Progress& progress) {
   if (g_signal != 0) throw InterruptedError(g_signal);
-  if (progress.stage != stage_) begin_stage(progress);
+  begin_stage(progress);
   if (progress.total == 0) return;
   if (style_ == ProgressStyle::kBar) draw_bar(progress);
   if (style_ == ProgressStyle::kPlain) print_line(progress);
 }
 
 void ProgressReporter::begin_stage(const Progress& progress) {
-  clear_bar();
-  stage_ = progress.stage;
-  start_ = std::chrono::steady_clock::now();
-  last_line_ = start_;
+  std::string stage(progress.stage);
+  if (progress.videos > 1 && progress.video > 0) {
+    stage.append(" ").append(std::to_string(progress.video)).append("/").append(std::to_string(progress.videos));
+  }
+  if (stage != stage_) clear_bar();
+  stage_ = std::move(stage);
+  if (progress.total > 0) return;
+  starts_[stage_] = Clock::now();
+  last_line_ = Clock::now();
 }
 
 std::string ProgressReporter::timing(const Progress& progress) const {
-  const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  const double elapsed = std::chrono::duration<double>(Clock::now() - starts_.at(stage_)).count();
   const double left =
       elapsed / static_cast<double>(progress.done) * static_cast<double>(progress.total - progress.done);
   return clock_text(elapsed) + " elapsed, " + clock_text(left) + " left";
@@ -79,13 +85,16 @@ void ProgressReporter::draw_bar(const Progress& progress) {
                static_cast<long>(progress.total), timing(progress).c_str());
   std::fflush(stderr);
   bar_drawn_ = true;
-  if (progress.done == progress.total) clear_bar();
+  if (progress.done == progress.total) {
+    clear_bar();
+    starts_.erase(stage_);
+  }
 }
 
 // A line every few seconds: nothing for a stage that is over before.
 void ProgressReporter::print_line(const Progress& progress) {
   constexpr auto kInterval = std::chrono::seconds(5);
-  const auto now = std::chrono::steady_clock::now();
+  const auto now = Clock::now();
   if (now - last_line_ < kInterval) return;
   last_line_ = now;
   std::fprintf(stderr, "%s %ld/%ld, %s\n", stage_.c_str(), static_cast<long>(progress.done),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <map>
 #include <string>
 
 #include "opensora/generate.h"
@@ -29,8 +30,10 @@ class ProgressReporter {
   std::string timing(const Progress& progress) const;  // elapsed and left
 
   ProgressStyle style_;
-  std::string stage_;
-  std::chrono::steady_clock::time_point start_, last_line_;
+  using Clock = std::chrono::steady_clock;
+  std::string stage_;                                // with the video's number, where there are several
+  std::map<std::string, Clock::time_point> starts_;  // of stages: two may run at the same time
+  Clock::time_point last_line_;
   bool bar_drawn_ = false;
 };
 

@@ -1,7 +1,6 @@
 #include "cli/row_request.h"
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 #include <set>
 
@@ -32,13 +31,6 @@ ColumnKind kind_of(const CLI::Option& option) {
   return name == "seed" ? ColumnKind::kList : ColumnKind::kText;
 }
 
-uint64_t parse_seed(const std::string& text) {
-  uint64_t seed = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
-  if (error == std::errc() && end == text.data() + text.size()) return seed;
-  throw UsageError("--seed: expected an integer from 0 to 18446744073709551615, found \"" + text + "\"");
-}
-
 void check_reference(const std::filesystem::path& file) {
   std::error_code unreadable;
   const auto status = std::filesystem::status(file, unreadable);
@@ -48,7 +40,7 @@ void check_reference(const std::filesystem::path& file) {
   }
 }
 
-// The row's values that are flags; `name` and all seeds but the first go into `target`.
+// The row's values that are flags; `name` and seeds go into `target`.
 FlagValues take_flags(const batch::Row& row, RowRequest& target) {
   FlagValues flags;
   for (const auto& [name, text] : row.values) {
@@ -57,8 +49,9 @@ FlagValues take_flags(const batch::Row& row, RowRequest& target) {
       continue;
     }
     if (name == "seed") {
-      target.seeds.push_back(parse_seed(text));
-      if (target.seeds.size() > 1) continue;
+      const std::vector<uint64_t> seeds = parse_seeds(text);
+      target.seeds.insert(target.seeds.end(), seeds.begin(), seeds.end());
+      continue;
     }
     flags.emplace_back(name, text);
   }
@@ -123,6 +116,7 @@ std::vector<RowRequest> resolve_rows(const std::vector<batch::Row>& rows, const 
       const FlagValues own = take_flags(row, resolved);
       resolved.request = resolve_flags(lay_over(flags, own, false), model_dir, config);
       resolved.request.output.clear();
+      if (!resolved.seeds.empty()) resolved.request.seed = resolved.seeds.front();
       for (const std::filesystem::path& file : resolved.request.references) check_reference(file);
     } catch (const Error& error) {
       errors.add(row.line, error.what());

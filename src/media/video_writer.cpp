@@ -189,6 +189,7 @@ void VideoWriter::verify() const {
                            .frames = frames_written_,
                            .duration = static_cast<double>(frames_written_) / fps,
                            .codec = encoding_.codec,
+                           .pixel_format = {},
                            .comment = options_.comment};
   verify_video(file_.temporary_path(), expected, file_.path());
 }

@@ -3,6 +3,7 @@
 #include "media/png_writer.h"
 #include "media/video_writer.h"
 #include "opensora/error.h"
+#include "pipeline/extra_outputs.h"
 #include "pipeline/metadata.h"
 
 namespace opensora::pipeline {
@@ -42,19 +43,28 @@ void write_frames(const FrameFile& file, int64_t count, const std::function<at::
   writer.finish();
 }
 
-void write_output(const GenerateRequest& request, const Plan& plan, const at::Tensor& frames, const StageClock& clock) {
+std::string write_output(const GenerateRequest& request, const Plan& plan, const at::Tensor& frames,
+                         const StageClock& clock) {
   const PixelSize scaled = request.output_size.value_or(PixelSize{});
   const FrameFile file{.path = plan.output,
                        .video = {.output_width = static_cast<int>(scaled.width),
                                  .output_height = static_cast<int>(scaled.height),
                                  .fps = static_cast<int>(request.config.fps_save),
+                                 .codec = request.codec,
+                                 .pixel_format = request.pix_fmt,
                                  .crf = request.crf,
                                  .threads = request.threads,
                                  .comment = request.metadata ? plan.metadata : ""},
                        .overwrite = request.overwrite};
-  write_frames(
-      file, frames.size(2), [&](int64_t t) { return to_rgb24(frames, t); }, clock);
+  ExtraOutputs extras(request, frames.size(2));
+  const auto next = [&](int64_t t) {
+    at::Tensor rgb = to_rgb24(frames, t);
+    extras.add(rgb);
+    return rgb;
+  };
+  write_frames(file, frames.size(2), next, clock);
   if (request.sidecar) write_sidecar(plan.output, plan.metadata, request.overwrite);
+  return extras.finish();
 }
 
 }  // namespace opensora::pipeline

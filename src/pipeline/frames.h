@@ -20,7 +20,7 @@ void check_finite_frames(const at::Tensor& frames, const std::string& what);
 // Frame `t` of [1, 3, T, H, W] in [-1, 1], clamped and rounded: uint8 [H, W, 3] on the CPU.
 at::Tensor to_rgb24(const at::Tensor& frames, int64_t t);
 
-// Where `count` frames go: an MP4, or of a single frame a PNG. Their size is told by the first one.
+// Where `count` frames go: a video, or of a single frame a PNG. Their size is told by the first one.
 struct FrameFile {
   std::filesystem::path path;
   media::VideoOptions video;  // width and height are not needed
@@ -31,8 +31,10 @@ struct FrameFile {
 void write_frames(const FrameFile& file, int64_t count, const std::function<at::Tensor(int64_t t)>& frame,
                   const StageClock& clock);
 
-// Writes `frames` as the plan's output: an MP4, or a PNG of a single frame. Throws OutputError.
-void write_output(const GenerateRequest& request, const Plan& plan, const at::Tensor& frames, const StageClock& clock);
+// Writes `frames` as the plan's output: a video, or a PNG of a single frame; and what the request wants beside it.
+// Returns what is suspicious about them (SuspicionDetector). Throws OutputError.
+std::string write_output(const GenerateRequest& request, const Plan& plan, const at::Tensor& frames,
+                         const StageClock& clock);
 
 // Writes uint8 [H, W, 3] as a PNG.
 void write_picture(const std::filesystem::path& path, const at::Tensor& rgb, bool overwrite);

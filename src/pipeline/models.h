@@ -61,7 +61,8 @@ class Models {
 };
 
 // Finds every file that the request will load, and opens those that are loaded last: what is missing, cut off or of
-// another kind is reported before hours of work. The text encoders' are check_texts()' business. Throws CheckpointError.
+// another kind is reported before hours of work. The text encoders' are check_texts()' business. Throws
+// CheckpointError.
 void check_model_files(const GenerateRequest& request);
 
 }  // namespace opensora::pipeline

@@ -9,14 +9,17 @@
 
 #include "core/device.h"
 #include "core/output_file.h"
+#include "media/encoding.h"
 #include "opensora/error.h"
+#include "pipeline/extra_outputs.h"
 #include "pipeline/latent_file.h"
 #include "text/prompt.h"
 #include "text/unicode.h"
 
 namespace opensora {
 
-std::filesystem::path default_output(const std::string& prompt, uint64_t seed, int64_t frames) {
+std::filesystem::path default_output(const std::string& prompt, uint64_t seed, int64_t frames,
+                                     const std::string& codec) {
   constexpr size_t kLongestName = 40;
   std::string name;
   for (const unsigned char c : prompt) {
@@ -30,7 +33,7 @@ std::filesystem::path default_output(const std::string& prompt, uint64_t seed, i
   }
   while (!name.empty() && name.back() == '-') name.pop_back();
   if (name.empty()) name = "video";
-  return name + "-" + std::to_string(seed) + (frames == 1 ? ".png" : ".mp4");
+  return name + "-" + std::to_string(seed) + (frames == 1 ? ".png" : media::default_extension(codec));
 }
 
 namespace pipeline {
@@ -117,11 +120,12 @@ sampling::LatentShape latent_shape_of(const Config& config, sampling::Size size)
 
 std::filesystem::path output_of(const GenerateRequest& request, uint64_t seed) {
   const int64_t frames = request.image_only ? 1 : request.config.sampling.num_frames;
-  std::filesystem::path output = request.output.empty() ? default_output(request.prompt, seed, frames) : request.output;
-  const std::string expected = frames == 1 ? ".png" : ".mp4";
-  if (output.extension() != expected) {
-    throw UsageError("-o " + output.string() + ": " +
-                     (frames == 1 ? "one frame is written as " : "a video is written as ") + expected + ", found \"" +
+  std::filesystem::path output =
+      request.output.empty() ? default_output(request.prompt, seed, frames, request.codec) : request.output;
+  if (frames > 1) {
+    media::resolve_encoding(output, request.codec, request.pix_fmt);
+  } else if (output.extension() != ".png") {
+    throw UsageError("-o " + output.string() + ": one frame is written as .png, found \"" +
                      output.extension().string() + "\"");
   }
   return output;
@@ -191,6 +195,7 @@ void plan_output(const GenerateRequest& request, Plan& plan) {
   plan.output = output_of(request, plan.seed);
   check_output(plan.output, request.overwrite);
   if (!request.save_tensors.empty()) check_output(request.save_tensors, request.overwrite);
+  check_extra_outputs(request, request.image_only ? 1 : request.config.sampling.num_frames);
   if (request.sidecar) check_output(std::filesystem::path(plan.output).replace_extension(".json"), request.overwrite);
   if (request.image_only) return;
   plan.latent = latent_file(plan.output);

@@ -6,6 +6,7 @@
 #include "media/sha256.h"
 #include "opensora/error.h"
 #include "opensora/version.h"
+#include "pipeline/text_stage.h"
 #include "sampling/condition.h"
 
 namespace opensora::pipeline {
@@ -106,7 +107,7 @@ ordered_json request_json(const GenerateRequest& request, const Plan& plan) {
   const std::vector<fs::path> none;
   ordered_json json;
   json["prompt"] = request.prompt;
-  json["negative_prompt"] = request.negative_prompt;
+  json["negative_prompt"] = negative_prompt(request);
   json["cond_type"] = config.cond_type;
   json["image"] = paths(is_video ? none : request.references);
   json["video"] = is_video ? ordered_json(request.references.front().string()) : ordered_json();
@@ -130,7 +131,9 @@ ordered_json request_json(const GenerateRequest& request, const Plan& plan) {
   json["vae_tiling"] = tiling(config);
   json["seed"] = plan.seed;
   json["dtype"] = dtype_name(plan.dtype);
-  json["crf"] = request.crf;
+  json["codec"] = request.codec;
+  json["pix_fmt"] = request.pix_fmt.empty() ? ordered_json() : ordered_json(request.pix_fmt);
+  json["crf"] = request.codec == "ffv1" ? ordered_json() : ordered_json(request.crf);
   json["output_size"] = request.output_size
                             ? ordered_json(size_text(request.output_size->width, request.output_size->height))
                             : ordered_json();

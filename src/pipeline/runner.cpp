@@ -14,6 +14,7 @@
 #include "pipeline/finisher.h"
 #include "pipeline/latent_file.h"
 #include "pipeline/references.h"
+#include "pipeline/suspicious.h"
 #include "pipeline/video_stages.h"
 
 namespace opensora::pipeline {
@@ -35,6 +36,15 @@ ModelSource model_source(const Video& video) {
           .config = request.config,
           .device = video.plan.device,
           .dtype = video.plan.dtype};
+}
+
+bool may_overlap(std::span<const Video> videos, const RunOptions& options) {
+  // A preview needs the decoder while it samples; two threads must not share it.
+  const bool has_previews =
+      std::any_of(videos.begin(), videos.end(), [](const Video& video) { return video.request.preview_every > 0; });
+  if (videos.size() == 1 || has_previews) return false;
+  if (options.overlap == Overlap::kAuto) return !videos.front().plan.device.is_cpu();
+  return options.overlap == Overlap::kOn;
 }
 
 class Runner {
@@ -60,7 +70,6 @@ class Runner {
   template <typename Call>
   void tell(Call&& call);
   void report(const Video& video, const Progress& progress);
-  bool overlaps() const { return overlap_ && videos_.size() > 1; }
 
   std::span<Video> videos_;
   const RunOptions& options_;
@@ -80,8 +89,7 @@ Runner::Runner(std::span<Video> videos, const RunOptions& options, RunObserver& 
       models_(
           model_source(videos.front()),
           [this](std::string_view model, double seconds) { tell([&] { observer_.model_loaded(model, seconds); }); }),
-      overlap_(options.overlap == Overlap::kOn ||
-               (options.overlap == Overlap::kAuto && !videos.front().plan.device.is_cpu())) {
+      overlap_(may_overlap(videos, options)) {
   for (Video& video : videos_) {
     video.clock.emplace(
         video.plan.device, [this, &video](const Progress& progress) { report(video, progress); }, video.label);
@@ -98,7 +106,7 @@ void Runner::run_group(std::span<Video> videos) {
   encode_references(videos);
   encode_texts(videos);
   make_pictures(videos);
-  const size_t step = overlaps() ? videos.size() : kVideosPerDecoding;
+  const size_t step = overlap_ ? videos.size() : kVideosPerDecoding;
   for (size_t begin = 0; begin < videos.size(); begin += step) {
     sample_and_finish(videos.subspan(begin, std::min(step, videos.size() - begin)));
   }
@@ -158,7 +166,7 @@ void Runner::make_pictures(std::span<Video> videos) {
 }
 
 void Runner::sample_and_finish(std::span<Video> videos) {
-  Finisher finisher(overlaps(), models_.source().device, [this](Video& video) { finish(video); });
+  Finisher finisher(overlap_, models_.source().device, [this](Video& video) { finish(video); });
   finisher_ = &finisher;
   for (Video& video : videos) {
     if (video.done) continue;
@@ -173,7 +181,7 @@ void Runner::sample_and_finish(std::span<Video> videos) {
   finisher.finish_all();
   finisher_ = nullptr;
   retry_postponed();
-  if (!options_.keep_models && !overlaps()) models_.release_video_decoder();
+  if (!options_.keep_models && !overlap_) models_.release_video_decoder();
 }
 
 void Runner::sample(Video& video) {
@@ -183,7 +191,7 @@ void Runner::sample(Video& video) {
   write_latent(video.plan.latent, {video.latent, video.latent_metadata});
   video.has_latent = true;
   tell([&] { observer_.sampled(video); });
-  if (!overlaps() && videos_.size() > 1) video.latent.reset();  // several wait: they are read again
+  if (!overlap_ && videos_.size() > 1) video.latent.reset();  // several wait: they are read again
 }
 
 void Runner::finish(Video& video) {
@@ -217,6 +225,7 @@ void Runner::complete(Video& video) {
   video.result.seconds = video.clock->seconds();
   video.result.peak_resident_bytes = peak_resident_bytes();
   video.result.peak_device_bytes = peak_device_bytes(video.plan.device);
+  if (!video.result.suspicious.empty()) spdlog::warn(suspicion_text(video.result.suspicious, video.plan.output));
   const bool keeps_latent = options_.keep_latents && !video.request.image_only;
   if (keeps_latent) video.result.latent = video.plan.latent;
   tell([&] { observer_.done(video); });

@@ -10,6 +10,7 @@
 #include "opensora/error.h"
 #include "pipeline/frames.h"
 #include "pipeline/latent_file.h"
+#include "pipeline/preview.h"
 #include "pipeline/reference_media.h"
 #include "pipeline/references.h"
 #include "pipeline/text_stage.h"
@@ -78,7 +79,7 @@ void write(Video& video, const at::Tensor& latent, const at::Tensor& frames) {
                                    {"timesteps", at::tensor(sampling::timesteps(plan.schedule))}});
     save_tensors(video, tensors);
   }
-  write_output(video.request, video.plan, frames, *video.clock);
+  video.result.suspicious = write_output(video.request, video.plan, frames, *video.clock);
 }
 
 }  // namespace
@@ -117,7 +118,7 @@ void make_first_picture(Video& video, Models& models) {
   video.clock->run("write", [&] {
     if (request.image_only) {
       save_tensors(video, {{"noise", picture.noise}, {"latent", picture.latent}, {"video", picture.frame}});
-      write_output(request, video.plan, picture.frame, *video.clock);
+      video.result.suspicious = write_output(request, video.plan, picture.frame, *video.clock);
     } else {
       if (!request.save_tensors.empty()) {
         video.tensors = {{"image_noise", picture.noise}, {"image_latent", picture.latent}, {"image", picture.rgb}};
@@ -152,7 +153,14 @@ void check_space(const Video& video) {
 at::Tensor sample_latent(Video& video, Models& models) {
   return video.clock->run("denoise", [&] {
     const auto model = models.video_transformer();
-    const sampling::SamplerResult sampled = sampling::sample(*model, sampler_input(video), video.plan.device);
+    const Preview preview(video.request, video.plan, models);
+    sampling::SamplerInput input = sampler_input(video);
+    if (preview.is_wanted()) {
+      input.on_estimate = [&](int64_t step, int64_t steps, const std::function<at::Tensor()>& clean) {
+        preview.after_step(step, steps, clean);
+      };
+    }
+    const sampling::SamplerResult sampled = sampling::sample(*model, input, video.plan.device);
     at::Tensor latent = sampled.latent.to(at::kCPU);
     video.result.forwards = sampled.forwards;
     sampling::place_references(video.plan.condition, video.references, latent);

@@ -68,6 +68,11 @@ void check_finite(const at::Tensor& latent, int64_t step, int64_t steps) {
                      "; try --dtype bf16 or fp32, or check the checkpoint");
 }
 
+// [1, N, C * p * p] -> as `noise`: [1, C, T, H, W].
+at::Tensor unpacked(const at::Tensor& img, const at::Tensor& noise, int64_t patch) {
+  return diffusion::unpack(img, noise.size(2), noise.size(3) / patch, noise.size(4) / patch, patch);
+}
+
 Session make_session(const diffusion::MMDiT& model, const SamplerInput& input, at::Device device) {
   const int64_t patch = model.config.patch_size, frames = input.noise.size(2);
   const at::Tensor ids =
@@ -104,13 +109,18 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
   for (int64_t i = 0; i < steps; ++i) {
     const std::vector<Branch> branches = needed_branches(input, session, i);
     const double dt = static_cast<double>(input.timesteps[i + 1]) - static_cast<double>(input.timesteps[i]);
-    img = img + dt * guided_velocity(session, img, input.timesteps[i], branches);
+    const at::Tensor velocity = guided_velocity(session, img, input.timesteps[i], branches);
+    const at::Tensor noisy = input.on_estimate ? img : at::Tensor();
+    img = img + dt * velocity;
     result.forwards += static_cast<int64_t>(branches.size());
     check_finite(img, i + 1, steps);
+    if (input.on_estimate) {
+      const double t = input.timesteps[i];
+      input.on_estimate(i + 1, steps, [&] { return unpacked(noisy - t * velocity, input.noise, patch); });
+    }
     if (input.on_step) input.on_step(i + 1, steps);
   }
-  result.latent =
-      diffusion::unpack(img, input.noise.size(2), input.noise.size(3) / patch, input.noise.size(4) / patch, patch);
+  result.latent = unpacked(img, input.noise, patch);
   return result;
 }
 

@@ -29,6 +29,9 @@ struct SamplerInput {
   std::optional<double> distilled_guidance;  // a model with a guidance embedding takes this, and runs one branch
   // Called after each step (1-based) with the number of steps; may throw to stop the run.
   std::function<void(int64_t step, int64_t steps)> on_step;
+  // Called before on_step with what makes the estimate of the clean latent, x - t * v: [1, C, T, H, W], float32, on the
+  // model's device. It is only made when asked for, while the call lasts. Does not change the result.
+  std::function<void(int64_t step, int64_t steps, const std::function<at::Tensor()>& clean)> on_estimate = {};
 };
 
 struct SamplerResult {

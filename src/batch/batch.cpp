@@ -1,0 +1,295 @@
+#include "opensora/batch.h"
+
+#include <c10/core/InferenceMode.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <set>
+#include <system_error>
+
+#include "batch/events.h"
+#include "batch/journal.h"
+#include "batch/observer.h"
+#include "batch/resume.h"
+#include "batch/task.h"
+#include "core/output_file.h"
+#include "opensora/error.h"
+#include "opensora/version.h"
+#include "pipeline/identity.h"
+#include "pipeline/models.h"
+#include "pipeline/runner.h"
+#include "pipeline/suspicious.h"
+#include "pipeline/video_stages.h"
+
+namespace opensora {
+namespace {
+
+using batch::Events;
+using batch::History;
+using batch::Journal;
+using batch::Task;
+using nlohmann::ordered_json;
+
+// Shards may share a folder: each keeps a journal of its own.
+std::filesystem::path journal_path(const BatchOptions& options) {
+  const std::string shard = options.shards > 1 ? fmt::format("-{}-of-{}", options.shard, options.shards) : "";
+  return options.output_dir / ("run" + shard + ".jsonl");
+}
+
+std::unique_ptr<Journal> open_journal(const BatchOptions& options) {
+  if (options.output_dir.empty()) return nullptr;
+  std::error_code error;
+  std::filesystem::create_directories(options.output_dir, error);
+  if (error) throw OutputError("--output-dir " + options.output_dir.string() + ": " + error.message());
+  const Journal::Start start = options.resume      ? Journal::Start::kResume
+                               : options.overwrite ? Journal::Start::kReplace
+                                                   : Journal::Start::kNew;
+  return std::make_unique<Journal>(journal_path(options), start);
+}
+
+pipeline::Overlap parse_overlap(const std::string& name) {
+  if (name == "on") return pipeline::Overlap::kOn;
+  if (name == "off") return pipeline::Overlap::kOff;
+  if (name == "auto") return pipeline::Overlap::kAuto;
+  throw UsageError("--overlap: expected on, off or auto, found \"" + name + "\"");
+}
+
+void check_options(const std::vector<BatchRow>& rows, const BatchOptions& options) {
+  if (options.samples < 1)
+    throw UsageError(fmt::format("--num-samples: expected 1 or more, found {}", options.samples));
+  if (options.shards < 1 || options.shard < 1 || options.shard > options.shards) {
+    throw UsageError(
+        fmt::format("--shard: expected I/N with I from 1 to N, found {}/{}", options.shard, options.shards));
+  }
+  if (options.resume && options.output_dir.empty())
+    throw UsageError("--resume needs --output-dir: the journal is there");
+  if (rows.empty()) throw UsageError(options.prompts_file + ": has no prompts");
+}
+
+void keep_own_shard(std::vector<Task>& tasks, const BatchOptions& options) {
+  std::erase_if(tasks, [&](const Task& task) { return (task.row - 1) % options.shards != options.shard - 1; });
+}
+
+// Which files it may write, and what of it is there already.
+void settle(Task& task, const pipeline::CheckpointIdentities& checkpoints, const History& history) {
+  if (history.owns(task.video.request.output)) task.video.request.overwrite = true;
+  pipeline::settle_output(task.video);
+  pipeline::settle_metadata(task.video, checkpoints);
+}
+
+void check_texts(const std::vector<Task>& tasks) {
+  std::vector<const pipeline::Video*> videos;
+  videos.reserve(tasks.size());
+  for (const Task& task : tasks) videos.push_back(&task.video);
+  pipeline::check_video_texts(videos);
+}
+
+void remove_leftovers_of(const std::vector<Task>& tasks) {
+  std::set<std::filesystem::path> outputs;
+  for (const Task& task : tasks) {
+    for (const auto& path : {task.video.plan.output, task.video.plan.latent, task.video.plan.picture}) {
+      if (!path.empty()) outputs.insert(path);
+    }
+  }
+  remove_leftovers(outputs);
+}
+
+BatchVideo report_of(const Task& task) {
+  return {.state = BatchState::kNotRun,
+          .result = task.video.result,
+          .place = task.place,
+          .row = task.row,
+          .sample = task.sample,
+          .key = task.key,
+          .error = nullptr};
+}
+
+// Before anything is made: a drawn seed must not be lost.
+void record_plans(const std::vector<Task>& tasks, const Events& events, const History& history) {
+  for (const Task& task : tasks) {
+    const bool seed_is_known = !task.seed_is_drawn || history.seed(task.row_key);
+    if (seed_is_known && history.owns(task.video.plan.output)) continue;
+    ordered_json fields = batch::identity_of(task);
+    fields["prompt"] = task.video.request.prompt;
+    if (task.seed_is_drawn) fields["row_key"] = task.row_key;
+    events.record("video_planned", fields);
+  }
+}
+
+void remove_latents(const std::vector<pipeline::Video>& videos) {
+  std::error_code ignored;
+  for (const pipeline::Video& video : videos) {
+    if (video.has_latent) std::filesystem::remove(video.plan.latent, ignored);
+  }
+}
+
+class Batch {
+ public:
+  Batch(std::vector<Task> tasks, const BatchOptions& options, const BatchCallbacks& callbacks, const Events& events,
+        const History& history);
+  BatchResult run();
+
+ private:
+  void skip_finished();
+  void run_rest();
+  ordered_json counts() const;
+
+  std::vector<Task> tasks_;
+  const BatchOptions& options_;
+  const BatchCallbacks& callbacks_;
+  const Events& events_;
+  const History& history_;
+  BatchResult result_;
+};
+
+Batch::Batch(std::vector<Task> tasks, const BatchOptions& options, const BatchCallbacks& callbacks,
+             const Events& events, const History& history)
+    : tasks_(std::move(tasks)), options_(options), callbacks_(callbacks), events_(events), history_(history) {
+  result_.videos.reserve(tasks_.size());
+  for (const Task& task : tasks_) result_.videos.push_back(report_of(task));
+}
+
+void Batch::skip_finished() {
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    Task& task = tasks_[i];
+    if (!history_.is_done(task)) {
+      history_.find_remains(task);
+      continue;
+    }
+    std::error_code ignored;
+    if (!options_.keep_latents) std::filesystem::remove(task.video.plan.latent, ignored);
+    result_.videos[i].state = BatchState::kSkipped;
+    events_.tell("video_skipped", batch::identity_of(task));
+    if (callbacks_.on_end) callbacks_.on_end(result_.videos[i]);
+  }
+}
+
+void Batch::run_rest() {
+  std::vector<pipeline::Video> videos;
+  std::vector<const Task*> tasks;
+  std::vector<BatchVideo*> reports;
+  const auto rest = static_cast<size_t>(result_.count(BatchState::kNotRun));
+  videos.reserve(rest);
+  for (size_t i = 0; i < tasks_.size(); ++i) {
+    if (result_.videos[i].state != BatchState::kNotRun) continue;
+    videos.push_back(tasks_[i].video);
+    tasks.push_back(&tasks_[i]);
+    reports.push_back(&result_.videos[i]);
+    if (tasks_.size() > 1) videos.back().label = fmt::format("{}/{}: ", i + 1, tasks_.size());
+  }
+  batch::BatchObserver observer(videos, tasks, reports, events_, callbacks_);
+  try {
+    pipeline::run_videos(videos,
+                         {.overlap = parse_overlap(options_.overlap),
+                          .keep_models = options_.keep_models,
+                          .keep_latents = options_.keep_latents,
+                          .fail_fast = options_.fail_fast,
+                          .timeout = options_.timeout},
+                         observer);
+  } catch (const InterruptedError&) {
+    if (options_.output_dir.empty()) remove_latents(videos);  // nothing would go on with them
+    throw;
+  }
+  for (const pipeline::Video& video : videos) {
+    if (!video.error || !video.has_latent) continue;
+    spdlog::warn("the latent is kept in {}; \"opensora decode\" makes the video of it", video.plan.latent.string());
+  }
+}
+
+ordered_json Batch::counts() const {
+  return {{"videos", result_.videos.size()},
+          {"done", result_.count(BatchState::kDone)},
+          {"skipped", result_.count(BatchState::kSkipped)},
+          {"failed", result_.count(BatchState::kFailed)},
+          {"not_run", result_.count(BatchState::kNotRun)},
+          {"seconds", result_.seconds}};
+}
+
+BatchResult Batch::run() {
+  const auto start = std::chrono::steady_clock::now();
+  const auto finish = [&](ordered_json fields, int exit_code) {
+    result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    fields.update(counts());
+    fields["exit_code"] = exit_code;
+    events_.record("run_finished", fields);
+  };
+  events_.record("run_started", {{"version", version()},
+                                 {"videos", tasks_.size()},
+                                 {"resume", options_.resume},
+                                 {"shard", fmt::format("{}/{}", options_.shard, options_.shards)},
+                                 {"device", tasks_.front().video.plan.device.str()}});
+  record_plans(tasks_, events_, history_);
+  try {
+    skip_finished();
+    run_rest();
+  } catch (const Error& error) {
+    finish({{"error", error.what()}}, static_cast<int>(error.code()));
+    throw;
+  }
+  finish(ordered_json::object(), result_.exit_code(options_.strict));
+  return std::move(result_);
+}
+
+}  // namespace
+
+int64_t BatchResult::count(BatchState state) const {
+  return std::count_if(videos.begin(), videos.end(), [&](const BatchVideo& video) { return video.state == state; });
+}
+
+int BatchResult::exit_code(bool strict) const {
+  const bool all = count(BatchState::kFailed) == 0 && count(BatchState::kNotRun) == 0;
+  if (!all) return static_cast<int>(ExitCode::kPartlyFailed);
+  const bool suspicious = std::any_of(videos.begin(), videos.end(),
+                                      [](const BatchVideo& video) { return !video.result.suspicious.empty(); });
+  return static_cast<int>(strict && suspicious ? ExitCode::kSuspicious : ExitCode::kSuccess);
+}
+
+GenerateResult single_result(const BatchResult& result, bool strict) {
+  const BatchVideo& video = result.videos.front();
+  if (video.error) std::rethrow_exception(video.error);
+  if (strict && !video.result.suspicious.empty()) {
+    throw SuspiciousError(pipeline::suspicion_text(video.result.suspicious, video.result.output));
+  }
+  return video.result;
+}
+
+GenerateResult generate(const GenerateRequest& request, const ProgressCallback& progress) {
+  BatchRow row;
+  row.request = request;
+  BatchOptions options;
+  options.overwrite = request.overwrite;
+  options.keep_models = request.keep_models;
+  const BatchResult result = run_batch({row}, options, {.progress = progress, .on_end = {}});
+  return single_result(result, request.strict);
+}
+
+BatchResult run_batch(const std::vector<BatchRow>& rows, const BatchOptions& options, const BatchCallbacks& callbacks) {
+  const c10::InferenceMode inference;
+  check_options(rows, options);
+  std::vector<Task> tasks = batch::make_tasks(rows, options);
+  pipeline::check_model_files(rows.front().request);
+  const pipeline::CheckpointIdentities checkpoints = pipeline::identify_checkpoints(rows.front().request);
+  const std::unique_ptr<Journal> journal = open_journal(options);
+  const History history = journal ? History(journal->earlier()) : History();
+  batch::settle_seeds(tasks, checkpoints, history);
+  if (!options.output_dir.empty()) batch::name_outputs(tasks, options);
+  keep_own_shard(tasks, options);
+  if (tasks.empty()) return {};
+  for (Task& task : tasks) settle(task, checkpoints, history);
+  check_texts(tasks);
+  if (journal) {
+    constexpr int64_t kBytesPerVideo = 8192;  // all lines of one, and then some
+    journal->reserve(kBytesPerVideo * static_cast<int64_t>(tasks.size() + 1));
+    remove_leftovers_of(tasks);
+  }
+  pipeline::prepare_machine(rows.front().request);
+  std::optional<batch::EventSink> sink;
+  if (!options.events.empty()) sink.emplace(options.events);
+  const Events events(journal.get(), sink ? &*sink : nullptr);
+  return Batch(std::move(tasks), options, callbacks, events, history).run();
+}
+
+}  // namespace opensora

@@ -1,0 +1,50 @@
+#include "pipeline/preview.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <system_error>
+
+#include "media/png_writer.h"
+#include "opensora/error.h"
+#include "pipeline/frames.h"
+
+namespace opensora::pipeline {
+namespace {
+
+constexpr int64_t kLongEdge = 256;  // pixels
+
+int scaled(int64_t edge, int64_t longest) {
+  return static_cast<int>(longest <= kLongEdge ? edge : std::max<int64_t>(1, edge * kLongEdge / longest));
+}
+
+}  // namespace
+
+Preview::Preview(const GenerateRequest& request, const Plan& plan, Models& models)
+    : every_(request.preview_every), file_(std::filesystem::path(plan.output).replace_extension(".preview.png")) {
+  if (every_ > 0) decoder_ = models.video_decoder(request.config.ae);
+}
+
+Preview::~Preview() {
+  std::error_code ignored;
+  if (is_wanted()) std::filesystem::remove(file_, ignored);
+}
+
+void Preview::after_step(int64_t step, int64_t steps, const std::function<at::Tensor()>& clean) const {
+  if (!is_wanted() || step == steps || step % every_ != 0) return;
+  try {
+    write(clean());
+  } catch (const OutputError& error) {
+    spdlog::warn("no preview of step {}: {}", step, error.what());
+  }
+}
+
+void Preview::write(const at::Tensor& latent) const {
+  const at::Tensor frames = decoder_->decode(latent.narrow(2, latent.size(2) / 2, 1));
+  const at::Tensor rgb = to_rgb24(frames, 0);
+  const int64_t height = rgb.size(0), width = rgb.size(1), longest = std::max(width, height);
+  media::write_png(file_, rgb.const_data_ptr<uint8_t>(), static_cast<int>(width), static_cast<int>(height),
+                   /*overwrite=*/true, scaled(width, longest), scaled(height, longest));
+}
+
+}  // namespace opensora::pipeline

@@ -1,0 +1,77 @@
+#include "pipeline/suspicious.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+#include "opensora/error.h"
+
+namespace opensora::pipeline {
+namespace {
+
+constexpr int kBlack = 8;         // levels of 255
+constexpr int kFlat = 4;          // levels
+constexpr int64_t kBlock = 8;     // pixels
+constexpr int64_t kChannels = 3;  // R, G, B
+
+struct Range {
+  uint8_t least = 255, most = 0;
+};
+
+std::array<Range, kChannels> channel_ranges(const uint8_t* rgb24, int64_t pixels) {
+  std::array<Range, kChannels> ranges;
+  for (int64_t i = 0; i < pixels; ++i) {
+    for (int64_t c = 0; c < kChannels; ++c) {
+      const uint8_t value = rgb24[i * kChannels + c];
+      ranges[c].least = std::min(ranges[c].least, value);
+      ranges[c].most = std::max(ranges[c].most, value);
+    }
+  }
+  return ranges;
+}
+
+}  // namespace
+
+void SuspicionDetector::add(const uint8_t* rgb24, int64_t width, int64_t height) {
+  for (const Range& range : channel_ranges(rgb24, width * height)) {
+    is_black_ = is_black_ && range.most <= kBlack;
+    is_flat_ = is_flat_ && range.most - range.least <= kFlat;
+  }
+  if (frames_++ == 0) {
+    first_.assign(rgb24, rgb24 + width * height * kChannels);
+  } else {
+    is_frozen_ = is_frozen_ && !moves(rgb24, width, height);
+  }
+}
+
+bool SuspicionDetector::moves(const uint8_t* rgb24, int64_t width, int64_t height) const {
+  for (int64_t top = 0; top < height; top += kBlock) {
+    for (int64_t left = 0; left < width; left += kBlock) {
+      const int64_t rows = std::min(kBlock, height - top), values = std::min(kBlock, width - left) * kChannels;
+      int64_t difference = 0;
+      for (int64_t y = top; y < top + rows; ++y) {
+        const int64_t start = (y * width + left) * kChannels;
+        for (int64_t i = start; i < start + values; ++i) difference += std::abs(rgb24[i] - first_[i]);
+      }
+      if (difference >= rows * values) return true;  // 1 level on average
+    }
+  }
+  return false;
+}
+
+std::string SuspicionDetector::finding() const {
+  if (frames_ == 0) return {};
+  if (is_black_) return "all black";
+  if (is_flat_) return "all of one colour";
+  if (is_frozen_ && frames_ > 1) return "frozen";
+  return {};
+}
+
+std::string suspicion_text(const std::string& finding, const std::filesystem::path& file) {
+  return fmt::format("{}: the output is {}; look at it, and try another seed or prompt, more steps or another --dtype",
+                     file.string(), finding);
+}
+
+}  // namespace opensora::pipeline
