@@ -94,6 +94,7 @@ int run(int argc, char** argv) {
       "  opensora generate --prompt \"raining, sea\"\n"
       "  opensora generate --help");
   add_generate(app);
+  add_plan(app);
   add_tokenize(app);
   add_inspect(app);
   add_verify(app);
@@ -101,6 +102,7 @@ int run(int argc, char** argv) {
   add_encode_text(app);
   add_completion(app);
   add_man(app);
+  add_doctor(app);
   return parse_and_run(app, argc, argv);
 }
 

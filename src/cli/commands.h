@@ -6,6 +6,7 @@
 namespace opensora::cli {
 
 void add_generate(CLI::App& app);
+void add_plan(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_verify(CLI::App& app);
@@ -13,5 +14,6 @@ void add_reconstruct(CLI::App& app);
 void add_encode_text(CLI::App& app);
 void add_completion(CLI::App& app);
 void add_man(CLI::App& app);
+void add_doctor(CLI::App& app);
 
 }  // namespace opensora::cli

@@ -12,6 +12,7 @@
 #include "batch/stage_seconds.h"
 #include "cli/commands.h"
 #include "cli/generate_options.h"
+#include "cli/plan.h"
 #include "cli/print_config.h"
 #include "cli/progress_reporter.h"
 #include "cli/request_layers.h"
@@ -53,6 +54,12 @@ void print_sizes(const Config& config) {
                 static_cast<long>(row.tokens));
   }
 }
+
+struct GenerateCommand {
+  GenerateOptions options;
+  PlanFlags plan;
+  bool dry_run = false;
+};
 
 // --from's request, where there is one, with the flags over it.
 struct Sources {
@@ -140,7 +147,6 @@ void run_one(const std::vector<BatchRow>& rows, const BatchOptions& batch, const
 }
 
 void run(const GenerateOptions& options, const CLI::App& command) {
-  options.log.apply();
   const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
   if (options.lists_sizes()) return print_sizes(options.model.resolve_config(options.model.resolve_model_dir()));
   const Sources sources(options, command);
@@ -166,9 +172,12 @@ void run(const GenerateOptions& options, const CLI::App& command) {
 }  // namespace
 
 void add_generate(CLI::App& app) {
-  auto options = std::make_shared<GenerateOptions>();
+  auto generate = std::make_shared<GenerateCommand>();
   CLI::App* command = app.add_subcommand("generate", "Make a video from a prompt");
-  options->add_to(*command);
+  generate->options.add_to(*command);
+  generate->plan.add_to(*command);
+  command->add_flag("--dry-run", generate->dry_run, "Say what the run would take and stop: see opensora plan")
+      ->group("Machine");
   command->footer(
       "Examples:\n"
       "  opensora generate -p \"a red circle moving right on a blue background\"\n"
@@ -179,7 +188,12 @@ void add_generate(CLI::App& app) {
       "  opensora generate -p \"raining, sea\" --config t2i2v_768px\n"
       "  opensora generate --config 768px --aspect-ratio list\n"
       "  opensora generate --prompts-file prompts.csv --output-dir videos --resume");
-  command->callback([options, command] { run(*options, *command); });
+  command->callback([generate, command] {
+    generate->options.log.apply();
+    check_video_options(*command, generate->options.request);
+    if (generate->dry_run) return print_plan(generate->options, generate->plan);
+    run(generate->options, *command);
+  });
 }
 
 }  // namespace opensora::cli

@@ -7,14 +7,7 @@
 #include "opensora/error.h"
 
 namespace opensora::cli {
-namespace {
-
-struct ModelFolder {
-  std::filesystem::path path;
-  std::string source;
-};
-
-ModelFolder choose_folder(const std::string& flag) {
+ModelFolder choose_model_folder(const std::string& flag) {
   if (!flag.empty()) return {flag, "--model-dir"};
   if (const char* variable = std::getenv("OPENSORA_MODEL_DIR"); variable != nullptr && *variable != '\0') {
     return {variable, "OPENSORA_MODEL_DIR"};
@@ -22,8 +15,6 @@ ModelFolder choose_folder(const std::string& flag) {
   if (std::filesystem::is_directory("ckpts")) return {"ckpts", "./ckpts"};
   return {bundled_configs_dir() / "demo", "the bundled demo model; give --model-dir for another"};
 }
-
-}  // namespace
 
 void ModelOptions::add_to(CLI::App& command) {
   command
@@ -43,7 +34,7 @@ void ModelOptions::add_config_to(CLI::App& command) {
 }
 
 std::filesystem::path ModelOptions::resolve_model_dir() const {
-  const ModelFolder folder = choose_folder(model_dir);
+  const ModelFolder folder = choose_model_folder(model_dir);
   if (!std::filesystem::is_directory(folder.path)) {
     throw CheckpointError("model folder " + folder.path.string() + " (" + folder.source + "): no such folder");
   }

@@ -23,4 +23,12 @@ struct ModelOptions {
   Config resolve_config(const std::filesystem::path& folder) const;
 };
 
+struct ModelFolder {
+  std::filesystem::path path;
+  std::string source;  // "--model-dir", "OPENSORA_MODEL_DIR", "./ckpts" or that it is the demo model
+};
+
+// As resolve_model_dir() chooses it from the value of --model-dir; it need not exist.
+ModelFolder choose_model_folder(const std::string& flag);
+
 }  // namespace opensora::cli

@@ -109,6 +109,24 @@ std::string cuda_state() {
   return gpus + (error.empty() ? "libraries loaded" : "libraries missing: " + error);
 }
 
+std::vector<CudaLibrary> cuda_libraries() {
+  const std::filesystem::path folder = libtorch_dir();
+  const std::filesystem::path nvidia = folder.parent_path().parent_path() / "nvidia/cu13/lib";
+  const std::filesystem::path cudnn = folder.parent_path().parent_path() / "nvidia/cudnn/lib";
+  std::vector<CudaLibrary> libraries;
+  for (const char* name : {"libtorch_cuda.so", "libcudart.so.13", "libcublas.so.13", "libcudnn.so.9"}) {
+    CudaLibrary library{name, {}, "not in " + folder.string() + " or the nvidia folder beside it"};
+    std::error_code unreadable;
+    for (const auto& place : {folder, nvidia, cudnn}) {
+      if (library.path.empty() && std::filesystem::exists(place / name, unreadable)) library.path = place / name;
+    }
+    libraries.push_back(std::move(library));
+  }
+  const std::string error = libraries.front().path.empty() ? "" : open_libtorch_cuda();
+  if (!error.empty()) libraries.front() = {libraries.front().name, {}, "cannot be opened: " + error};
+  return libraries;
+}
+
 void release_cached_memory(at::Device device) {
   if (!device.is_cpu()) at::accelerator::emptyCache();
 }

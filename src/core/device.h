@@ -4,7 +4,9 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
+#include <vector>
 
 namespace opensora {
 
@@ -26,6 +28,15 @@ int nvidia_gpu_count();
 
 // "found (2 GPUs)", "no NVIDIA driver", …: for --version.
 std::string cuda_state();
+
+// A library that a GPU needs: where it was found, or why it was not.
+struct CudaLibrary {
+  std::string name;
+  std::filesystem::path path;  // empty: not found
+  std::string problem;
+};
+// LibTorch's CUDA half, the CUDA run time, cuBLAS and cuDNN. Opens them as far as that goes.
+std::vector<CudaLibrary> cuda_libraries();
 
 // Gives cached, unused device memory back to the device. Nothing on the CPU.
 void release_cached_memory(at::Device device);

@@ -74,6 +74,8 @@ void close_file(IoPtr io, const std::filesystem::path& path) {
 
 std::string ffmpeg_version() { return av_version_info(); }
 
+bool has_encoder(const char* name) { return avcodec_find_encoder_by_name(name) != nullptr; }
+
 void init_logging() {
   static std::once_flag once;
   std::call_once(once, [] { av_log_set_callback(log_callback); });

@@ -69,6 +69,9 @@ void close_file(IoPtr io, const std::filesystem::path& path);
 // "5.1.6-0+deb12u1": the release of the FFmpeg that is loaded.
 std::string ffmpeg_version();
 
+// Whether this FFmpeg has an encoder of that name: "libx264", "ffv1", …
+bool has_encoder(const char* name);
+
 // Sends what FFmpeg and its codecs log to spdlog (warnings and errors as debug messages: what matters comes back as a
 // return code) and never to stderr. Cheap to call again; every user of FFmpeg calls it first.
 void init_logging();

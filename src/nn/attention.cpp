@@ -6,8 +6,6 @@
 namespace opensora::nn {
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionOptions& options) {
-  // LibTorch's fused kernels have no meta kind in C++; the two products that they consist of do.
-  if (q.is_meta()) return at::matmul(at::matmul(q, k.transpose(-2, -1)), v);
   const std::optional<at::Tensor> bias = options.bias.defined() ? std::optional(options.bias) : std::nullopt;
   return at::scaled_dot_product_attention(q, k, v, bias, /*dropout_p=*/0.0, options.causal, options.scale);
 }

@@ -9,7 +9,8 @@
 namespace opensora::pipeline {
 
 void check_finite_frames(const at::Tensor& frames, const std::string& what) {
-  if (at::isfinite(frames).all().item<bool>()) return;
+  const at::Tensor finite = at::isfinite(frames).all();
+  if (finite.is_meta() || finite.item<bool>()) return;
   throw NumericError(what + " is not finite; try --dtype bf16 or fp32, or check the autoencoder's weights");
 }
 

@@ -4,32 +4,11 @@
 #include <utility>
 
 #include "io/checkpoint.h"
-#include "io/model_files.h"
 #include "opensora/error.h"
+#include "pipeline/component_files.h"
 
 namespace opensora::pipeline {
 namespace {
-
-using std::filesystem::path;
-
-path video_transformer_file(const path& model_dir, const Config& config, const ModelFiles& files) {
-  return io::find_component(model_dir, io::Component::kModel, config.model.from_pretrained, files.diffusion_model);
-}
-
-path video_autoencoder_file(const path& model_dir, const Config& config, const ModelFiles& files) {
-  const std::string configured = std::visit([](const auto& ae) { return ae.from_pretrained; }, config.ae);
-  return io::find_component(model_dir, io::Component::kAe, configured, files.vae);
-}
-
-path image_transformer_file(const path& model_dir, const Config& config, const ModelFiles& files) {
-  return io::find_component(model_dir, io::Component::kImgFlux, config.text_to_image->model.from_pretrained,
-                            files.flux);
-}
-
-path image_autoencoder_file(const path& model_dir, const Config& config, const ModelFiles& files) {
-  return io::find_component(model_dir, io::Component::kImgFluxAe, config.text_to_image->ae.from_pretrained,
-                            files.flux_ae);
-}
 
 // The wrong kind would be one long list of missing tensors: this says it in a line.
 void check_kind(const io::Checkpoint& checkpoint, autoencoder::AutoencoderKind expected) {
@@ -40,11 +19,10 @@ void check_kind(const io::Checkpoint& checkpoint, autoencoder::AutoencoderKind e
                         autoencoder_kind_name(expected));
 }
 
-std::shared_ptr<const io::Checkpoint> open_video_autoencoder(const path& model_dir, const Config& config,
-                                                             const ModelFiles& files) {
+std::shared_ptr<const io::Checkpoint> open_video_autoencoder(const GenerateRequest& request) {
   using autoencoder::AutoencoderKind;
-  const bool is_dc_ae = std::holds_alternative<DCAEConfig>(config.ae);
-  auto checkpoint = io::Checkpoint::open(video_autoencoder_file(model_dir, config, files));
+  const bool is_dc_ae = std::holds_alternative<DCAEConfig>(request.config.ae);
+  auto checkpoint = io::Checkpoint::open(video_autoencoder_file(request));
   check_kind(*checkpoint, is_dc_ae ? AutoencoderKind::kDCAE : AutoencoderKind::kHunyuanVAE);
   return checkpoint;
 }
@@ -64,28 +42,26 @@ std::shared_ptr<const Model> loaded(std::shared_ptr<const Model>& slot, std::str
 
 Models::Models(ModelSource source, LoadCallback on_load) : source_(std::move(source)), on_load_(std::move(on_load)) {}
 
-Weights Models::open_weights(const path& file) const {
+Weights Models::open_weights(const std::filesystem::path& file) const {
   return {io::Checkpoint::open(file), source_.device, source_.dtype};
 }
 
 std::shared_ptr<const diffusion::MMDiT> Models::video_transformer() {
   return loaded(video_transformer_, "transformer", on_load_, [&] {
-    const path file = video_transformer_file(source_.model_dir, source_.config, source_.files);
-    return std::make_shared<diffusion::MMDiT>(open_weights(file), source_.config.model);
+    return std::make_shared<diffusion::MMDiT>(open_weights(video_transformer_file(source_.request)), source_.request.config.model);
   });
 }
 
 std::shared_ptr<const diffusion::MMDiT> Models::image_transformer() {
   return loaded(image_transformer_, "flux", on_load_, [&] {
-    const path file = image_transformer_file(source_.model_dir, source_.config, source_.files);
-    return std::make_shared<diffusion::MMDiT>(open_weights(file), source_.config.text_to_image->model);
+    return std::make_shared<diffusion::MMDiT>(open_weights(image_transformer_file(source_.request)),
+ source_.request.config.text_to_image->model);
   });
 }
 
 std::shared_ptr<const autoencoder::Autoencoder> Models::image_autoencoder() {
   return loaded(image_autoencoder_, "flux_autoencoder", on_load_, [&] {
-    const path file = image_autoencoder_file(source_.model_dir, source_.config, source_.files);
-    return autoencoder::make_autoencoder(open_weights(file), source_.config.text_to_image->ae,
+    return autoencoder::make_autoencoder(open_weights(image_autoencoder_file(source_.request)), source_.request.config.text_to_image->ae,
                                          autoencoder::Half::kDecoder);
   });
 }
@@ -102,7 +78,7 @@ const Models::HalfAutoencoder& Models::video_autoencoder(HalfAutoencoder& half, 
                                                          const VideoAutoencoderConfig& config) {
   if (half.config != config) half = {nullptr, config};
   loaded(half.model, "autoencoder", on_load_, [&]() -> std::shared_ptr<const autoencoder::Autoencoder> {
-    const auto checkpoint = open_video_autoencoder(source_.model_dir, source_.config, source_.files);
+    const auto checkpoint = open_video_autoencoder(source_.request);
     const Weights weights(checkpoint, source_.device, source_.dtype);
     return std::visit([&](const auto& ae) { return autoencoder::make_autoencoder(weights, ae, which); }, config);
   });
@@ -117,12 +93,12 @@ void Models::release_image_models() {
 void check_model_files(const GenerateRequest& request) {
   const Config& config = request.config;
   if (config.use_t2i2v) {
-    image_transformer_file(request.model_dir, config, request.files);
-    image_autoencoder_file(request.model_dir, config, request.files);
+    image_transformer_file(request);
+    image_autoencoder_file(request);
   }
   if (request.image_only) return;
-  io::Checkpoint::open(video_transformer_file(request.model_dir, config, request.files));
-  open_video_autoencoder(request.model_dir, config, request.files);
+  io::Checkpoint::open(video_transformer_file(request));
+  open_video_autoencoder(request);
 }
 
 }  // namespace opensora::pipeline

@@ -13,9 +13,7 @@ namespace opensora::pipeline {
 
 // Where the models of a run come from. All videos of a run share it.
 struct ModelSource {
-  std::filesystem::path model_dir;
-  ModelFiles files;
-  Config config;  // its models; what it says about sampling plays no part
+  GenerateRequest request;  // its folder, files and configuration of models; the rest plays no part
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
 };

@@ -205,5 +205,14 @@ void plan_output(const GenerateRequest& request, Plan& plan) {
   if (plan.picture != plan.output) check_output(plan.picture, request.overwrite);
 }
 
+sampling::GuidanceOptions guidance_options(const Config& config, sampling::ConditionType condition) {
+  const SamplingConfig& s = config.sampling;
+  return {.text = s.guidance,
+          .image = s.guidance_img.value_or(1),
+          .text_osci = s.text_osci,
+          .image_osci = s.image_osci,
+          .temporal_osci = s.scale_temporal_osci && sampling::is_image_condition(condition)};
+}
+
 }  // namespace pipeline
 }  // namespace opensora

@@ -7,6 +7,7 @@
 
 #include "opensora/generate.h"
 #include "sampling/condition.h"
+#include "sampling/guidance.h"
 #include "sampling/noise.h"
 #include "sampling/schedule.h"
 #include "sampling/size.h"
@@ -40,5 +41,8 @@ Plan make_plan(const GenerateRequest& request);
 
 // Settles and checks output, latent and picture. Throws UsageError for an extension that does not fit, OutputError.
 void plan_output(const GenerateRequest& request, Plan& plan);
+
+// How the sampler mixes its branches in a run with that condition.
+sampling::GuidanceOptions guidance_options(const Config& config, sampling::ConditionType condition);
 
 }  // namespace opensora::pipeline

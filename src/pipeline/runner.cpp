@@ -30,12 +30,7 @@ struct FailedFast {};
 struct Cancelled {};
 
 ModelSource model_source(const Video& video) {
-  const GenerateRequest& request = video.request;
-  return {.model_dir = request.model_dir,
-          .files = request.files,
-          .config = request.config,
-          .device = video.plan.device,
-          .dtype = video.plan.dtype};
+  return {.request = video.request, .device = video.plan.device, .dtype = video.plan.dtype};
 }
 
 bool may_overlap(std::span<const Video> videos, const RunOptions& options) {

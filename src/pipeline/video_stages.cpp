@@ -43,17 +43,12 @@ void save_tensors(const Video& video, const NamedTensors& tensors) {
 
 sampling::SamplerInput sampler_input(const Video& video) {
   const Plan& plan = video.plan;
-  const SamplingConfig& s = video.request.config.sampling;
   return {.noise = sampling::make_noise(plan.latent_shape, plan.seed),
           .prompt = video.prompt,
           .negative = video.negative,
           .condition = sampling::make_condition(plan.condition, video.references, plan.latent_shape),
           .timesteps = sampling::timesteps(plan.schedule),
-          .guidance = {.text = s.guidance,
-                       .image = s.guidance_img.value_or(1),
-                       .text_osci = s.text_osci,
-                       .image_osci = s.image_osci,
-                       .temporal_osci = s.scale_temporal_osci && sampling::is_image_condition(plan.condition)},
+          .guidance = guidance_options(video.request.config, plan.condition),
           .distilled_guidance = {},
           .on_step = [&](int64_t step, int64_t steps) {
             video.clock->report({"denoise", step, steps});

@@ -63,7 +63,8 @@ at::Tensor guided_velocity(const Session& session, const at::Tensor& img, float 
 }
 
 void check_finite(const at::Tensor& latent, int64_t step, int64_t steps) {
-  if (at::isfinite(latent).all().item<bool>()) return;
+  const at::Tensor finite = at::isfinite(latent).all();
+  if (finite.is_meta() || finite.item<bool>()) return;
   throw NumericError("the latent is not finite after step " + std::to_string(step) + " of " + std::to_string(steps) +
                      "; try --dtype bf16 or fp32, or check the checkpoint");
 }

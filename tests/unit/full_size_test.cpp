@@ -1,6 +1,5 @@
 // The full-size models without weights: names and shapes of every tensor against the published files, and a run of the
 // whole transformer on the meta device at the published sizes with its FLOPs counted.
-#include <ATen/record_function.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include "autoencoder/autoencoder_2d.h"
 #include "autoencoder/dc_ae.h"
 #include "autoencoder/hunyuan_vae.h"
+#include "core/meta_device.h"
 #include "diffusion/mmdit.h"
 #include "opensora/config.h"
 #include "sampling/size.h"
@@ -102,30 +102,12 @@ TEST(FullSize, HunyuanVAE) {
 TEST(FullSize, DCAE) { expect_autoencoder<autoencoder::DCAE>("F32T4C128_AE", DCAEConfig{}); }
 TEST(FullSize, Autoencoder2D) { expect_autoencoder<autoencoder::Autoencoder2D>("flux1-dev-ae", Autoencoder2DConfig{}); }
 
-// FLOPs of the matrix products and of attention, from the operators that really run.
-struct FlopCount {
-  double linear = 0, attention = 0;
-  double total() const { return linear + attention; }
-};
-thread_local FlopCount* g_flops = nullptr;
-
-std::unique_ptr<at::ObserverContext> count_flops(const at::RecordFunction& fn) {
-  const std::string name = fn.name();
-  if (name == "aten::linear") {
-    const at::Tensor x = fn.inputs()[0].toTensor(), weight = fn.inputs()[1].toTensor();
-    g_flops->linear += 2.0 * static_cast<double>(x.numel()) * static_cast<double>(weight.size(0));
-  } else if (name == "aten::bmm") {  // what attention is on the meta device
-    const at::Tensor a = fn.inputs()[0].toTensor(), b = fn.inputs()[1].toTensor();
-    g_flops->attention += 2.0 * static_cast<double>(a.numel()) * static_cast<double>(b.size(2));
-  }
-  return nullptr;
-}
-
 FlopCount forward_on_meta(const Config& config) {
   const auto [height, width] = sampling::image_size(*config.sampling.resolution, *config.sampling.aspect_ratio, 16);
   const int64_t frames = sampling::latent_frames(config.sampling.num_frames, config.sampling.temporal_reduction);
   const int64_t tokens = frames * (height / 16) * (width / 16), text = config.t5.max_length;
   const MMDiTConfig& m = config.model;
+  MetaDevice meta_device(at::kCUDA);
   const diffusion::MMDiT model(Weights(std::make_shared<MetaSource>(), at::kMeta, at::kBFloat16), m);
   const auto meta = at::TensorOptions().device(at::kMeta).dtype(at::kFloat);
   const diffusion::MMDiTInput input{.img = at::empty({1, tokens, m.in_channels}, meta),
@@ -136,14 +118,9 @@ FlopCount forward_on_meta(const Config& config) {
                                     .guidance = {}};
   const diffusion::RotaryEmbedding pe = diffusion::rotary_embedding(at::empty({tokens + text, 3}, meta), m);
 
-  FlopCount flops;
-  g_flops = &flops;
-  const auto handle = at::addThreadLocalCallback(
-      at::RecordFunctionCallback(count_flops).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
   const at::Tensor out = model.forward(input, pe);
-  at::removeCallback(handle);
   EXPECT_EQ(out.sizes(), (std::vector<int64_t>{1, tokens, m.in_channels}));
-  return flops;
+  return meta_device.flops();
 }
 
 class FullSizeForward : public ::testing::TestWithParam<std::pair<const char*, int64_t>> {};

@@ -1,0 +1,61 @@
+// What a run would take, known before any weight is read.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "opensora/generate.h"
+
+namespace opensora {
+
+// One model's part of a run, or the writing of the file.
+struct StagePlan {
+  std::string stage;         // as Progress names it: "text", "image", "encode", "denoise", "decode", "write"
+  std::string model;         // the configuration's section: "clip", "t5", "model", "ae", …; empty: none
+  int64_t stored_bytes = 0;  // the weights that it uses, in the file
+  int64_t weight_bytes = 0;  // in memory: as stored on the CPU, in the run's dtype on a GPU
+  // The highest memory while it runs. On the CPU all that the process then holds resident; on a GPU what is allocated
+  // there, without the CUDA context.
+  int64_t peak_bytes = 0;
+  int64_t forwards = 0;  // of the model
+  double flops = 0;      // of all forwards: matrix products, convolutions, attention; two a multiply-add
+};
+
+// Whether a run fits, and otherwise what would make it fit.
+struct MemoryVerdict {
+  int64_t available_bytes = 0;
+  std::string source;  // "--device-memory", "available on this machine", the GPU's name
+  bool fits = true;
+  // Where it does not: the first of the tried sets of flags that fits ("--vae-tiling", "--dtype bf16", …) and its peak;
+  // empty: none of them does.
+  std::vector<std::string> flags;
+  int64_t peak_with_flags = 0;
+};
+
+struct RunPlan {
+  std::filesystem::path output;
+  std::string condition;  // "t2v", "i2v_head", …
+  int64_t width = 0, height = 0, frames = 0, steps = 0;
+  int64_t tokens = 0;         // of the video, in the transformer
+  std::string device, dtype;  // "cpu", "cuda"; "fp32", "bf16", "fp16"
+  std::vector<StagePlan> stages;
+  int64_t peak_bytes = 0;  // of all stages
+  double flops = 0;
+  int64_t output_bytes = 0;             // a guess at the file's size: what moves in the video decides
+  std::optional<MemoryVerdict> memory;  // nullopt: how much there is cannot be told
+};
+
+struct PlanOptions {
+  // Bytes that the device has. nullopt: of a GPU its memory, of the CPU what is available now. With it and no --device,
+  // the plan is for a GPU, whether there is one or not.
+  std::optional<int64_t> device_memory;
+};
+
+// Plans a run without starting it: the checks are those of generate(), the models are bound to the names and shapes of
+// their files, and run without data. Throws as generate() does before it loads weights, and CheckpointError for
+// tensors that are missing or mis-shaped. Uses LibTorch's meta device: one call at a time.
+RunPlan plan_run(const GenerateRequest& request, const PlanOptions& options = {});
+
+}  // namespace opensora

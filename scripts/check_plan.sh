@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Compares the peak memory that `opensora plan` predicts with that of the run, on the CPU.
+#
+# usage: scripts/check_plan.sh [GENERATE OPTIONS...]
+#
+# The demo model at three sizes, then the larger autoencoder of the tests' tiny checkpoints at three more, where
+# activations outweigh all else; one step each, as every step needs the same. The options go to both, such as
+# --dtype bf16 or --threads 2. Ratios within 0.85 to 1.15 are what the plan promises.
+
+# shellcheck source=scripts/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+case ${1:-} in
+  -h | --help) usage && exit ;;
+esac
+extra=("$@")
+
+build opensora-cli
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+# Prints the last value of a number in a JSON object: number KEY JSON
+number() { sed -n "s/.*\"$1\":\([0-9.e+-]*\).*/\1/p" <<<"$2"; }
+
+# Prints a row of the table: compare NAME SIZE FRAMES OPTIONS...
+compare() {
+  local name=$1 size=$2 frames=$3 predicted measured flags
+  shift 3
+  flags=(--prompt "a red circle" --seed 1 --steps 1 -W "${size%x*}" -H "${size#*x}" --num-frames "$frames" -q --json
+    --progress none -o "$folder/out.mp4" --overwrite --device cpu "$@" "${extra[@]}")
+  predicted=$(number peak_memory_bytes "$(build/opensora plan "${flags[@]}" | sed 's/"stages":.*\],"peak/"peak/')")
+  measured=$(number peak_memory_bytes "$(build/opensora generate "${flags[@]}")")
+  printf '%-5s  %-9s  %6d  %13d  %12d  %5s\n' "$name" "$size" "$frames" "$((predicted / 1048576))" \
+    "$((measured / 1048576))" "$(awk "BEGIN { printf \"%.3f\", $predicted / $measured }")"
+}
+
+printf '%-5s  %-9s  %6s  %13s  %12s  %5s\n' model size frames predicted/MiB measured/MiB ratio
+for size in 64x64 128x128 192x192; do
+  compare demo "$size" 33 --model-dir configs/demo
+done
+tiny=(--model-dir tests/data/reference/ckpts --config tests/data/reference/ckpts/tiny.json --no-vae-tiling)
+compare tiny 336x192 9 "${tiny[@]}"
+compare tiny 640x352 5 "${tiny[@]}"
+compare tiny 1024x576 5 "${tiny[@]}"

@@ -1,0 +1,87 @@
+// opensora doctor: whether this machine can run the program.
+#include "opensora/doctor.h"
+
+#include <fmt/format.h>
+
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/logging.h"
+#include "cli/model_options.h"
+
+namespace opensora::cli {
+namespace {
+
+struct DoctorCommand {
+  ModelOptions model;
+  bool json = false;
+  LogOptions log;
+};
+
+const char* health_name(Health health) {
+  switch (health) {
+    case Health::kOk:
+      return "ok";
+    case Health::kWarning:
+      return "warning";
+    case Health::kError:
+      return "error";
+  }
+  return "";
+}
+
+nlohmann::ordered_json to_json(const Finding& finding) {
+  return {{"topic", finding.topic},
+          {"health", health_name(finding.health)},
+          {"text", finding.text},
+          {"advice", finding.advice.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(finding.advice)}};
+}
+
+void print(const Finding& finding) {
+  const std::string advice = finding.advice.empty() ? "" : "; " + finding.advice;
+  std::cout << fmt::format("{:<7}  {:<8}  {}{}\n", health_name(finding.health), finding.topic, finding.text, advice);
+}
+
+void run(const DoctorCommand& command) {
+  command.log.apply();
+  const ModelFolder folder = choose_model_folder(command.model.model_dir);
+  const std::vector<Finding> findings =
+      diagnose({.model_dir = folder.path, .model_dir_source = folder.source, .config = command.model.config});
+  size_t errors = 0;
+  const Finding* first = nullptr;
+  for (const Finding& finding : findings) {
+    if (finding.health != Health::kError) continue;
+    ++errors;
+    if (first == nullptr) first = &finding;
+  }
+  if (command.json) {
+    nlohmann::ordered_json list = nlohmann::ordered_json::array();
+    for (const Finding& finding : findings) list.push_back(to_json(finding));
+    const nlohmann::ordered_json root = {{"ok", errors == 0}, {"findings", list}};
+    std::cout << root.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+  } else {
+    for (const Finding& finding : findings) print(finding);
+  }
+  if (first != nullptr) throw Error(first->code, fmt::format("{} error(s), first: {}", errors, first->text));
+}
+
+}  // namespace
+
+void add_doctor(CLI::App& app) {
+  auto options = std::make_shared<DoctorCommand>();
+  CLI::App* command = app.add_subcommand(
+      "doctor", "Look at this machine: versions, memory, GPUs, encoders, models, folders, and what to do about them");
+  options->model.add_to(*command);
+  command->add_flag("--json", options->json, "Print one JSON object");
+  options->log.add_to(*command);
+  command->footer(
+      "Each line is ok, warning or error. With an error the exit code is that of a run that meets it.\n"
+      "Examples:\n"
+      "  opensora doctor\n"
+      "  opensora doctor --model-dir ./ckpts --config 768px --json");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace opensora::cli

@@ -1,0 +1,166 @@
+// opensora plan: what a run would take.
+#include "cli/plan.h"
+
+#include <fmt/format.h>
+
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "opensora/error.h"
+#include "opensora/plan.h"
+
+namespace opensora::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr double kKiB = 1024, kMiB = 1024 * kKiB, kGiB = 1024 * kMiB;
+
+// "24GiB", "24 GB", "24G" (binary), "512MiB", a plain number of bytes.
+int64_t parse_bytes(const std::string& flag, const std::string& text) {
+  double value = 0;
+  char unit[4] = "", rest = 0;
+  const int fields = std::sscanf(text.c_str(), "%lf %3[A-Za-z]%c", &value, unit, &rest);
+  const std::string name = unit;
+  const double factor = name.empty() || name == "B"    ? 1
+                        : name == "MiB" || name == "M" ? kMiB
+                        : name == "GiB" || name == "G" ? kGiB
+                        : name == "MB"                 ? 1e6
+                        : name == "GB"                 ? 1e9
+                                                       : 0;
+  if (fields < 1 || fields > 2 || factor == 0 || !(value * factor >= 1) || value * factor > 1e18) {
+    throw UsageError(flag + ": expected an amount such as 24GiB, 24GB or 512MiB, found \"" + text + "\"");
+  }
+  return static_cast<int64_t>(value * factor);
+}
+
+std::string bytes_text(int64_t bytes) {
+  const auto value = static_cast<double>(bytes);
+  if (value >= kGiB) return fmt::format("{:.2f} GiB", value / kGiB);
+  if (value >= kMiB) return fmt::format("{:.1f} MiB", value / kMiB);
+  return fmt::format("{:.0f} KiB", value / kKiB);
+}
+
+std::string flops_text(double flops) {
+  if (flops >= 1e15) return fmt::format("{:.2f} P", flops / 1e15);
+  if (flops >= 1e12) return fmt::format("{:.2f} T", flops / 1e12);
+  return fmt::format("{:.2f} G", flops / 1e9);
+}
+
+std::string joined(const std::vector<std::string>& flags) {
+  std::string text;
+  for (const std::string& flag : flags) text.append(text.empty() ? "" : " ").append(flag);
+  return text;
+}
+
+ordered_json to_json(const MemoryVerdict& memory) {
+  return {{"available_bytes", memory.available_bytes},
+          {"source", memory.source},
+          {"fits", memory.fits},
+          {"flags", memory.flags},
+          {"peak_with_flags_bytes", memory.flags.empty() ? ordered_json() : ordered_json(memory.peak_with_flags)}};
+}
+
+ordered_json to_json(const RunPlan& plan) {
+  ordered_json stages = ordered_json::array();
+  for (const StagePlan& stage : plan.stages) {
+    stages.push_back({{"stage", stage.stage},
+                      {"model", stage.model.empty() ? ordered_json() : ordered_json(stage.model)},
+                      {"stored_bytes", stage.stored_bytes},
+                      {"weight_bytes", stage.weight_bytes},
+                      {"peak_memory_bytes", stage.peak_bytes},
+                      {"forwards", stage.forwards},
+                      {"flops", stage.flops}});
+  }
+  return {{"output", plan.output.string()},
+          {"condition", plan.condition},
+          {"width", plan.width},
+          {"height", plan.height},
+          {"frames", plan.frames},
+          {"steps", plan.steps},
+          {"tokens", plan.tokens},
+          {"device", plan.device},
+          {"dtype", plan.dtype},
+          {"stages", stages},
+          {"peak_memory_bytes", plan.peak_bytes},
+          {"flops", plan.flops},
+          {"estimated_output_bytes", plan.output_bytes},
+          {"memory", plan.memory ? to_json(*plan.memory) : ordered_json()}};
+}
+
+std::string verdict_text(const RunPlan& plan) {
+  if (!plan.memory) return "memory: how much the device has is not known; say so with --device-memory";
+  const MemoryVerdict& memory = *plan.memory;
+  const std::string have = bytes_text(memory.available_bytes) + " (" + memory.source + ")";
+  if (memory.fits) return "fits: " + bytes_text(plan.peak_bytes) + " of " + have;
+  const std::string lack = "does not fit: " + bytes_text(plan.peak_bytes) + " is more than " + have;
+  if (memory.flags.empty()) return lack + "; none of the tried flags makes it fit";
+  return lack + "; with " + joined(memory.flags) + " it does, with " + bytes_text(memory.peak_with_flags);
+}
+
+void print_table(const RunPlan& plan) {
+  std::cout << fmt::format("{}: {}x{}, {} frames, {} steps, {} tokens, {} {}\n", plan.condition, plan.width,
+                           plan.height, plan.frames, plan.steps, plan.tokens, plan.device, plan.dtype);
+  std::cout << fmt::format("{:<8}  {:<11}  {:>10}  {:>10}  {:>11}  {:>8}  {:>9}\n", "stage", "model", "stored",
+                           "weights", "peak memory", "forwards", "FLOP");
+  for (const StagePlan& stage : plan.stages) {
+    const bool has_model = !stage.model.empty();
+    std::cout << fmt::format("{:<8}  {:<11}  {:>10}  {:>10}  {:>11}  {:>8}  {:>9}\n", stage.stage, stage.model,
+                             has_model ? bytes_text(stage.stored_bytes) : "",
+                             has_model ? bytes_text(stage.weight_bytes) : "", bytes_text(stage.peak_bytes),
+                             has_model ? std::to_string(stage.forwards) : "", has_model ? flops_text(stage.flops) : "");
+  }
+  std::cout << fmt::format("peak memory {}, {}FLOP, {} of about {}\n", bytes_text(plan.peak_bytes),
+                           flops_text(plan.flops), plan.output.string(), bytes_text(plan.output_bytes));
+  std::cout << verdict_text(plan) << '\n';
+}
+
+}  // namespace
+
+void PlanFlags::add_to(CLI::App& command) {
+  command
+      .add_option("--device-memory", device_memory,
+                  "Memory to plan for, such as 24GiB (default: the device's); with it and no --device, of a GPU")
+      ->group("Machine");
+}
+
+void print_plan(const GenerateOptions& options, const PlanFlags& flags) {
+  PlanOptions plan_options;
+  if (!flags.device_memory.empty()) plan_options.device_memory = parse_bytes("--device-memory", flags.device_memory);
+  const RunPlan plan = plan_run(options.resolve(), plan_options);
+  if (options.json) {
+    std::cout << to_json(plan).dump(-1, ' ', false, ordered_json::error_handler_t::replace) << '\n';
+  } else {
+    print_table(plan);
+  }
+}
+
+namespace {
+
+struct PlanCommand {
+  GenerateOptions options;
+  PlanFlags flags;
+};
+
+}  // namespace
+
+void add_plan(CLI::App& app) {
+  auto plan = std::make_shared<PlanCommand>();
+  CLI::App* command = app.add_subcommand(
+      "plan", "Say what a run of generate would take: weights, memory, FLOPs, and whether it fits; the same flags");
+  plan->options.add_to(*command);
+  plan->flags.add_to(*command);
+  command->footer(
+      "No weights are read. A run that does not fit is an answer too: the exit code is 0, \"fits\" in --json says so.\n"
+      "Examples:\n"
+      "  opensora plan -p \"raining, sea\" --model-dir ./ckpts --config 768px --device-memory 24GiB\n"
+      "  opensora plan -p \"raining, sea\" --model-dir ./ckpts --num-frames 33 --device cpu --json");
+  command->callback([plan] {
+    plan->options.log.apply();
+    print_plan(plan->options, plan->flags);
+  });
+}
+
+}  // namespace opensora::cli

@@ -1,0 +1,117 @@
+#include "core/machine.h"
+
+#include <dlfcn.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "core/device.h"
+
+namespace opensora {
+namespace {
+
+// "MemTotal:  24 kB" -> 24576, from a file of such lines.
+std::optional<int64_t> kilobytes_field(const char* file, const std::string& name) {
+  std::ifstream lines(file);
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.starts_with(name + ":")) continue;
+    int64_t value = 0;
+    if (std::istringstream(line.substr(name.size() + 1)) >> value) return value * 1024;
+  }
+  return std::nullopt;
+}
+
+std::optional<int64_t> number_in(const std::string& file) {
+  std::ifstream stream(file);
+  int64_t value = 0;
+  if (stream >> value) return value;
+  return std::nullopt;  // missing, or "max"
+}
+
+struct CgroupMemory {
+  std::optional<int64_t> limit, used;
+};
+
+// Version 2, else version 1; as a container sees its own group.
+CgroupMemory cgroup_memory() {
+  const std::string v2 = "/sys/fs/cgroup/", v1 = v2 + "memory/";
+  CgroupMemory memory{number_in(v2 + "memory.max"), number_in(v2 + "memory.current")};
+  if (!memory.limit) memory = {number_in(v1 + "memory.limit_in_bytes"), number_in(v1 + "memory.usage_in_bytes")};
+  constexpr int64_t kNoLimit = int64_t{1} << 60;  // version 1 writes a huge number
+  if (memory.limit && *memory.limit >= kNoLimit) memory.limit = std::nullopt;
+  return memory;
+}
+
+// The driver's own library; null without one.
+void* driver() {
+  static void* const library = nvidia_gpu_count() > 0 ? dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) : nullptr;
+  return library;
+}
+
+template <typename Function>
+Function driver_function(const char* name) {
+  return driver() == nullptr ? nullptr : reinterpret_cast<Function>(dlsym(driver(), name));
+}
+
+}  // namespace
+
+MemoryInfo memory_info() {
+  MemoryInfo info{kilobytes_field("/proc/meminfo", "MemTotal"), kilobytes_field("/proc/meminfo", "MemAvailable"), {}};
+  const CgroupMemory group = cgroup_memory();
+  info.cgroup_limit = group.limit;
+  if (group.limit) {
+    const int64_t left = std::max<int64_t>(0, *group.limit - group.used.value_or(0));
+    info.available = std::min(info.available.value_or(left), left);
+  }
+  return info;
+}
+
+int64_t resident_bytes() { return kilobytes_field("/proc/self/status", "VmRSS").value_or(0); }
+
+CpuInfo cpu_info() {
+  CpuInfo info;
+  std::ifstream lines("/proc/cpuinfo");
+  for (std::string line; std::getline(lines, line) && !line.empty();) {  // the first processor's block
+    const size_t colon = line.find(':');
+    if (colon == std::string::npos || colon + 2 > line.size()) continue;
+    const std::string value = line.substr(colon + 2);
+    if (line.starts_with("model name")) info.model = value;
+    if (line.starts_with("flags") || line.starts_with("Features")) {
+      std::istringstream words(value);
+      for (std::string word; words >> word;) info.flags.push_back(word);
+    }
+  }
+  cpu_set_t set;
+  info.cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set)
+                                                           : static_cast<int>(std::thread::hardware_concurrency());
+  return info;
+}
+
+std::vector<GpuInfo> nvidia_gpus() {
+  const auto get_device = driver_function<int (*)(int*, int)>("cuDeviceGet");
+  const auto get_name = driver_function<int (*)(char*, int, int)>("cuDeviceGetName");
+  const auto get_memory = driver_function<int (*)(size_t*, int)>("cuDeviceTotalMem_v2");
+  std::vector<GpuInfo> gpus(nvidia_gpu_count());
+  for (size_t i = 0; i < gpus.size(); ++i) {
+    int device = 0;
+    char name[256] = "";
+    size_t bytes = 0;
+    if (get_device == nullptr || get_device(&device, static_cast<int>(i)) != 0) continue;
+    if (get_name != nullptr && get_name(name, sizeof name, device) == 0) gpus[i].name = name;
+    if (get_memory != nullptr && get_memory(&bytes, device) == 0) gpus[i].memory_bytes = static_cast<int64_t>(bytes);
+  }
+  return gpus;
+}
+
+std::string nvidia_driver_cuda_version() {
+  const auto get_version = driver_function<int (*)(int*)>("cuDriverGetVersion");
+  int version = 0;  // 13010: 13.1
+  if (get_version == nullptr || get_version(&version) != 0) return {};
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+}  // namespace opensora

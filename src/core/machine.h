@@ -1,0 +1,38 @@
+// What this machine has: memory, processor, GPUs as the driver reports them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace opensora {
+
+// Bytes; nullopt where the system does not tell (another kernel, a missing /proc).
+struct MemoryInfo {
+  std::optional<int64_t> total;
+  std::optional<int64_t> available;     // without pushing others to swap; within the container's limit, if there is one
+  std::optional<int64_t> cgroup_limit;  // nullopt also: no limit
+};
+MemoryInfo memory_info();
+
+// Resident memory of this process now, in bytes; 0 where the system does not tell.
+int64_t resident_bytes();
+
+struct CpuInfo {
+  std::string model;               // "Intel(R) Xeon(R) Processor"; empty where the system does not tell
+  std::vector<std::string> flags;  // "avx2", "amx_bf16", …, the kernel's words
+  int cores = 0;                   // that this process may use
+};
+CpuInfo cpu_info();
+
+struct GpuInfo {
+  std::string name;
+  int64_t memory_bytes = 0;
+};
+// As the NVIDIA driver reports them; empty without a driver. LibTorch is not asked.
+std::vector<GpuInfo> nvidia_gpus();
+// "13.0": the newest CUDA that the driver serves; empty without a driver.
+std::string nvidia_driver_cuda_version();
+
+}  // namespace opensora

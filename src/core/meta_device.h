@@ -1,0 +1,44 @@
+// Models run shape-only on LibTorch's meta device, with the memory and the FLOPs counted that a real run would need.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <memory>
+
+namespace opensora {
+
+// FLOPs, two a multiply-add. Only what costs: matrix products, convolutions, attention (a causal one in full).
+struct FlopCount {
+  double linear = 0, convolution = 0, attention = 0;
+  double total() const { return linear + convolution + attention; }
+};
+
+// While it lives, tensors on the meta device are counted as if they had memory, and the operators that LibTorch's meta
+// device lacks in C++ work: convolution, the norms, attention, embedding. Each of them allocates what the kernels of a
+// real device do beside their result: attention no scores, a convolution on the CPU its oneDNN buffers.
+//
+// One at a time in a process, and no other thread uses the meta device meanwhile. Tensors may outlive it.
+class MetaDevice {
+ public:
+  // `device`: whose kernels are stood in for; only its type counts.
+  explicit MetaDevice(at::Device device);
+  ~MetaDevice();
+  MetaDevice(const MetaDevice&) = delete;
+  MetaDevice& operator=(const MetaDevice&) = delete;
+
+  // Bytes of all tensors that were made on the meta device since this object was, and are still there.
+  int64_t live_bytes() const;
+  // The highest that live_bytes() has been since the last reset_peak().
+  int64_t peak_bytes() const;
+  void reset_peak();
+
+  const FlopCount& flops() const;  // since the last reset_flops()
+  void reset_flops();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace opensora

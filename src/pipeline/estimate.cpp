@@ -1,0 +1,151 @@
+// The stages' figures put together: memory of the process, the file's size, and what to do where it does not fit.
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <utility>
+
+#include "core/device.h"
+#include "core/machine.h"
+#include "opensora/error.h"
+#include "opensora/plan.h"
+#include "pipeline/models.h"
+#include "pipeline/plan.h"
+#include "pipeline/savings.h"
+#include "pipeline/simulation.h"
+
+namespace opensora {
+namespace {
+
+using pipeline::Plan;
+
+// Resident beside tensors and weights, as measured with LibTorch 2.11 on x86-64 (scripts/check_plan.sh): pages of the
+// libraries that a run touches and planning does not, oneDNN's generated code, threads.
+constexpr int64_t kLibraryBytes = int64_t{18} << 20;
+
+// glibc's heap returns nothing below twice its largest threshold for mapping a block: so much of what is free, or
+// lies between blocks, stays resident. Small runs leave a part of it.
+int64_t heap_slack(int64_t tensor_bytes) { return std::min<int64_t>(int64_t{64} << 20, tensor_bytes / 4); }
+
+// x264 keeps some 60 frames (lookahead, references, threads), each in 4:2:0 with borders and half-size copies.
+constexpr double kEncoderFrames = 60, kEncoderBytesPerPixel = 4;
+
+int64_t encoder_bytes(const RunPlan& run, const GenerateRequest& request) {
+  const PixelSize size = request.output_size.value_or(PixelSize{run.width, run.height});
+  const double frames = std::min(static_cast<double>(run.frames), kEncoderFrames);
+  return static_cast<int64_t>(static_cast<double>(size.width * size.height) * frames * kEncoderBytesPerPixel);
+}
+
+int64_t output_bytes(const RunPlan& run, const GenerateRequest& request) {
+  const PixelSize size = request.output_size.value_or(PixelSize{run.width, run.height});
+  const double pixels = static_cast<double>(size.width * size.height * run.frames);
+  const double bits = run.frames == 1 ? 12 : 0.1 * std::exp2((18.0 - request.crf) / 6);
+  return static_cast<int64_t>(pixels * bits / 8);
+}
+
+struct Target {
+  at::Device device;
+  at::ScalarType dtype;
+};
+
+// Which device to plan for: a GPU that is not here too.
+Target plan_target(const GenerateRequest& request, const PlanOptions& options) {
+  const bool gpu = request.device.starts_with("cuda") ||
+                   (request.device == "auto" && (options.device_memory || nvidia_gpu_count() > 0));
+  const at::Device device = gpu ? at::kCUDA : at::kCPU;
+  return {device, resolve_dtype(request.dtype, device)};
+}
+
+RunPlan describe(const GenerateRequest& request, const Plan& plan, const Target& target) {
+  RunPlan run;
+  run.output = plan.output;
+  run.condition = sampling::condition_name(plan.condition);
+  const sampling::Size size = request.image_only ? plan.picture_size : plan.size;
+  run.width = size.width;
+  run.height = size.height;
+  run.frames = request.image_only ? 1 : request.config.sampling.num_frames;
+  run.steps = plan.schedule.num_steps;
+  run.tokens = plan.image_tokens();
+  run.device = target.device.is_cpu() ? "cpu" : "cuda";
+  run.dtype = dtype_name(target.dtype);
+  return run;
+}
+
+RunPlan plan_on(const GenerateRequest& request, const Target& target, int64_t base_bytes) {
+  GenerateRequest here = request;
+  here.device = "cpu";  // the meta device stands in for any
+  Plan plan = pipeline::make_plan(here);
+  plan.dtype = target.dtype;
+  pipeline::check_model_files(request);
+  RunPlan run = describe(request, plan, target);
+  run.stages = pipeline::simulate(request, plan, target.device);
+  for (StagePlan& stage : run.stages) {
+    if (target.device.is_cpu()) {
+      stage.peak_bytes += base_bytes + heap_slack(stage.peak_bytes - stage.weight_bytes);
+      if (stage.stage == "write" && run.frames > 1) stage.peak_bytes += encoder_bytes(run, request);
+    }
+    run.peak_bytes = std::max(run.peak_bytes, stage.peak_bytes);
+    run.flops += stage.flops;
+  }
+  run.output_bytes = output_bytes(run, request);
+  return run;
+}
+
+// A GPU's memory as its driver reports it, or what is available to this process; nullopt: nobody tells.
+std::optional<MemoryVerdict> memory_of(const GenerateRequest& request, const Target& target,
+                                       const PlanOptions& options) {
+  MemoryVerdict verdict;
+  if (options.device_memory) {
+    verdict.available_bytes = *options.device_memory;
+    verdict.source = "--device-memory";
+    return verdict;
+  }
+  if (target.device.is_cpu()) {
+    const std::optional<int64_t> available = memory_info().available;
+    if (!available) return std::nullopt;
+    verdict.available_bytes = *available + resident_bytes();  // what this process holds is in the plan's figures
+    verdict.source = "available on this machine";
+    return verdict;
+  }
+  const std::vector<GpuInfo> gpus = nvidia_gpus();
+  const size_t colon = request.device.find(':');
+  const size_t index = colon == std::string::npos ? 0 : std::strtoul(request.device.c_str() + colon + 1, nullptr, 10);
+  if (index >= gpus.size() || gpus[index].memory_bytes == 0) return std::nullopt;
+  verdict.available_bytes = gpus[index].memory_bytes;
+  verdict.source = gpus[index].name;
+  return verdict;
+}
+
+// Names the first of the flags that make the run fit, by planning it with them.
+void find_flags(const GenerateRequest& request, const RunPlan& run, const Target& target, int64_t base_bytes,
+                MemoryVerdict& verdict) {
+  for (const pipeline::Saving& saving : pipeline::savings_of(request, target.dtype, {run.width, run.height})) {
+    try {
+      const Target changed{target.device, resolve_dtype(saving.request.dtype, target.device)};
+      const RunPlan smaller = plan_on(saving.request, changed, base_bytes);
+      if (smaller.peak_bytes > verdict.available_bytes) continue;
+      verdict.flags = saving.flags;
+      verdict.peak_with_flags = smaller.peak_bytes;
+      return;
+    } catch (const UsageError&) {  // too short for its reference, …
+      continue;
+    }
+  }
+}
+
+}  // namespace
+
+RunPlan plan_run(const GenerateRequest& request, const PlanOptions& options) {
+  if (request.threads > 0) at::set_num_threads(request.threads);
+  const Target target = plan_target(request, options);
+  const int64_t base_bytes = resident_bytes() + kLibraryBytes;
+  RunPlan run = plan_on(request, target, base_bytes);
+  run.memory = memory_of(request, target, options);
+  if (!run.memory) return run;
+  run.memory->fits = run.peak_bytes <= run.memory->available_bytes;
+  if (!run.memory->fits) find_flags(request, run, target, base_bytes, *run.memory);
+  return run;
+}
+
+}  // namespace opensora
