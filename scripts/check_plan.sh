@@ -28,7 +28,7 @@ compare() {
   shift 3
   flags=(--prompt "a red circle" --seed 1 --steps 1 -W "${size%x*}" -H "${size#*x}" --num-frames "$frames" -q --json
     --progress none -o "$folder/out.mp4" --overwrite --device cpu "$@" "${extra[@]}")
-  predicted=$(number peak_memory_bytes "$(build/opensora plan "${flags[@]}" | sed 's/"stages":.*\],"peak/"peak/')")
+  predicted=$(number peak_memory_bytes "$(build/opensora plan "${flags[@]}" | sed 's/"stages":.*}\],"peak_memory/"peak_memory/')")
   measured=$(number peak_memory_bytes "$(build/opensora generate "${flags[@]}")")
   printf '%-5s  %-9s  %6d  %13d  %12d  %5s\n' "$name" "$size" "$frames" "$((predicted / 1048576))" \
     "$((measured / 1048576))" "$(awk "BEGIN { printf \"%.3f\", $predicted / $measured }")"
