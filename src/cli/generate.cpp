@@ -12,6 +12,7 @@
 #include "batch/stage_seconds.h"
 #include "cli/commands.h"
 #include "cli/generate_options.h"
+#include "cli/output_options.h"
 #include "cli/plan.h"
 #include "cli/print_config.h"
 #include "cli/progress_reporter.h"

@@ -48,21 +48,22 @@ Weights Models::open_weights(const std::filesystem::path& file) const {
 
 std::shared_ptr<const diffusion::MMDiT> Models::video_transformer() {
   return loaded(video_transformer_, "transformer", on_load_, [&] {
-    return std::make_shared<diffusion::MMDiT>(open_weights(video_transformer_file(source_.request)), source_.request.config.model);
+    return std::make_shared<diffusion::MMDiT>(open_weights(video_transformer_file(source_.request)),
+                                              source_.request.config.model);
   });
 }
 
 std::shared_ptr<const diffusion::MMDiT> Models::image_transformer() {
   return loaded(image_transformer_, "flux", on_load_, [&] {
     return std::make_shared<diffusion::MMDiT>(open_weights(image_transformer_file(source_.request)),
- source_.request.config.text_to_image->model);
+                                              source_.request.config.text_to_image->model);
   });
 }
 
 std::shared_ptr<const autoencoder::Autoencoder> Models::image_autoencoder() {
   return loaded(image_autoencoder_, "flux_autoencoder", on_load_, [&] {
-    return autoencoder::make_autoencoder(open_weights(image_autoencoder_file(source_.request)), source_.request.config.text_to_image->ae,
-                                         autoencoder::Half::kDecoder);
+    return autoencoder::make_autoencoder(open_weights(image_autoencoder_file(source_.request)),
+                                         source_.request.config.text_to_image->ae, autoencoder::Half::kDecoder);
   });
 }
 
