@@ -20,6 +20,10 @@ namespace opensora {
 // for a video that cannot be read.
 std::vector<std::pair<std::string, std::string>> read_request_flags(const std::filesystem::path& file);
 
+// The same of a document that is at hand; `place` names it in messages.
+std::vector<std::pair<std::string, std::string>> parse_request_flags(const std::string& document,
+                                                                     const std::string& place);
+
 // The document's "request" for a request that has not run: a JSON object in text. Its seed is null if none is set.
 // Throws as generate() does for a request that cannot be run.
 std::string effective_values(const GenerateRequest& request);

@@ -94,6 +94,7 @@ int run(int argc, char** argv) {
       "  opensora generate --prompt \"raining, sea\"\n"
       "  opensora generate --help");
   add_generate(app);
+  add_decode(app);
   add_plan(app);
   add_tokenize(app);
   add_inspect(app);

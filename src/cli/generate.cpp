@@ -9,7 +9,6 @@
 #include "batch/failure.h"
 #include "batch/prompts_file.h"
 #include "batch/row_errors.h"
-#include "batch/stage_seconds.h"
 #include "cli/commands.h"
 #include "cli/generate_options.h"
 #include "cli/output_options.h"
@@ -17,6 +16,7 @@
 #include "cli/print_config.h"
 #include "cli/progress_reporter.h"
 #include "cli/request_layers.h"
+#include "cli/result_json.h"
 #include "cli/row_request.h"
 #include "opensora/batch.h"
 #include "opensora/error.h"
@@ -25,25 +25,6 @@
 
 namespace opensora::cli {
 namespace {
-
-nlohmann::ordered_json to_json(const GenerateResult& result) {
-  return {{"output", result.output.string()},
-          {"image", result.image.empty() ? nlohmann::json() : nlohmann::json(result.image.string())},
-          {"seed", result.seed},
-          {"prompt", result.effective_prompt},
-          {"width", result.width},
-          {"height", result.height},
-          {"frames", result.frames},
-          {"steps", result.steps},
-          {"forwards", result.forwards},
-          {"image_forwards", result.image_forwards},
-          {"device", result.device},
-          {"dtype", result.dtype},
-          {"attention", result.attention},
-          {"seconds", batch::stage_seconds(result.seconds)},
-          {"peak_memory_bytes", result.peak_resident_bytes},
-          {"peak_device_memory_bytes", result.peak_device_bytes}};
-}
 
 // For --aspect-ratio list.
 void print_sizes(const Config& config) {
@@ -95,10 +76,6 @@ std::vector<BatchRow> rows_of_file(const GenerateOptions& options, const CLI::Ap
                       .line = row.line});
   }
   return result;
-}
-
-void print_json(const nlohmann::ordered_json& json) {
-  std::cout << json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << std::endl;
 }
 
 // A line on stdout for each video that is there; an error goes to stderr.

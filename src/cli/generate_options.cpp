@@ -49,8 +49,6 @@ void GenerateOptions::add_metadata_options(CLI::App& command) {
       ->group(group);
   command.add_flag("--sidecar", request.sidecar, "Also write what it was made with beside the output, as .json")
       ->group(group);
-  command.add_option("--from", from, "Make a video again, from an MP4 or its .json; flags override what it says");
-  command.add_flag("--print-config", print_config, "Print every value and where it comes from, and stop");
 }
 
 void GenerateOptions::add_to(CLI::App& command) {
@@ -65,6 +63,8 @@ void GenerateOptions::add_to(CLI::App& command) {
                 "Keep transformers and autoencoders until the end, if memory allows: none is loaded twice")
       ->group("Machine");
   add_output_options(command);
+  command.add_option("--from", from, "Make a video again, from an MP4 or its .json; flags override what it says");
+  command.add_flag("--print-config", print_config, "Print every value and where it comes from, and stop");
   batch.add_to(command);
   log.add_to(command);
 }

@@ -33,6 +33,9 @@ struct GenerateOptions {
 
   void add_to(CLI::App& command);
 
+  // The group "Output", without --from and --print-config.
+  void add_output_options(CLI::App& command);
+
   // --aspect-ratio list: the sizes are to be printed, and nothing else.
   bool lists_sizes() const { return sampling.aspect_ratio == "list"; }
 
@@ -44,7 +47,6 @@ struct GenerateOptions {
 
  private:
   void add_prompt_options(CLI::App& command);
-  void add_output_options(CLI::App& command);
   void add_metadata_options(CLI::App& command);
 
   CLI::Option* prompt_ = nullptr;  // its count: an empty prompt is one too

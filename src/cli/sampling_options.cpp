@@ -39,8 +39,7 @@ void add_size_flags(CLI::App& command, SamplingOptions& options) {
   auto* height = command.add_option("-H,--height", options.height, "Pixels; with --width")->group(group);
   width->needs(height)->excludes(resolution)->excludes(aspect);
   height->needs(width)->excludes(resolution)->excludes(aspect);
-  command.add_option("--num-frames", options.num_frames, "4k+1 frames; 1 makes a picture")->group(group);
-  command.add_option("--fps", options.fps, "Frames a second")->group(group);
+  options.add_decoding_flags(command);
   command.add_option("--motion-score", options.motion_score, "How much moves, a number, or none")->group(group);
 }
 
@@ -55,10 +54,15 @@ void add_sampler_flags(CLI::App& command, SamplingOptions& options) {
   add_switch(command, "text-osci", options.text_osci, "Oscillate the text guidance from step 10 on");
   add_switch(command, "image-osci", options.image_osci, "Oscillate the image guidance likewise");
   add_switch(command, "temporal-osci", options.temporal_osci, "Let the image guidance grow over the frames");
-  add_switch(command, "vae-tiling", options.vae_tiling, "Decode in tiles of space and time");
 }
 
 }  // namespace
+
+void SamplingOptions::add_decoding_flags(CLI::App& command) {
+  command.add_option("--num-frames", num_frames, "4k+1 frames; 1 makes a picture")->group("Video");
+  command.add_option("--fps", fps, "Frames a second")->group("Video");
+  add_switch(command, "vae-tiling", vae_tiling, "Decode in tiles of space and time");
+}
 
 void SamplingOptions::add_to(CLI::App& command) {
   add_size_flags(command, *this);

@@ -20,6 +20,7 @@ struct SamplingOptions {
   std::optional<bool> vae_tiling;
 
   void add_to(CLI::App& command);
+  void add_decoding_flags(CLI::App& command);  // --num-frames, --fps and --vae-tiling alone
   // Throws UsageError for a motion score that is neither a number nor "none".
   void apply(Config& config) const;
 };

@@ -38,21 +38,19 @@ std::string document_text(const fs::path& file) {
   return {std::istreambuf_iterator<char>(stream), {}};
 }
 
-json read_document(const fs::path& file) {
-  const std::string text = document_text(file);
+json parse_document(const std::string& text, const std::string& place) {
   json document;
   try {
     document = io::parse_json(text);
   } catch (const io::JsonError& error) {
-    throw UsageError(file.string() + ": what it was made with is not valid JSON: " + error.what());
+    throw UsageError(place + ": what it was made with is not valid JSON: " + error.what());
   }
   if (!document.is_object() || document.value("program", json()) != "opensora" || !document["request"].is_object() ||
       !document["schema_version"].is_number_integer()) {
-    throw UsageError(file.string() + ": expected the metadata of a video of opensora, found " +
-                     io::json_excerpt(document));
+    throw UsageError(place + ": expected the metadata of a video of opensora, found " + io::json_excerpt(document));
   }
   if (document["schema_version"] > kSchemaVersion) {
-    throw UsageError(fmt::format("{}: its metadata has schema_version {}, this program knows up to {}", file.string(),
+    throw UsageError(fmt::format("{}: its metadata has schema_version {}, this program knows up to {}", place,
                                  document["schema_version"].dump(), kSchemaVersion));
   }
   return document;
@@ -79,18 +77,18 @@ void add_flag(FlagValues& flags, std::string name, const json& value) {
 
 }  // namespace
 
-FlagValues read_request_flags(const fs::path& file) {
-  const json document = read_document(file);
+FlagValues parse_request_flags(const std::string& text, const std::string& place) {
+  const json document = parse_document(text, place);
   FlagValues flags;
   add_flag(flags, "config", document.value("config", json()));
   for (const auto& [name, value] : document["request"].items()) add_flag(flags, name, value);
   return flags;
 }
 
+FlagValues read_request_flags(const fs::path& file) { return parse_request_flags(document_text(file), file.string()); }
+
 std::string effective_values(const GenerateRequest& request) {
-  GenerateRequest unwritten = request;  // nothing will be: that a file of the name exists is no matter
-  unwritten.overwrite = true;
-  nlohmann::ordered_json values = pipeline::request_json(unwritten, pipeline::make_plan(unwritten));
+  nlohmann::ordered_json values = pipeline::request_json(request, pipeline::make_plan(request));
   if (!request.seed && !request.config.sampling.seed) values["seed"] = nullptr;
   return values.dump();
 }

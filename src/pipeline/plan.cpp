@@ -198,8 +198,10 @@ void plan_output(const GenerateRequest& request, Plan& plan) {
   check_extra_outputs(request, request.image_only ? 1 : request.config.sampling.num_frames);
   if (request.sidecar) check_output(std::filesystem::path(plan.output).replace_extension(".json"), request.overwrite);
   if (request.image_only) return;
-  plan.latent = latent_file(plan.output);
-  check_output(plan.latent, request.overwrite);
+  if (plan.latent.empty()) {
+    plan.latent = latent_file(plan.output);
+    check_output(plan.latent, request.overwrite);
+  }
   if (!plan.makes_picture) return;
   plan.picture = std::filesystem::path(plan.output).replace_extension(".png");
   if (plan.picture != plan.output) check_output(plan.picture, request.overwrite);

@@ -39,7 +39,7 @@ struct Plan {
 // open. Throws UsageError, DeviceError.
 Plan make_plan(const GenerateRequest& request);
 
-// Settles and checks output, latent and picture. Throws UsageError for an extension that does not fit, OutputError.
+// Settles and checks output, latent (unless it is given) and picture. Throws UsageError for an extension that does not fit, OutputError.
 void plan_output(const GenerateRequest& request, Plan& plan);
 
 // How the sampler mixes its branches in a run with that condition.

@@ -1,0 +1,32 @@
+#include "cli/result_json.h"
+
+#include <iostream>
+
+#include "batch/stage_seconds.h"
+
+namespace opensora::cli {
+
+nlohmann::ordered_json to_json(const GenerateResult& result) {
+  return {{"output", result.output.string()},
+          {"image", result.image.empty() ? nlohmann::json() : nlohmann::json(result.image.string())},
+          {"seed", result.seed},
+          {"prompt", result.effective_prompt},
+          {"width", result.width},
+          {"height", result.height},
+          {"frames", result.frames},
+          {"steps", result.steps},
+          {"forwards", result.forwards},
+          {"image_forwards", result.image_forwards},
+          {"device", result.device},
+          {"dtype", result.dtype},
+          {"attention", result.attention},
+          {"seconds", batch::stage_seconds(result.seconds)},
+          {"peak_memory_bytes", result.peak_resident_bytes},
+          {"peak_device_memory_bytes", result.peak_device_bytes}};
+}
+
+void print_json(const nlohmann::ordered_json& json) {
+  std::cout << json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << std::endl;
+}
+
+}  // namespace opensora::cli

@@ -1,0 +1,133 @@
+#include "opensora/decode.h"
+
+#include <c10/core/InferenceMode.h>
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+#include <variant>
+
+#include "opensora/error.h"
+#include "opensora/metadata.h"
+#include "pipeline/latent_file.h"
+#include "pipeline/request_json.h"
+#include "pipeline/runner.h"
+#include "pipeline/suspicious.h"
+#include "sampling/size.h"
+
+namespace opensora {
+namespace {
+
+using pipeline::Video;
+
+constexpr const char* kDocument = "opensora";  // in the metadata of a latent's file
+
+class ProgressObserver final : public pipeline::RunObserver {
+ public:
+  explicit ProgressObserver(const ProgressCallback& progress) : progress_(progress) {}
+  void progress(const Video* /*video*/, const Progress& progress) override {
+    if (progress_) progress_(progress);
+  }
+  void model_loaded(std::string_view /*model*/, double /*seconds*/) override {}
+  void started(const Video& /*video*/) override {}
+  void picture_made(const Video& /*video*/) override {}
+  void sampled(const Video& /*video*/) override {}
+  void done(const Video& /*video*/) override {}
+  void failed(const Video& /*video*/) override {}
+
+ private:
+  const ProgressCallback& progress_;
+};
+
+// The most frames that the autoencoder makes of so many latent ones.
+int64_t most_frames(const Config& config, int64_t latent_frames) {
+  const int64_t reduction = config.sampling.temporal_reduction;
+  if (latent_frames == 1) return 1;
+  if (std::holds_alternative<DCAEConfig>(config.ae)) return latent_frames * reduction;
+  return (latent_frames - 1) * reduction + 1;
+}
+
+void check_channels(const std::filesystem::path& file, const Config& config, const at::Tensor& latent) {
+  const int64_t patch = config.model.patch_size, expected = config.model.in_channels / (patch * patch);
+  if (latent.size(1) == expected) return;
+  throw UsageError(fmt::format("{}: a latent of {} channels, but the configuration {} has {}; give another --config",
+                               file.string(), latent.size(1), config.name, expected));
+}
+
+// The video of this shape, without what only sampling needs.
+GenerateRequest request_of(const GenerateRequest& given, const at::Tensor& latent) {
+  GenerateRequest request = given;
+  Config& config = request.config;
+  SamplingConfig& s = config.sampling;
+  const int64_t pixels = config.ae_spatial_compression / config.model.patch_size;
+  s.resolution = s.aspect_ratio = std::nullopt;
+  s.height = latent.size(3) * pixels;
+  s.width = latent.size(4) * pixels;
+  if (sampling::latent_frames(s.num_frames, s.temporal_reduction) != latent.size(2)) {
+    s.num_frames = most_frames(config, latent.size(2));
+  }
+  config.cond_type = "t2v";
+  config.use_t2i2v = request.image_only = false;
+  request.references.clear();
+  if (!request.seed) request.seed = 0;
+  return request;
+}
+
+std::filesystem::path default_name(const std::filesystem::path& latent, const GenerateRequest& request) {
+  const std::string extension = default_output("", 0, request.config.sampling.num_frames, request.codec).extension();
+  std::filesystem::path output = latent;
+  output.replace_extension();
+  return output.replace_extension(extension);  // "sea.latent.safetensors" -> "sea.mp4"
+}
+
+// How the latent was sampled stays as it was written down; how it is decoded is new.
+std::string updated_document(const std::map<std::string, std::string>& metadata, const Video& video) {
+  const auto found = metadata.find(kDocument);
+  if (found == metadata.end()) return {};
+  auto document = nlohmann::ordered_json::parse(found->second);
+  const nlohmann::ordered_json now = pipeline::request_json(video.request, video.plan);
+  for (const char* key : {"num_frames", "fps", "vae_tiling", "codec", "pix_fmt", "crf", "output_size"}) {
+    document["request"][key] = now[key];
+  }
+  return document.dump();
+}
+
+Video plan_decoding(const std::filesystem::path& file, const GenerateRequest& given) {
+  const pipeline::LatentFile latent = pipeline::read_latent(file);
+  check_channels(file, given.config, latent.latent);
+  GenerateRequest request = request_of(given, latent.latent);
+  if (request.output.empty()) request.output = default_name(file, request);
+  Video video = pipeline::plan_video(request);
+  video.plan.latent = file;
+  video.has_latent = true;
+  pipeline::settle_output(video);
+  video.plan.metadata = updated_document(latent.metadata, video);
+  if (video.plan.metadata.empty()) video.request.metadata = video.request.sidecar = false;
+  return video;
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> read_latent_flags(const std::filesystem::path& latent) {
+  const std::map<std::string, std::string> metadata = pipeline::read_latent(latent).metadata;
+  const auto document = metadata.find(kDocument);
+  if (document == metadata.end()) return {};
+  return parse_request_flags(document->second, latent.string());
+}
+
+GenerateResult decode(const std::filesystem::path& latent, const GenerateRequest& request,
+                      const ProgressCallback& progress) {
+  const c10::InferenceMode inference;
+  Video video = plan_decoding(latent, request);
+  pipeline::prepare_machine(request);
+  ProgressObserver observer(progress);
+  pipeline::RunOptions options;
+  options.keep_latents = true;
+  pipeline::run_videos({&video, 1}, options, observer);
+  if (video.error) std::rethrow_exception(video.error);
+  if (request.strict && !video.result.suspicious.empty()) {
+    throw SuspiciousError(pipeline::suspicion_text(video.result.suspicious, video.result.output));
+  }
+  return video.result;
+}
+
+}  // namespace opensora
