@@ -132,15 +132,12 @@ void run(const GenerateOptions& options, const CLI::App& command) {
   batch.overwrite = options.request.overwrite;
   batch.keep_models = options.request.keep_models;
   batch.strict = options.request.strict;
-  std::vector<BatchRow> rows;
-  if (!options.batch.prompts_file.empty() && !options.print_config) {
-    rows = rows_of_file(options, command, sources);
-  } else {
-    const GenerateRequest request =
-        options.from.empty() ? options.resolve() : resolve_flags(lay_over(sources.from, sources.given, true));
-    if (options.print_config) return print_config(request, sources.given, sources.from, options);
-    rows = single_row(options, request);
+  if (options.print_config) {
+    return print_config(single_request(options, command), sources.given, sources.from, options);
   }
+  const std::vector<BatchRow> rows = options.batch.prompts_file.empty()
+                                         ? single_row(options, single_request(options, command))
+                                         : rows_of_file(options, command, sources);
   catch_signals();
   ProgressReporter reporter(style);
   if (options.batch.is_batch()) return run_many(rows, batch, options, reporter);
@@ -169,7 +166,9 @@ void add_generate(CLI::App& app) {
   command->callback([generate, command] {
     generate->options.log.apply();
     check_video_options(*command, generate->options.request);
-    if (generate->dry_run) return print_plan(generate->options, generate->plan);
+    if (generate->dry_run) {
+      return print_plan(single_request(generate->options, *command), generate->plan, generate->options.json);
+    }
     run(generate->options, *command);
   });
 }

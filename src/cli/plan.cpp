@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/row_request.h"
 #include "opensora/error.h"
 #include "opensora/plan.h"
 
@@ -126,11 +127,11 @@ void PlanFlags::add_to(CLI::App& command) {
       ->group("Machine");
 }
 
-void print_plan(const GenerateOptions& options, const PlanFlags& flags) {
+void print_plan(const GenerateRequest& request, const PlanFlags& flags, bool json) {
   PlanOptions plan_options;
   if (!flags.device_memory.empty()) plan_options.device_memory = parse_bytes("--device-memory", flags.device_memory);
-  const RunPlan plan = plan_run(options.resolve(), plan_options);
-  if (options.json) {
+  const RunPlan plan = plan_run(request, plan_options);
+  if (json) {
     std::cout << to_json(plan).dump(-1, ' ', false, ordered_json::error_handler_t::replace) << '\n';
   } else {
     print_table(plan);
@@ -157,9 +158,9 @@ void add_plan(CLI::App& app) {
       "Examples:\n"
       "  opensora plan -p \"raining, sea\" --model-dir ./ckpts --config 768px --device-memory 24GiB\n"
       "  opensora plan -p \"raining, sea\" --model-dir ./ckpts --num-frames 33 --device cpu --json");
-  command->callback([plan] {
+  command->callback([plan, command] {
     plan->options.log.apply();
-    print_plan(plan->options, plan->flags);
+    print_plan(single_request(plan->options, *command), plan->flags, plan->options.json);
   });
 }
 

@@ -14,7 +14,7 @@ struct PlanFlags {
   void add_to(CLI::App& command);
 };
 
-// Plans the run that the options ask for and prints the plan, as a table or with --json as one object.
-void print_plan(const GenerateOptions& options, const PlanFlags& flags);
+// Plans the run and prints the plan, as a table or as one JSON object.
+void print_plan(const GenerateRequest& request, const PlanFlags& flags, bool json);
 
 }  // namespace opensora::cli

@@ -5,8 +5,8 @@
 #include <set>
 
 #include "batch/output_name.h"
-#include "cli/generate_options.h"
 #include "opensora/error.h"
+#include "opensora/metadata.h"
 
 namespace opensora::cli {
 namespace {
@@ -103,6 +103,14 @@ GenerateRequest resolve_flags(const FlagValues& flags) {
 GenerateRequest resolve_flags(const FlagValues& flags, const std::filesystem::path& model_dir, const Config& config) {
   const ParsedFlags parsed(flags);
   return parsed.options.resolve(model_dir, config);
+}
+
+GenerateRequest single_request(const GenerateOptions& options, const CLI::App& command) {
+  if (!options.batch.prompts_file.empty()) {
+    throw UsageError("--prompts-file: this looks at one video; give --prompt and its other flags instead");
+  }
+  if (options.from.empty()) return options.resolve();
+  return resolve_flags(lay_over(read_request_flags(options.from), given_flags(command), true));
 }
 
 std::vector<RowRequest> resolve_rows(const std::vector<batch::Row>& rows, const FlagValues& flags,

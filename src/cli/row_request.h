@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "batch/prompts_file.h"
+#include "cli/generate_options.h"
 #include "cli/request_layers.h"
 #include "opensora/config.h"
 #include "opensora/generate.h"
@@ -35,5 +36,8 @@ std::vector<RowRequest> resolve_rows(const std::vector<batch::Row>& rows, const 
 // Throws UsageError as the command line's parser and the request's checks do.
 GenerateRequest resolve_flags(const FlagValues& flags);
 GenerateRequest resolve_flags(const FlagValues& flags, const std::filesystem::path& model_dir, const Config& config);
+
+// The one request that a command's flags ask for, over --from where it is given. Throws UsageError for a prompts file.
+GenerateRequest single_request(const GenerateOptions& options, const CLI::App& command);
 
 }  // namespace opensora::cli

@@ -78,6 +78,7 @@ RunPlan plan_on(const GenerateRequest& request, const Target& target, int64_t ba
   GenerateRequest here = request;
   here.device = "cpu";  // the meta device stands in for any
   Plan plan = pipeline::make_plan(here);
+  pipeline::plan_output(request, plan);
   plan.dtype = target.dtype;
   pipeline::check_model_files(request);
   RunPlan run = describe(request, plan, target);
