@@ -7,20 +7,16 @@
 #include <nlohmann/json.hpp>
 
 #include "batch/failure.h"
-#include "batch/prompts_file.h"
-#include "batch/row_errors.h"
 #include "cli/commands.h"
 #include "cli/generate_options.h"
 #include "cli/output_options.h"
 #include "cli/plan.h"
 #include "cli/print_config.h"
 #include "cli/progress_reporter.h"
-#include "cli/request_layers.h"
 #include "cli/result_json.h"
 #include "cli/row_request.h"
 #include "opensora/batch.h"
 #include "opensora/error.h"
-#include "opensora/metadata.h"
 #include "opensora/sizes.h"
 
 namespace opensora::cli {
@@ -42,41 +38,6 @@ struct GenerateCommand {
   PlanFlags plan;
   bool dry_run = false;
 };
-
-// --from's request, where there is one, with the flags over it.
-struct Sources {
-  FlagValues given, from;
-
-  Sources(const GenerateOptions& options, const CLI::App& command) : given(given_flags(command)) {
-    if (!options.from.empty()) from = read_request_flags(options.from);
-  }
-};
-
-// What the flags alone ask for.
-std::vector<BatchRow> single_row(const GenerateOptions& options, const GenerateRequest& request) {
-  return {{.request = request, .seeds = options.batch.seeds, .name = {}}};
-}
-
-std::vector<BatchRow> rows_of_file(const GenerateOptions& options, const CLI::App& command, const Sources& sources) {
-  const BatchFlags& flags = options.batch;
-  batch::RowErrors errors(flags.prompts_file == "-" ? "stdin" : flags.prompts_file);
-  batch::PromptsFileOptions format = prompts_columns(command);
-  if (!flags.prompts_format.empty()) format.format = batch::parse_prompts_format(flags.prompts_format);
-  const std::vector<batch::Row> rows = batch::read_prompts_file(flags.prompts_file, format, errors);
-  const std::filesystem::path model_dir = options.model.resolve_model_dir();
-  const std::vector<RowRequest> requests = resolve_rows(rows, lay_over(sources.from, sources.given, true), model_dir,
-                                                        options.model.resolve_config(model_dir), errors);
-  errors.throw_if_any();
-  std::vector<BatchRow> result;
-  result.reserve(requests.size());
-  for (const RowRequest& row : requests) {
-    result.push_back({.request = row.request,
-                      .seeds = row.seeds.empty() ? flags.seeds : row.seeds,
-                      .name = row.name,
-                      .line = row.line});
-  }
-  return result;
-}
 
 // A line on stdout for each video that is there; an error goes to stderr.
 void print_end(const BatchVideo& video, bool json) {
@@ -127,17 +88,14 @@ void run_one(const std::vector<BatchRow>& rows, const BatchOptions& batch, const
 void run(const GenerateOptions& options, const CLI::App& command) {
   const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
   if (options.lists_sizes()) return print_sizes(options.model.resolve_config(options.model.resolve_model_dir()));
-  const Sources sources(options, command);
+  const FlagValues from = values_of_from(options);
   BatchOptions batch = options.batch.resolve();
   batch.overwrite = options.request.overwrite;
   batch.keep_models = options.request.keep_models;
   batch.strict = options.request.strict;
-  if (options.print_config) {
-    return print_config(single_request(options, command), sources.given, sources.from, options);
-  }
-  const std::vector<BatchRow> rows = options.batch.prompts_file.empty()
-                                         ? single_row(options, single_request(options, command))
-                                         : rows_of_file(options, command, sources);
+  const std::vector<RowRequest> requests = requested_rows(options, command, from);
+  if (options.print_config) return print_config(requests, given_flags(command), from, options);
+  const std::vector<BatchRow> rows = batch_rows(requests, options.batch.seeds);
   catch_signals();
   ProgressReporter reporter(style);
   if (options.batch.is_batch()) return run_many(rows, batch, options, reporter);
@@ -167,7 +125,7 @@ void add_generate(CLI::App& app) {
     generate->options.log.apply();
     check_video_options(*command, generate->options.request);
     if (generate->dry_run) {
-      return print_plan(single_request(generate->options, *command), generate->plan, generate->options.json);
+      return print_plans(generate->options, *command, generate->plan);
     }
     run(generate->options, *command);
   });

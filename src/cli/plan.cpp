@@ -3,13 +3,17 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/result_json.h"
 #include "cli/row_request.h"
 #include "opensora/error.h"
+#include "opensora/metadata.h"
 #include "opensora/plan.h"
 
 namespace opensora::cli {
@@ -63,6 +67,12 @@ ordered_json to_json(const MemoryVerdict& memory) {
           {"flags", memory.flags},
           {"peak_with_flags_bytes", memory.flags.empty() ? ordered_json() : ordered_json(memory.peak_with_flags)}};
 }
+
+struct PlannedRow {
+  std::string place;   // "prompts.csv:12"; empty: the command line
+  int64_t videos = 1;  // that the row makes
+  RunPlan plan;        // of one of them
+};
 
 ordered_json to_json(const RunPlan& plan) {
   ordered_json stages = ordered_json::array();
@@ -118,6 +128,57 @@ void print_table(const RunPlan& plan) {
   std::cout << verdict_text(plan) << '\n';
 }
 
+ordered_json to_json(const PlannedRow& row) {
+  if (row.place.empty()) return to_json(row.plan);
+  ordered_json object = {{"place", row.place}, {"videos", row.videos}};
+  object.update(to_json(row.plan));
+  return object;
+}
+
+// What of a request decides its plan: rows that differ in their texts and seeds alone have the same.
+std::string plan_key(const GenerateRequest& request) {
+  ordered_json values = ordered_json::parse(effective_values(request));
+  for (const char* name : {"prompt", "negative_prompt", "seed"}) values.erase(name);
+  return values.dump();
+}
+
+std::vector<PlannedRow> plan_rows(const std::vector<RowRequest>& rows, const BatchFlags& flags,
+                                  const PlanOptions& options) {
+  std::map<std::string, RunPlan> known;
+  std::vector<PlannedRow> plans;
+  plans.reserve(rows.size());
+  for (const RowRequest& row : rows) {
+    const std::string key = plan_key(row.request);
+    if (!known.contains(key)) known.emplace(key, plan_run(row.request, options));
+    const auto seeds = static_cast<int64_t>((row.seeds.empty() ? flags.seeds : row.seeds).size());
+    plans.push_back({row.place, std::max(seeds, flags.options.samples), known.at(key)});
+  }
+  return plans;
+}
+
+void print_rows(const std::vector<PlannedRow>& rows) {
+  size_t width = 3;
+  for (const PlannedRow& row : rows) width = std::max(width, row.place.size());
+  constexpr const char* kFormat = "{:<{}}  {:>6}  {:<13}  {:<9}  {:>6}  {:>5}  {:>7}  {:>11}  {:>9}\n";
+  std::cout << fmt::format(kFormat, "row", width, "videos", "condition", "size", "frames", "steps", "tokens",
+                           "peak memory", "FLOP");
+  int64_t videos = 0;
+  double flops = 0, bytes = 0;
+  for (const auto& [place, count, plan] : rows) {
+    std::cout << fmt::format(kFormat, place, width, count, plan.condition,
+                             fmt::format("{}x{}", plan.width, plan.height), plan.frames, plan.steps, plan.tokens,
+                             bytes_text(plan.peak_bytes), flops_text(plan.flops));
+    videos += count;
+    flops += static_cast<double>(count) * plan.flops;
+    bytes += static_cast<double>(count * plan.output_bytes);
+  }
+  const PlannedRow& largest = *std::max_element(
+      rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.plan.peak_bytes < b.plan.peak_bytes; });
+  std::cout << fmt::format("{} videos, {}FLOP, about {} of files\n", videos, flops_text(flops),
+                           bytes_text(static_cast<int64_t>(bytes)));
+  std::cout << fmt::format("{}: {}\n", largest.place, verdict_text(largest.plan));
+}
+
 }  // namespace
 
 void PlanFlags::add_to(CLI::App& command) {
@@ -127,14 +188,17 @@ void PlanFlags::add_to(CLI::App& command) {
       ->group("Machine");
 }
 
-void print_plan(const GenerateRequest& request, const PlanFlags& flags, bool json) {
+void print_plans(const GenerateOptions& options, const CLI::App& command, const PlanFlags& flags) {
   PlanOptions plan_options;
   if (!flags.device_memory.empty()) plan_options.device_memory = parse_bytes("--device-memory", flags.device_memory);
-  const RunPlan plan = plan_run(request, plan_options);
-  if (json) {
-    std::cout << to_json(plan).dump(-1, ' ', false, ordered_json::error_handler_t::replace) << '\n';
+  const std::vector<RowRequest> rows = requested_rows(options, command, values_of_from(options));
+  const std::vector<PlannedRow> plans = plan_rows(rows, options.batch, plan_options);
+  if (options.json) {
+    for (const PlannedRow& row : plans) print_json(to_json(row));
+  } else if (options.batch.prompts_file.empty()) {
+    print_table(plans.front().plan);
   } else {
-    print_table(plan);
+    print_rows(plans);
   }
 }
 
@@ -160,7 +224,7 @@ void add_plan(CLI::App& app) {
       "  opensora plan -p \"raining, sea\" --model-dir ./ckpts --num-frames 33 --device cpu --json");
   command->callback([plan, command] {
     plan->options.log.apply();
-    print_plan(single_request(plan->options, *command), plan->flags, plan->options.json);
+    print_plans(plan->options, *command, plan->flags);
   });
 }
 

@@ -14,7 +14,8 @@ struct PlanFlags {
   void add_to(CLI::App& command);
 };
 
-// Plans the run and prints the plan, as a table or as one JSON object.
-void print_plan(const GenerateRequest& request, const PlanFlags& flags, bool json);
+// Plans what the command's flags ask for and prints it: a run's stages as a table; of a prompts file a line a row and
+// the whole. With options.json an object for each row, on a line of its own.
+void print_plans(const GenerateOptions& options, const CLI::App& command, const PlanFlags& flags);
 
 }  // namespace opensora::cli

@@ -48,14 +48,20 @@ bool has(const FlagValues& values, const std::string& name) {
   return std::any_of(values.begin(), values.end(), [&](const auto& value) { return value.first == name; });
 }
 
+// Where values come from, topmost first.
+struct Layer {
+  std::string name;  // what the table says; empty: the flag itself
+  FlagValues values;
+};
+
 class Sources {
  public:
-  Sources(const GenerateRequest& request, const FlagValues& given, const FlagValues& from,
-          const GenerateOptions& options)
-      : given_(given), keys_(config_origins(request.config.name)), from_name_(options.from.string()) {
-    const FlagValues all = lay_over(from, given, true);
-    std::copy_if(all.begin(), all.end(), std::back_inserter(from_),
-                 [&](const auto& value) { return !has(given, value.first); });
+  Sources(const RowRequest& row, const FlagValues& given, const FlagValues& from, const GenerateOptions& options)
+      : keys_(config_origins(row.request.config.name)) {
+    const FlagValues flags = row.line > 0 ? lay_over(given, row.values, false) : given;
+    layers_ = {{row.place, row.values},
+               {"", without(flags, row.values)},
+               {options.from.string(), without(lay_over(from, flags, true), flags)}};
   }
 
   std::string of(const std::string& key) const {
@@ -64,11 +70,10 @@ class Sources {
     Names flags = {key};
     std::replace(flags.front().begin(), flags.front().end(), '_', '-');
     flags.insert(flags.end(), origin.flags.begin(), origin.flags.end());
-    for (const std::string& flag : flags) {
-      if (has(given_, flag)) return "--" + flag;
-    }
-    for (const std::string& flag : flags) {
-      if (has(from_, flag)) return from_name_;
+    for (const Layer& layer : layers_) {
+      for (const std::string& flag : flags) {
+        if (has(layer.values, flag)) return layer.name.empty() ? "--" + flag : layer.name;
+      }
     }
     for (const std::string& config_key : origin.keys) {
       if (const auto file = keys_.find(config_key); file != keys_.end()) return file->second.string();
@@ -77,10 +82,15 @@ class Sources {
   }
 
  private:
-  const FlagValues& given_;
-  FlagValues from_;
+  static FlagValues without(const FlagValues& values, const FlagValues& above) {
+    FlagValues rest;
+    std::copy_if(values.begin(), values.end(), std::back_inserter(rest),
+                 [&](const auto& value) { return !has(above, value.first); });
+    return rest;
+  }
+
   std::map<std::string, std::filesystem::path> keys_;
-  std::string from_name_;
+  std::vector<Layer> layers_;
 };
 
 // What a run has besides: it changes no content.
@@ -101,25 +111,36 @@ std::string table_text(const ordered_json& value) {
   return value.dump();
 }
 
-}  // namespace
+void print_object(const ordered_json& values, const Sources& sources) {
+  ordered_json object;
+  for (const auto& [key, value] : values.items()) object[key] = {{"value", value}, {"source", sources.of(key)}};
+  std::cout << object.dump() << '\n';
+}
 
-void print_config(const GenerateRequest& request, const FlagValues& given, const FlagValues& from,
-                  const GenerateOptions& options) {
-  ordered_json values = ordered_json::parse(effective_values(request));
-  values.update(run_values(request));
-  const Sources sources(request, given, from, options);
-  if (options.json) {
-    ordered_json object;
-    for (const auto& [key, value] : values.items()) object[key] = {{"value", value}, {"source", sources.of(key)}};
-    std::cout << object.dump() << '\n';
-    return;
-  }
+void print_table(const ordered_json& values, const Sources& sources) {
   constexpr size_t kWidest = 60;
   size_t width = 0;
   for (const auto& [key, value] : values.items()) width = std::max(width, table_text(value).size());
   width = std::min(width, kWidest);
   for (const auto& [key, value] : values.items()) {
     std::cout << fmt::format("{:<16} {:<{}}  {}\n", key, table_text(value), width, sources.of(key));
+  }
+}
+
+}  // namespace
+
+void print_config(const std::vector<RowRequest>& rows, const FlagValues& given, const FlagValues& from,
+                  const GenerateOptions& options) {
+  for (const RowRequest& row : rows) {
+    ordered_json values = ordered_json::parse(effective_values(row.request));
+    values.update(run_values(row.request));
+    const Sources sources(row, given, from, options);
+    if (options.json) {
+      print_object(values, sources);
+      continue;
+    }
+    if (!row.place.empty()) std::cout << (&row == &rows.front() ? "" : "\n") << row.place << ":\n";
+    print_table(values, sources);
   }
 }
 

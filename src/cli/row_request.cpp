@@ -1,5 +1,7 @@
 #include "cli/row_request.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <set>
@@ -105,21 +107,16 @@ GenerateRequest resolve_flags(const FlagValues& flags, const std::filesystem::pa
   return parsed.options.resolve(model_dir, config);
 }
 
-GenerateRequest single_request(const GenerateOptions& options, const CLI::App& command) {
-  if (!options.batch.prompts_file.empty()) {
-    throw UsageError("--prompts-file: this looks at one video; give --prompt and its other flags instead");
-  }
-  if (options.from.empty()) return options.resolve();
-  return resolve_flags(lay_over(read_request_flags(options.from), given_flags(command), true));
-}
-
 std::vector<RowRequest> resolve_rows(const std::vector<batch::Row>& rows, const FlagValues& flags,
                                      const std::filesystem::path& model_dir, const Config& config,
                                      batch::RowErrors& errors) {
   std::vector<RowRequest> requests;
   requests.reserve(rows.size());
   for (const batch::Row& row : rows) {
-    RowRequest resolved{.line = row.line, .request = {}, .name = {}, .seeds = {}};
+    RowRequest resolved;
+    resolved.line = row.line;
+    resolved.place = fmt::format("{}:{}", errors.file(), row.line);
+    resolved.values = row.values;
     try {
       const FlagValues own = take_flags(row, resolved);
       resolved.request = resolve_flags(lay_over(flags, own, false), model_dir, config);
@@ -134,6 +131,47 @@ std::vector<RowRequest> resolve_rows(const std::vector<batch::Row>& rows, const 
     requests.push_back(std::move(resolved));
   }
   return requests;
+}
+
+FlagValues values_of_from(const GenerateOptions& options) {
+  return options.from.empty() ? FlagValues{} : read_request_flags(options.from);
+}
+
+std::vector<RowRequest> requested_rows(const GenerateOptions& options, const CLI::App& command,
+                                       const FlagValues& from) {
+  const BatchFlags& flags = options.batch;
+  if (flags.prompts_file.empty()) {
+    RowRequest row;
+    row.request = options.from.empty() ? options.resolve() : resolve_flags(lay_over(from, given_flags(command), true));
+    return {row};
+  }
+  batch::RowErrors errors(flags.prompts_file == "-" ? "stdin" : flags.prompts_file);
+  batch::PromptsFileOptions format = prompts_columns(command);
+  if (!flags.prompts_format.empty()) format.format = batch::parse_prompts_format(flags.prompts_format);
+  const std::vector<batch::Row> rows = batch::read_prompts_file(flags.prompts_file, format, errors);
+  const std::filesystem::path model_dir = options.model.resolve_model_dir();
+  std::vector<RowRequest> requests = resolve_rows(rows, lay_over(from, given_flags(command), true), model_dir,
+                                                  options.model.resolve_config(model_dir), errors);
+  for (const RowRequest& row : requests) {
+    try {
+      effective_values(row.request);  // sizes, lengths, conditions: with the errors above, all in one list
+    } catch (const UsageError& error) {
+      errors.add(row.line, error.what());
+    }
+  }
+  errors.throw_if_any();
+  if (requests.empty()) throw UsageError(errors.file() + ": has no prompts");
+  return requests;
+}
+
+std::vector<BatchRow> batch_rows(const std::vector<RowRequest>& rows, const std::vector<uint64_t>& seeds) {
+  std::vector<BatchRow> result;
+  result.reserve(rows.size());
+  for (const RowRequest& row : rows) {
+    result.push_back(
+        {.request = row.request, .seeds = row.seeds.empty() ? seeds : row.seeds, .name = row.name, .line = row.line});
+  }
+  return result;
 }
 
 }  // namespace opensora::cli

@@ -1,4 +1,4 @@
-// From the rows of a prompts file to requests.
+// From the command line, or the rows of a prompts file, to requests.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -9,16 +9,18 @@
 #include "batch/prompts_file.h"
 #include "cli/generate_options.h"
 #include "cli/request_layers.h"
+#include "opensora/batch.h"
 #include "opensora/config.h"
-#include "opensora/generate.h"
 
 namespace opensora::cli {
 
 struct RowRequest {
-  int64_t line = 0;             // of the row in its file
+  int64_t line = 0;             // of the row in its file; 0: there is none, the command line says it all
+  std::string place;            // "prompts.csv:12", for messages; empty: the command line
   GenerateRequest request;      // its seed is the first of `seeds`, where the row has some; its output is not set
   std::string name;             // of the output; empty: the row has none
   std::vector<uint64_t> seeds;  // the row's own; empty: as the command line says
+  FlagValues values;            // what the row itself says
 };
 
 // The columns that a prompts file may have: every flag of `command` that means something for one video, and the flags
@@ -37,7 +39,14 @@ std::vector<RowRequest> resolve_rows(const std::vector<batch::Row>& rows, const 
 GenerateRequest resolve_flags(const FlagValues& flags);
 GenerateRequest resolve_flags(const FlagValues& flags, const std::filesystem::path& model_dir, const Config& config);
 
-// The one request that a command's flags ask for, over --from where it is given. Throws UsageError for a prompts file.
-GenerateRequest single_request(const GenerateOptions& options, const CLI::App& command);
+// The values that --from gives, where it is there: they lie below the flags. Throws as read_request_flags().
+FlagValues values_of_from(const GenerateOptions& options);
+
+// What a command's flags ask for: the rows of --prompts-file, whose sizes, lengths and conditions are checked too, or
+// the one request of the flags alone. `from` lies below all. Throws one UsageError with a line for each error.
+std::vector<RowRequest> requested_rows(const GenerateOptions& options, const CLI::App& command, const FlagValues& from);
+
+// As run_batch() takes them; `seeds` are the command line's.
+std::vector<BatchRow> batch_rows(const std::vector<RowRequest>& rows, const std::vector<uint64_t>& seeds);
 
 }  // namespace opensora::cli

@@ -3,6 +3,7 @@
 
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "opensora/video_info.h"
 #include "support/contains.h"
@@ -90,6 +91,21 @@ TEST_F(Metadata, PrintConfigSaysWhereFrom) {
   ASSERT_EQ(table.exit_code, 0);
   EXPECT_TRUE(contains(table.out, "prompt           \"x\""));
   EXPECT_TRUE(contains(table.out, "--prompt"));
+}
+
+TEST_F(Metadata, PrintConfigOfRowsNamesTheRow) {
+  folder_.write("p.csv", "text,steps\na red circle,7\na blue square,\n");
+  const auto result = generate({"--prompts-file", "p.csv", "--fps", "12", "--steps", "9", "--print-config", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  std::istringstream lines(result.out);
+  std::vector<nlohmann::json> rows;
+  for (std::string line; std::getline(lines, line);) rows.push_back(nlohmann::json::parse(line));
+  ASSERT_EQ(rows.size(), 2U);
+  EXPECT_EQ(rows[0]["steps"], (nlohmann::json{{"value", 7}, {"source", "p.csv:2"}}));
+  EXPECT_EQ(rows[0]["prompt"], (nlohmann::json{{"value", "a red circle"}, {"source", "p.csv:2"}}));
+  EXPECT_EQ(rows[0]["fps"], (nlohmann::json{{"value", 12}, {"source", "--fps"}}));
+  EXPECT_EQ(rows[1]["steps"], (nlohmann::json{{"value", 9}, {"source", "--steps"}}));
+  EXPECT_EQ(rows[1]["crf"]["source"], "built-in");
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "support/contains.h"
 #include "support/program.h"
@@ -81,6 +82,30 @@ TEST(Plan, IsTheDryRunAndWritesNothing) {
   dry.emplace_back("--dry-run");
   EXPECT_EQ(run("generate", dry).out, run("plan", flags).out);
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+}
+
+TEST(Plan, APromptsFileIsALineARow) {
+  const test::TemporaryFolder folder;
+  const auto prompts = folder.write("p.csv", "text,num_frames,seed\na red circle,33,1;2\na blue square,5,3\n");
+  const std::string model = std::string(OPENSORA_CONFIGS) + "/demo";
+  const auto plan = [&](const Arguments& more) {
+    Arguments flags = {"plan", "--prompts-file", prompts, "--model-dir", model, "--device", "cpu", "-q"};
+    flags.insert(flags.end(), more.begin(), more.end());
+    return test::run_program(flags);
+  };
+  const test::ProgramResult result = plan({"--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  std::istringstream lines(result.out);
+  std::vector<nlohmann::json> rows;
+  for (std::string line; std::getline(lines, line);) rows.push_back(nlohmann::json::parse(line));
+  ASSERT_EQ(rows.size(), 2U);
+  EXPECT_EQ(rows[0]["videos"], 2);
+  EXPECT_EQ(rows[0]["frames"], 33);
+  EXPECT_EQ(rows[1]["frames"], 5);
+  EXPECT_GT(rows[0]["flops"], rows[1]["flops"]);
+  const test::ProgramResult table = plan({});
+  EXPECT_TRUE(test::contains(table.out, "3 videos, "));
+  EXPECT_TRUE(test::contains(table.out, "p.csv:2: fits"));  // the row that needs the most
 }
 
 TEST(Doctor, FindsTheDemoModelInOrder) {
