@@ -2,14 +2,20 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <set>
 
+#include "batch/prompts_file.h"
+#include "batch/row_errors.h"
 #include "batch/stage_seconds.h"
 #include "cli/commands.h"
 #include "cli/common_options.h"
 #include "cli/condition_options.h"
+#include "cli/generate_options.h"
 #include "cli/logging.h"
 #include "cli/model_options.h"
 #include "cli/progress_reporter.h"
+#include "cli/request_layers.h"
+#include "cli/row_request.h"
 #include "cli/sampling_options.h"
 #include "opensora/encode_text.h"
 #include "opensora/error.h"
@@ -20,6 +26,7 @@ namespace {
 struct EncodeTextOptions {
   EncodeTextRequest request;
   std::vector<std::string> prompts;
+  std::string prompts_file;  // in place of `prompts`; "-": standard input
   std::string negative_prompt;
   std::string encoder = "both";
   bool exact = false;
@@ -43,18 +50,53 @@ nlohmann::ordered_json to_json(const EncodeTextResult& result) {
           {"peak_device_memory_bytes", result.peak_device_bytes}};
 }
 
-std::vector<std::string> texts_to_encode(const EncodeTextOptions& options, const Config& config) {
-  if (options.prompts.empty()) throw UsageError("give prompts with -p");
-  if (options.exact) return options.prompts;
+// What decides the texts of a video.
+struct Prompt {
+  std::string prompt, negative;
+  Config config;  // its fps and motion score
+};
+
+// The rows as `generate` reads them, but for their references: these need not be on this machine.
+std::vector<Prompt> prompts_of_file(const EncodeTextOptions& options, const CLI::App& command,
+                                    const std::filesystem::path& model_dir, const Config& config) {
+  CLI::App generate;
+  GenerateOptions columns;
+  columns.add_to(generate);
+  batch::RowErrors errors(options.prompts_file == "-" ? "stdin" : options.prompts_file);
+  std::vector<batch::Row> rows = batch::read_prompts_file(options.prompts_file, prompts_columns(generate), errors);
+  static const std::set<std::string> references = {"image", "end-image", "video", "cond-type"};
+  for (batch::Row& row : rows) {
+    std::erase_if(row.values, [&](const auto& value) { return references.contains(value.first); });
+  }
+  std::vector<Prompt> prompts;
+  for (const RowRequest& row : resolve_rows(rows, given_flags(command), model_dir, config, errors)) {
+    prompts.push_back({row.request.prompt, row.request.negative_prompt, row.request.config});
+  }
+  errors.throw_if_any();
+  if (prompts.empty()) throw UsageError(errors.file() + ": has no prompts");
+  return prompts;
+}
+
+std::vector<Prompt> wanted_prompts(const EncodeTextOptions& options, const CLI::App& command,
+                                   const std::filesystem::path& model_dir, const Config& config) {
+  if (!options.prompts_file.empty()) return prompts_of_file(options, command, model_dir, config);
+  if (options.prompts.empty()) throw UsageError("give prompts with -p or --prompts-file");
+  std::vector<Prompt> prompts;
+  prompts.reserve(options.prompts.size());
+  for (const std::string& prompt : options.prompts) prompts.push_back({prompt, options.negative_prompt, config});
+  return prompts;
+}
+
+std::vector<std::string> texts_to_encode(const std::vector<Prompt>& prompts, bool exact) {
   std::vector<std::string> texts;
-  for (const std::string& prompt : options.prompts) {
-    const std::vector<std::string> looked_for = embedded_texts(prompt, options.negative_prompt, config);
+  for (const auto& [prompt, negative, config] : prompts) {
+    const auto looked_for = exact ? std::vector{prompt} : embedded_texts(prompt, negative, config);
     texts.insert(texts.end(), looked_for.begin(), looked_for.end());
   }
   return texts;
 }
 
-void run(const EncodeTextOptions& options) {
+void run(const EncodeTextOptions& options, const CLI::App& command) {
   options.log.apply();
   EncodeTextRequest request = options.request;
   const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
@@ -63,7 +105,7 @@ void run(const EncodeTextOptions& options) {
   request.model_dir = options.model.resolve_model_dir();
   request.config = options.model.resolve_config(request.model_dir);
   options.sampling.apply(request.config);
-  request.texts = texts_to_encode(options, request.config);
+  request.texts = texts_to_encode(wanted_prompts(options, command, request.model_dir, request.config), options.exact);
 
   catch_signals();
   ProgressReporter reporter(style);
@@ -77,9 +119,15 @@ void run(const EncodeTextOptions& options) {
 
 void add_text_options(CLI::App& command, EncodeTextOptions& options) {
   auto* exact = command.add_flag("--exact", options.exact, "Encode only the prompts themselves, without suffixes");
-  command.add_option("-p,--prompt", options.prompts, "A prompt; may be given several times")
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->allow_extra_args(false);
+  auto* prompt = command.add_option("-p,--prompt", options.prompts, "A prompt; may be given several times")
+                     ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+                     ->allow_extra_args(false);
+  command
+      .add_option(
+          "--prompts-file", options.prompts_file,
+          "The prompts of a file as generate reads it: .txt, .csv, .json or .jsonl; - for a text on standard input")
+      ->excludes(prompt)
+      ->type_name("FILE");
   command.add_option("-n,--negative-prompt", options.negative_prompt, "Encoded too (default: the empty text)")
       ->excludes(exact);
   command.add_option("--fps", options.sampling.fps, "Of the suffix (default: configuration)")->excludes(exact);
@@ -118,8 +166,9 @@ void add_encode_text(CLI::App& app) {
       "Examples:\n"
       "  opensora encode-text -p \"raining, sea\" --output-dir embeddings\n"
       "  opensora generate -p \"raining, sea\" --text-embeddings embeddings\n"
+      "  opensora encode-text --prompts-file prompts.csv --output-dir embeddings\n"
       "  opensora encode-text -p \"raining, sea\" --encoder t5 --output-dir embeddings --json");
-  command->callback([options] { run(*options); });
+  command->callback([options, command] { run(*options, *command); });
 }
 
 }  // namespace opensora::cli

@@ -63,11 +63,12 @@ class TextEmbeddings : public ::testing::Test {
     return model;
   }
 
-  // Five frames in two steps; the MP4's and the tensors' bytes go to NAME.mp4 and NAME.safetensors.
+  // Five frames in two steps, without metadata, which lists the encoders that are there; the MP4's and the tensors'
+  // bytes go to NAME.mp4 and NAME.safetensors.
   ProgramResult generate(const std::string& name, const fs::path& model, const std::vector<std::string>& more) const {
     const fs::path output = folder_.path() / name;
     return run_program(std::vector<std::string>{"generate", "-p", kPrompt, "--model-dir", model, "--num-frames", "5",
-                                                "--steps", "2", "-s", "7", "--device", "cpu", "-o",
+                                                "--steps", "2", "-s", "7", "--device", "cpu", "--no-metadata", "-o",
                                                 output.string() + ".mp4", "--save-tensors",
                                                 output.string() + ".safetensors"} +
                        more);
@@ -235,6 +236,22 @@ TEST_F(TextEmbeddings, OnlyTheEncoderAskedForIsNeeded) {
   const fs::path model = model_without({"google"});
   EXPECT_EQ(encode({"-p", kPrompt, "--encoder", "clip"}, model).exit_code, 0);
   EXPECT_EQ(encode({"-p", kPrompt, "--encoder", "t5"}, model).exit_code, 4);
+}
+
+TEST_F(TextEmbeddings, OfAPromptsFile) {
+  const fs::path prompts = folder_.write("p.csv",
+                                         "text,neg,motion_score,ref\n"
+                                         "a red circle,blurry,6,elsewhere.png\na blue square,,,\n");
+  ASSERT_EQ(encode({"--prompts-file", prompts, "--fps", "12", "-q"}).exit_code, 0);
+  for (const char* text : {"a red circle. 12 FPS. 6 motion score.", "blurry", "a blue square. 12 FPS. 4 motion score.",
+                           "", "a red circle", "a blue square"}) {
+    EXPECT_EQ(pipeline::embedded_text(file_of(text)), text);
+  }
+  const fs::path wrong = folder_.write("w.csv", "text,motion_score,setps\na red circle,many,1\n");
+  const ProgramResult result = encode({"--prompts-file", wrong});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_TRUE(contains(result.err, "setps"));
+  EXPECT_EQ(encode({"--prompts-file", prompts, "-p", "x"}).exit_code, 2);
 }
 
 TEST_F(TextEmbeddings, UglyTextsHaveFiles) {
