@@ -6,7 +6,6 @@
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 
-#include <cstdio>
 #include <filesystem>
 
 #include "opensora/error.h"
@@ -144,11 +143,11 @@ int64_t peak_device_bytes(at::Device device) {
 }
 
 std::string format_bytes(int64_t bytes) {
-  constexpr double kMiB = 1024.0 * 1024.0, kGiB = 1024.0 * kMiB;
+  constexpr double kKiB = 1024.0, kMiB = 1024.0 * kKiB, kGiB = 1024.0 * kMiB;
   const auto value = static_cast<double>(bytes);
-  char text[32];
-  std::snprintf(text, sizeof text, value >= kGiB ? "%.2f GiB" : "%.0f MiB", value / (value >= kGiB ? kGiB : kMiB));
-  return text;
+  if (value >= kGiB) return fmt::format("{:.2f} GiB", value / kGiB);
+  if (value >= kMiB) return fmt::format("{:.0f} MiB", value / kMiB);
+  return fmt::format("{:.0f} KiB", value / kKiB);
 }
 
 }  // namespace opensora

@@ -60,7 +60,7 @@ void check_target(const fs::path& path, bool overwrite) {
 // ".sea.mp4."
 std::string temporary_prefix(const fs::path& path) {
   constexpr size_t kLongestName = 200;  // leaves room for the rest within the 255 bytes of a file name
-  return "." + path.filename().string().substr(0, kLongestName) + ".";
+  return fmt::format(".{}.", path.filename().string().substr(0, kLongestName));
 }
 
 // Creates an empty file beside `path` under a name that nobody uses. Process ids repeat (in a container it is often 1),

@@ -1,5 +1,6 @@
 #include "text/prompt.h"
 
+#include <fmt/format.h>
 #include <unicode/regex.h>
 #include <unicode/unistr.h>
 
@@ -33,8 +34,8 @@ std::string add_suffixes(const std::string& prompt, int64_t fps, const std::opti
   if (!text.endsWith(u".")) text.append(u'.');
   std::string result;
   text.toUTF8String(result);
-  if (!ends_in_fps(text)) result += " " + std::to_string(fps) + " FPS.";
-  if (motion_score) result += " " + *motion_score + " motion score.";
+  if (!ends_in_fps(text)) result += fmt::format(" {} FPS.", fps);
+  if (motion_score) result += fmt::format(" {} motion score.", *motion_score);
   return result;
 }
 
