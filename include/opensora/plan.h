@@ -51,6 +51,10 @@ struct PlanOptions {
   // Bytes that the device has. nullopt: of a GPU its memory, of the CPU what is available now. With it and no --device,
   // the plan is for a GPU, whether there is one or not.
   std::optional<int64_t> device_memory;
+  // What the process holds resident before it loads models; nullopt: what it does now.
+  std::optional<int64_t> base_bytes;
+  // A run of the request ran out of memory, whatever its plan says: it does not fit, and flags must need less than it.
+  bool ran_out = false;
 };
 
 // Plans a run without starting it: the checks are those of generate(), the models are bound to the names and shapes of

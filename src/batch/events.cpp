@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "opensora/error.h"
+#include "opensora/faults.h"
 
 namespace opensora::batch {
 namespace {
@@ -50,6 +51,7 @@ int parse_descriptor(const std::string& target) {
 EventSink::EventSink(const std::string& target) : target_(target) {
   if (target.starts_with("fd:")) {
     file_ = parse_descriptor(target);
+    add_fault_descriptor(file_);
     return;
   }
   file_ = ::open(target.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -57,9 +59,11 @@ EventSink::EventSink(const std::string& target) : target_(target) {
     throw OutputError("--events " + target + ": cannot open: " + std::generic_category().message(errno));
   }
   owned_ = true;
+  add_fault_descriptor(file_);
 }
 
 EventSink::~EventSink() {
+  remove_fault_descriptor(file_);
   if (owned_) ::close(file_);
 }
 

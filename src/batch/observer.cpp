@@ -1,5 +1,8 @@
 #include "batch/observer.h"
 
+#include <spdlog/fmt/ranges.h>
+#include <spdlog/spdlog.h>
+
 #include <cmath>
 #include <filesystem>
 
@@ -7,6 +10,7 @@
 #include "batch/stage_seconds.h"
 #include "media/sha256.h"
 #include "opensora/error.h"
+#include "opensora/plan.h"
 
 namespace opensora::batch {
 namespace {
@@ -21,6 +25,17 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 ordered_json file_fields(const std::filesystem::path& path) {
   return {{"bytes", std::filesystem::file_size(path)}, {"sha256", media::sha256_of_file(path)}};
+}
+
+// Empty: none that plan_run() tries does, or there is no memory left to find out.
+std::vector<std::string> flags_that_would_fit(GenerateRequest request, int64_t base_bytes) {
+  request.overwrite = true;  // its latent is there
+  try {
+    const RunPlan plan = plan_run(request, {.device_memory = {}, .base_bytes = base_bytes, .ran_out = true});
+    return plan.memory ? plan.memory->flags : std::vector<std::string>{};
+  } catch (const std::exception&) {
+    return {};
+  }
 }
 
 }  // namespace
@@ -108,13 +123,22 @@ void BatchObserver::done(const Video& video) {
   std::erase_if(stages_, [&](const auto& stage) { return stage.first.first == &video; });
 }
 
+void BatchObserver::tell_out_of_memory(const Video& video, ordered_json fields) const {
+  const std::vector<std::string> flags = flags_that_would_fit(video.request, base_bytes_);
+  if (!flags.empty()) {
+    spdlog::info("{}: it would fit with {}", video.plan.output.string(), fmt::join(flags, " "));
+  }
+  fields["flags"] = flags;
+  events_.tell("out_of_memory", fields);
+}
+
 void BatchObserver::failed(const Video& video) {
   const Failure failure = describe_failure(video.error);
   ordered_json fields = identity(video);
   fields["code"] = failure.code;
   fields["error"] = failure.message;
   if (video.has_latent) fields["latent"] = video.plan.latent.string();
-  if (failure.code == static_cast<int>(ExitCode::kOutOfMemory)) events_.tell("out_of_memory", fields);
+  if (failure.code == static_cast<int>(ExitCode::kOutOfMemory)) tell_out_of_memory(video, fields);
   events_.record("video_failed", fields);
   BatchVideo& report = *reports_[index(video)];
   report.state = BatchState::kFailed;

@@ -9,6 +9,7 @@
 
 #include "batch/events.h"
 #include "batch/task.h"
+#include "core/machine.h"
 #include "opensora/batch.h"
 #include "pipeline/runner.h"
 
@@ -34,6 +35,7 @@ class BatchObserver final : public pipeline::RunObserver {
   size_t index(const pipeline::Video& video) const { return static_cast<size_t>(&video - videos_.data()); }
   nlohmann::ordered_json identity(const pipeline::Video& video) const;
   void tell_progress(const pipeline::Video& video, const Progress& progress);
+  void tell_out_of_memory(const pipeline::Video& video, nlohmann::ordered_json fields) const;
 
   std::span<const pipeline::Video> videos_;
   std::span<const Task* const> tasks_;
@@ -41,6 +43,7 @@ class BatchObserver final : public pipeline::RunObserver {
   const Events& events_;
   const BatchCallbacks& callbacks_;
   std::map<std::pair<const pipeline::Video*, std::string>, Clock::time_point> stages_;  // that are running
+  const int64_t base_bytes_ = resident_bytes();                                         // before models are loaded
 };
 
 // The fields that say which video a line is about: row, sample, key, output, seed.

@@ -20,6 +20,8 @@ nlohmann::ordered_json to_json(const GenerateResult& result) {
           {"device", result.device},
           {"dtype", result.dtype},
           {"attention", result.attention},
+          {"suspicious", result.suspicious},
+          {"latent", result.latent.empty() ? nlohmann::json() : nlohmann::json(result.latent.string())},
           {"seconds", batch::stage_seconds(result.seconds)},
           {"peak_memory_bytes", result.peak_resident_bytes},
           {"peak_device_memory_bytes", result.peak_device_bytes}};

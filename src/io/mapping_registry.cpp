@@ -72,7 +72,7 @@ MappingEntry::MappingEntry(int fd, const void* address, uint64_t size, const std
   record_->size = size;
   record_->path = path;
   record_->text = "opensora: error: " + one_line(path.string()) + ": was truncated or its disk failed while in use\n";
-  const nlohmann::ordered_json event = {{"event", "fault"}, {"file", path.string()}};
+  const nlohmann::ordered_json event = {{"schema_version", 1}, {"event", "fault"}, {"file", path.string()}};
   record_->json = event.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   record_->begin = reinterpret_cast<uintptr_t>(address);
   record_->end = reinterpret_cast<uintptr_t>(address) + size;

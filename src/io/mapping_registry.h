@@ -32,7 +32,7 @@ void check_mapped_files();
 struct FaultLines {
   const char* text = nullptr;  // "opensora: error: FILE: ..."; nullptr: no mapping holds the address
   uint64_t text_bytes = 0;
-  const char* json = nullptr;  // {"event":"fault","file":"..."}
+  const char* json = nullptr;  // {"schema_version":1,"event":"fault","file":"..."}
   uint64_t json_bytes = 0;
 };
 FaultLines find_fault_lines(const void* address) noexcept;

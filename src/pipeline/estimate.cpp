@@ -2,7 +2,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <utility>
 
@@ -18,6 +17,7 @@
 namespace opensora {
 namespace {
 
+using pipeline::expected_file_bytes;
 using pipeline::Plan;
 
 // Resident beside tensors and weights, as measured with LibTorch 2.11 on x86-64 (scripts/check_plan.sh): pages of the
@@ -35,15 +35,6 @@ int64_t encoder_bytes(const RunPlan& run, const GenerateRequest& request) {
   const PixelSize size = request.output_size.value_or(PixelSize{run.width, run.height});
   const double frames = std::min(static_cast<double>(run.frames), kEncoderFrames);
   return static_cast<int64_t>(static_cast<double>(size.width * size.height) * frames * kEncoderBytesPerPixel);
-}
-
-// A guess: content decides. Measured: the demo model's clip, enlarged to 512x512, takes 0.056 bits a pixel at crf 18;
-// footage takes more. Of x264's crf, 6 steps halve the rate. A PNG of noise would be 24 bits a pixel.
-int64_t output_bytes(const RunPlan& run, const GenerateRequest& request) {
-  const PixelSize size = request.output_size.value_or(PixelSize{run.width, run.height});
-  const double pixels = static_cast<double>(size.width * size.height * run.frames);
-  const double bits = run.frames == 1 ? 12 : 0.1 * std::exp2((18.0 - request.crf) / 6);
-  return static_cast<int64_t>(pixels * bits / 8);
 }
 
 struct Target {
@@ -91,7 +82,7 @@ RunPlan plan_on(const GenerateRequest& request, const Target& target, int64_t ba
     run.peak_bytes = std::max(run.peak_bytes, stage.peak_bytes);
     run.flops += stage.flops;
   }
-  run.output_bytes = output_bytes(run, request);
+  run.output_bytes = expected_file_bytes(request, {run.width, run.height}, run.frames);
   return run;
 }
 
@@ -142,10 +133,11 @@ void find_flags(const GenerateRequest& request, const RunPlan& run, const Target
 RunPlan plan_run(const GenerateRequest& request, const PlanOptions& options) {
   if (request.threads > 0) at::set_num_threads(request.threads);
   const Target target = plan_target(request, options);
-  const int64_t base_bytes = resident_bytes() + kLibraryBytes;
+  const int64_t base_bytes = options.base_bytes.value_or(resident_bytes()) + kLibraryBytes;
   RunPlan run = plan_on(request, target, base_bytes);
   run.memory = memory_of(request, target, options);
   if (!run.memory) return run;
+  if (options.ran_out) run.memory->available_bytes = std::min(run.memory->available_bytes, run.peak_bytes - 1);
   run.memory->fits = run.peak_bytes <= run.memory->available_bytes;
   if (!run.memory->fits) find_flags(request, run, target, base_bytes, *run.memory);
   return run;

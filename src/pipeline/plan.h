@@ -39,8 +39,12 @@ struct Plan {
 // open. Throws UsageError, DeviceError.
 Plan make_plan(const GenerateRequest& request);
 
-// Settles and checks output, latent (unless it is given) and picture. Throws UsageError for an extension that does not fit, OutputError.
+// Settles and checks output, latent (unless it is given) and picture. Throws UsageError for an extension that does not
+// fit, OutputError.
 void plan_output(const GenerateRequest& request, Plan& plan);
+
+// A guess at the size of the output of `frames` of `size` (before output_size): what moves in the video decides.
+int64_t expected_file_bytes(const GenerateRequest& request, PixelSize size, int64_t frames);
 
 // How the sampler mixes its branches in a run with that condition.
 sampling::GuidanceOptions guidance_options(const Config& config, sampling::ConditionType condition);

@@ -52,7 +52,7 @@ class Runner {
   void encode_references(std::span<Video> videos);
   void encode_texts(std::span<Video> videos);
   void make_pictures(std::span<Video> videos);
-  void sample_and_finish(std::span<Video> videos);
+  size_t sample_and_finish(std::span<Video> videos);
   void sample(Video& video);
   void finish(Video& video);
   void start(Video& video);
@@ -70,20 +70,22 @@ class Runner {
   const RunOptions& options_;
   RunObserver& observer_;
   std::mutex observer_mutex_;
+  Models::LoadCallback on_load_ = [this](std::string_view model, double seconds) {
+    tell([&] { observer_.model_loaded(model, seconds); });
+  };
   Models models_;
   bool overlap_;
   Finisher* finisher_ = nullptr;   // while sampling
   std::vector<Video*> postponed_;  // memory ran out while the transformer was there too
   std::atomic<bool> transformer_present_ = false;
+  std::atomic<int64_t> waiting_ = 0;  // videos that are sampled but not written yet
 };
 
 Runner::Runner(std::span<Video> videos, const RunOptions& options, RunObserver& observer)
     : videos_(videos),
       options_(options),
       observer_(observer),
-      models_(
-          model_source(videos.front()),
-          [this](std::string_view model, double seconds) { tell([&] { observer_.model_loaded(model, seconds); }); }),
+      models_(model_source(videos.front()), on_load_),
       overlap_(may_overlap(videos, options)) {
   for (Video& video : videos_) {
     video.clock.emplace(
@@ -102,8 +104,8 @@ void Runner::run_group(std::span<Video> videos) {
   encode_texts(videos);
   make_pictures(videos);
   const size_t step = overlap_ ? videos.size() : kVideosPerDecoding;
-  for (size_t begin = 0; begin < videos.size(); begin += step) {
-    sample_and_finish(videos.subspan(begin, std::min(step, videos.size() - begin)));
+  for (size_t begin = 0; begin < videos.size();) {
+    begin += sample_and_finish(videos.subspan(begin, std::min(step, videos.size() - begin)));
   }
 }
 
@@ -131,7 +133,7 @@ void Runner::encode_texts(std::span<Video> videos) {
   StageClock clock(wanting.front()->plan.device,
                    [this](const Progress& progress) { tell([&] { observer_.progress(nullptr, progress); }); });
   try {
-    clock.run("text", [&] { encode_video_texts(wanting); });
+    clock.run("text", [&] { encode_video_texts(wanting, on_load_); });
   } catch (const InterruptedError&) {
     throw;
   } catch (...) {
@@ -160,16 +162,22 @@ void Runner::make_pictures(std::span<Video> videos) {
   if (!options_.keep_models) models_.release_video_encoder();
 }
 
-void Runner::sample_and_finish(std::span<Video> videos) {
+// Returns how many of the first are done with: where the disk fills up, those that wait to be written make room first.
+size_t Runner::sample_and_finish(std::span<Video> videos) {
   Finisher finisher(overlap_, models_.source().device, [this](Video& video) { finish(video); });
   finisher_ = &finisher;
+  size_t count = 0;
   for (Video& video : videos) {
+    if (waiting_ > 0 && !video.has_latent && lack_of_space(video, waiting_)) break;
+    ++count;
     if (video.done) continue;
     attempt(video, [&] {
       if (!video.plan.makes_picture || video.has_picture) start(video);
       if (!video.has_latent) sample(video);
     });
-    if (!video.error) finisher.submit(video);
+    if (video.error) continue;
+    ++waiting_;
+    finisher.submit(video);
   }
   if (!options_.keep_models) models_.release_video_transformer();
   transformer_present_ = false;
@@ -177,10 +185,11 @@ void Runner::sample_and_finish(std::span<Video> videos) {
   finisher_ = nullptr;
   retry_postponed();
   if (!options_.keep_models && !overlap_) models_.release_video_decoder();
+  return count;
 }
 
 void Runner::sample(Video& video) {
-  check_space(video);
+  if (const auto lack = lack_of_space(video, waiting_)) throw OutputError(*lack);
   transformer_present_ = true;
   video.latent = sample_latent(video, models_);
   write_latent(video.plan.latent, {video.latent, video.latent_metadata});
@@ -198,12 +207,14 @@ void Runner::finish(Video& video) {
       spdlog::warn("{}; again when the transformer is gone", error.what());
       models_.release_video_decoder();
       const std::lock_guard lock(observer_mutex_);
+      ++waiting_;  // as it goes on
       postponed_.push_back(&video);
       return;
     }
     complete(video);
   });
   video.latent.reset();
+  --waiting_;
 }
 
 void Runner::retry_postponed() {

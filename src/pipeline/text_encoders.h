@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/model_files.h"
@@ -25,6 +26,8 @@ struct TextStageOptions {
   std::filesystem::path t5_weights = {}, clip_weights = {};  // file or folder; empty: found in model_dir
   // Folders and files that encode-text wrote, searched in this order: what they hold is not encoded.
   std::vector<std::filesystem::path> embeddings = {};
+  // Told of each encoder that is loaded, "clip" or "t5", and how long it took.
+  std::function<void(std::string_view encoder, double seconds)> on_load = {};
 };
 
 // Where the encoder's files are. Throws CheckpointError if there are no weights.

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <chrono>
 #include <map>
 #include <optional>
 
@@ -70,8 +71,15 @@ class TextSource {
       spdlog::info("{}: no embedding of \"{}\" in {}; it is encoded", encoder_name(kind_), text::excerpt(text),
                    sources_text(options_));
     }
-    if (!encode_) encode_ = load_text_encoder(kind_, config_, options_);
+    if (!encode_) load();
     return encode_(text).states;
+  }
+
+  void load() {
+    const auto start = std::chrono::steady_clock::now();
+    encode_ = load_text_encoder(kind_, config_, options_);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    if (options_.on_load) options_.on_load(encoder_key(kind_), seconds.count());
   }
 
   [[noreturn]] void fail_missing(const std::string& text) const {

@@ -91,14 +91,16 @@ void check_video_texts(std::span<const Video* const> videos) {
   check_texts({texts.begin(), texts.end()}, request.config, text_options(request, videos.front()->plan));
 }
 
-void encode_video_texts(std::span<Video* const> videos) {
+void encode_video_texts(std::span<Video* const> videos, const Models::LoadCallback& on_load) {
   const auto wanted = wanted_texts(videos);
   std::vector<std::string> texts;
   texts.reserve(wanted.size());
   for (const auto& [text, places] : wanted) texts.push_back(text);
   const GenerateRequest& request = videos.front()->request;
   const Plan& plan = videos.front()->plan;
-  const std::vector<TextEmbedding> embeddings = encode_prompts(texts, request.config, text_options(request, plan));
+  TextStageOptions options = text_options(request, plan);
+  options.on_load = on_load;
+  const std::vector<TextEmbedding> embeddings = encode_prompts(texts, request.config, options);
   for (size_t i = 0; i < texts.size(); ++i) {
     for (TextEmbedding* place : wanted.at(texts[i])) *place = embeddings[i];
   }
@@ -132,17 +134,21 @@ void encode_first_picture(Video& video, Models& models) {
   });
 }
 
-void check_space(const Video& video) {
+std::optional<std::string> lack_of_space(const Video& video, int64_t waiting) {
   const sampling::LatentShape& shape = video.plan.latent_shape;
-  const auto bytes = static_cast<uintmax_t>(shape.channels * shape.frames * shape.height * shape.width) * sizeof(float);
+  const int64_t latent =
+      shape.channels * shape.frames * shape.height * shape.width * static_cast<int64_t>(sizeof(float));
+  const int64_t file = expected_file_bytes(video.request, {video.plan.size.width, video.plan.size.height},
+                                           video.request.config.sampling.num_frames);
   const std::filesystem::path folder =
       video.plan.latent.has_parent_path() ? video.plan.latent.parent_path() : std::filesystem::path(".");
   std::error_code error;
   const std::filesystem::space_info space = std::filesystem::space(folder, error);
-  if (error || space.available >= bytes) return;
-  throw OutputError(fmt::format("{}: the disk is full: {} are free in {}, the latent alone takes {}",
-                                video.plan.output.string(), format_bytes(static_cast<int64_t>(space.available)),
-                                folder.string(), format_bytes(static_cast<int64_t>(bytes))));
+  if (error || space.available >= static_cast<uintmax_t>(latent + (waiting + 1) * file)) return std::nullopt;
+  return fmt::format("{}: the disk is full: {} are free in {}; the latent takes {}, the video about {}{}",
+                     video.plan.output.string(), format_bytes(static_cast<int64_t>(space.available)), folder.string(),
+                     format_bytes(latent), format_bytes(file),
+                     waiting > 0 ? fmt::format(", and {} more are to be written", waiting) : "");
 }
 
 at::Tensor sample_latent(Video& video, Models& models) {

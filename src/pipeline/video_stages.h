@@ -3,7 +3,9 @@
 
 #include <ATen/ATen.h>
 
+#include <optional>
 #include <span>
+#include <string>
 
 #include "pipeline/models.h"
 #include "pipeline/video.h"
@@ -13,17 +15,18 @@ namespace opensora::pipeline {
 // Checks that each text that `videos` need can be had, as check_texts() does. Throws CheckpointError, UsageError.
 void check_video_texts(std::span<const Video* const> videos);
 
-// For all `videos` at once, each distinct text once; the text encoders are loaded for it and released.
-// Throws CheckpointError, OutOfMemoryError.
-void encode_video_texts(std::span<Video* const> videos);
+// For all `videos` at once, each distinct text once; the text encoders are loaded for it, which `on_load` is told, and
+// released. Throws CheckpointError, OutOfMemoryError.
+void encode_video_texts(std::span<Video* const> videos, const Models::LoadCallback& on_load);
 
 // FLUX's picture: sampled, decoded and written to plan.picture (to the output, if it is all that is asked for).
 void make_first_picture(Video& video, Models& models);
 // The picture, which is on disk, becomes the video's reference.
 void encode_first_picture(Video& video, Models& models);
 
-// Throws OutputError if the latent would not fit on its disk: before hours of work, not after.
-void check_space(const Video& video);
+// Says so if the latent and the video would not fit on their disk: before hours of work, not after. `waiting` videos
+// that were sampled before are still to be written there.
+std::optional<std::string> lack_of_space(const Video& video, int64_t waiting);
 
 // Noise to latent: [1, C, T, h, w], float32, on the CPU.
 at::Tensor sample_latent(Video& video, Models& models);
