@@ -11,6 +11,8 @@ case "${1-}" in
 esac
 
 scripts/setup.sh
+# For the test that reads events as a Python script does, against their JSON schema.
+install_packages python3-jsonschema
 build all
 step "Running the tests"
 # One test a core, each with one thread: with more, LibTorch's threads would fight for the cores.

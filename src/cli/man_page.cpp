@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <iostream>
 #include <sstream>
+#include <utility>
 
 #include "cli/commands.h"
+#include "cli/event_rows.h"
 #include "cli/exit_codes.h"
 #include "opensora/version.h"
 
@@ -101,6 +103,54 @@ std::string exit_status() {
   return text;
 }
 
+// A cell of a table in Markdown: `code` is bold.
+std::string roff_of_markdown(const std::string& text) {
+  std::string result;
+  bool bold = false;
+  std::string piece;
+  for (const char c : text) {
+    if (c != '`') {
+      piece += c;
+      continue;
+    }
+    result += roff(std::exchange(piece, {})) + (bold ? "\\fR" : "\\fB");
+    bold = !bold;
+  }
+  return result + roff(piece);
+}
+
+std::string events_text() {
+  std::string text =
+      ".SH EVENTS\n"
+      "\\fB\\-\\-events\\fR and the journal are lines of JSON. Each has \\fBschema_version\\fR (1: it changes when a "
+      "field goes\nor changes its meaning, not when one is added), \\fBevent\\fR and \\fBtime\\fR (UTC). Lines about a "
+      "video have \\fBrow\\fR,\n\\fBsample\\fR, \\fBkey\\fR, \\fBseed\\fR, \\fBoutput\\fR, and "
+      "\\fBplace\\fR (FILE:LINE) where there is a prompts file.\nThose with a star are in the journal too.\n";
+  for (const EventRow& row : kEvents) {
+    text += fmt::format(".TP\n.B {}{}\n{}\n", row.name, row.in_journal ? "*" : "", roff_of_markdown(row.fields));
+  }
+  return text;
+}
+
+constexpr const char* kBatches =
+    ".SH BATCHES\n"
+    "\\fB\\-\\-prompts\\-file\\fR has a video a row: a prompt a line (.txt), or columns that are flags of a video "
+    "(.csv, .json, .jsonl).\nAll rows are checked before any weight is loaded, and all errors come at once, with their "
+    "lines.\nWhat a video shows depends on its row and seed alone.\n"
+    ".PP\nThe journal, \\fIrun.jsonl\\fR in \\fB\\-\\-output\\-dir\\fR, gets a line for each thing that happens, "
+    "on disk before the next\nthing happens. \\fB\\-\\-resume\\fR leaves what is finished and intact (SHA\\-256), "
+    "decodes latents that are there,\nand makes the rest: after a crash, a signal or a full disk the files are those "
+    "of an "
+    "undisturbed run.\nRows that have changed are made again. A video that fails does not stop the others unless\n"
+    "\\fB\\-\\-fail\\-fast\\fR is given; the exit code is then 3.\n"
+    ".PP\n\\fB\\-\\-shard\\fR I/N makes every N\\-th row from the I\\-th on, with a journal of its own,\n"
+    "\\fIrun\\-I\\-of\\-N.jsonl\\fR. On Slurm:\n"
+    ".PP\n.nf\n.RS\n"
+    "#SBATCH \\-\\-array=1\\-8 \\-\\-gres=gpu:1 \\-\\-requeue\n"
+    "srun opensora generate \\-\\-prompts\\-file prompts.csv \\-\\-output\\-dir videos \\e\n"
+    "  \\-\\-shard $SLURM_ARRAY_TASK_ID/8 \\-\\-resume\n"
+    ".RE\n.fi\n";
+
 constexpr const char* kEnvironmentAndFiles =
     ".SH ENVIRONMENT\n"
     ".TP\n.B OPENSORA_MODEL_DIR\nFolder with the weights, where \\fB\\-\\-model\\-dir\\fR is not given.\n"
@@ -127,7 +177,8 @@ std::string man_page(const std::vector<CommandRow>& table) {
     text += ".SS " + roff(table[i].name) + "\n" + roff(sentence(table[i].description)) + "\n" + options_text(table[i]) +
             ".PP\n" + footer_text(table[i].footer);
   }
-  return text + exit_status() + kEnvironmentAndFiles + ".SH EXAMPLES\n" + footer_text(program.footer);
+  return text + kBatches + events_text() + exit_status() + kEnvironmentAndFiles + ".SH EXAMPLES\n" +
+         footer_text(program.footer);
 }
 
 void add_man(CLI::App& app) {

@@ -9,6 +9,7 @@
 #include <memory>
 #include <sstream>
 
+#include "cli/event_rows.h"
 #include "cli/exit_codes.h"
 #include "support/contains.h"
 #include "support/program.h"
@@ -104,9 +105,10 @@ TEST(Completion, OfAnotherShellIsRefused) {
 
 TEST(ManPage, HasEveryCommandOptionAndExitCode) {
   const std::string page = output_of({"man"});
-  for (const char* part : {".TH OPENSORA 1", ".SH NAME", ".SH SYNOPSIS", ".SS generate", ".SS encode\\-text",
-                           ".SH EXIT STATUS", ".SH ENVIRONMENT", ".SH FILES", ".SH EXAMPLES", "OPENSORA_MODEL_DIR",
-                           "\\-\\-cond\\-type", "\\-\\-no\\-t2i2v", "fp32|\\:bf16", ".B 130, 143"}) {
+  for (const char* part :
+       {".TH OPENSORA 1", ".SH NAME", ".SH SYNOPSIS", ".SS generate", ".SS encode\\-text", ".SH BATCHES", ".SH EVENTS",
+        "SLURM_ARRAY_TASK_ID", ".B video_done*", ".SH EXIT STATUS", ".SH ENVIRONMENT", ".SH FILES", ".SH EXAMPLES",
+        "OPENSORA_MODEL_DIR", "\\-\\-cond\\-type", "\\-\\-no\\-t2i2v", "fp32|\\:bf16", ".B 130, 143"}) {
     EXPECT_TRUE(contains(page, part));
   }
   std::istringstream lines(page);
@@ -129,15 +131,26 @@ TEST(ManPage, IsReadByGroffWithoutWarnings) {
   EXPECT_TRUE(contains(text.out, "opensora generate -p \"raining, sea\" --config t2i2v_768px"));
 }
 
-TEST(ExitCodes, TheReadmeHasTheProgramsTable) {
+std::string readme() {
   std::ifstream stream(fs::path(OPENSORA_CONFIGS).parent_path() / "README.md");
-  const std::string readme{std::istreambuf_iterator<char>(stream), {}};
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+TEST(ExitCodes, TheReadmeHasTheProgramsTable) {
   const std::string head = "| code | meaning |\n| --- | --- |\n";
   std::string table = head;
   for (const cli::ExitCodeRow& row : cli::kExitCodes) {
     table.append("| ").append(row.code).append(" | ").append(row.meaning).append(" |\n");
   }
-  EXPECT_TRUE(contains(readme, table));
+  EXPECT_TRUE(contains(readme(), table));
+}
+
+TEST(Events, TheReadmeHasTheProgramsTable) {
+  std::string table = "| event | besides |\n| --- | --- |\n";
+  for (const cli::EventRow& row : cli::kEvents) {
+    table.append("| `").append(row.name).append(row.in_journal ? "`* | " : "` | ").append(row.fields).append(" |\n");
+  }
+  EXPECT_TRUE(contains(readme(), table));
 }
 
 }  // namespace

@@ -52,6 +52,7 @@ ProgramResult run_program(const std::vector<std::string>& arguments, const Progr
     std::this_thread::sleep_for(std::chrono::milliseconds(options.signal_after_ms));
     kill(child, SIGINT);
   }
+  if (options.meanwhile) options.meanwhile(child);
   int status = 0;
   waitpid(child, &status, 0);
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(out), read_file(err)};

@@ -1,6 +1,9 @@
 // Running the built program as a user does.
 #pragma once
 
+#include <sys/types.h>
+
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -16,6 +19,7 @@ struct ProgramOptions {
   std::vector<std::string> environment;  // "NAME=value" added
   long max_address_space = 0;            // bytes; 0: no limit
   int signal_after_ms = 0;               // SIGINT after so long; 0: none
+  std::function<void(pid_t)> meanwhile;  // called once it has started, with its process id
 };
 
 ProgramResult run_program(const std::vector<std::string>& arguments, const ProgramOptions& options = {});
