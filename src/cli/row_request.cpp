@@ -66,6 +66,27 @@ std::string one_line(std::string text) {
   return text;
 }
 
+std::string name_of(const batch::Row& row) {
+  const auto found =
+      std::find_if(row.values.begin(), row.values.end(), [](const auto& value) { return value.first == "name"; });
+  return found == row.values.end() ? std::string() : found->second;
+}
+
+// Where all rows have names and there is no template, their videos are called so: one that comes twice is an error of the
+// file, to be told with the others.
+void check_unique_names(const std::vector<batch::Row>& rows, batch::RowErrors& errors) {
+  std::vector<batch::NamedVideo> names;
+  names.reserve(rows.size());
+  for (const batch::Row& row : rows) {
+    const std::string name = name_of(row);
+    if (name.empty()) return;
+    batch::RowErrors told("");  // as resolve_rows() does
+    batch::check_row_name(row.line, name, told);
+    if (told.empty()) names.push_back({row.line, 0, name});
+  }
+  batch::check_names(names, errors);
+}
+
 struct ParsedFlags {
   CLI::App command;
   GenerateOptions options;
@@ -159,6 +180,7 @@ std::vector<RowRequest> requested_rows(const GenerateOptions& options, const CLI
       errors.add(row.line, error.what());
     }
   }
+  if (flags.options.name_template.empty()) check_unique_names(rows, errors);
   errors.throw_if_any();
   if (requests.empty()) throw UsageError(errors.file() + ": has no prompts");
   return requests;

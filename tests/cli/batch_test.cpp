@@ -170,7 +170,7 @@ TEST_F(Batch, AllErrorsOfAFileAtOnceAndNothingIsWritten) {
                                          "again,5,1,b\r\n");
   const ProgramResult result = run(prompts, "out");
   EXPECT_EQ(result.exit_code, 2);
-  for (const char* line : {"p.csv:2: ", "p.csv:4: "}) EXPECT_TRUE(contains(result.err, line));
+  for (const char* line : {"p.csv:2: ", "p.csv:4: ", "p.csv:5: "}) EXPECT_TRUE(contains(result.err, line));
   EXPECT_FALSE(fs::exists(folder_.path() / "out"));
   const ProgramResult unknown = run(folder_.write("u.csv", "text,setps\nx,3\n"), "out");
   EXPECT_EQ(unknown.exit_code, 2);
