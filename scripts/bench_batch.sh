@@ -44,12 +44,11 @@ build/opensora generate --prompts-file "$folder/prompts.txt" --output-dir "$fold
   --events "$folder/events" --name-template "{index}" "${options[@]}" >/dev/null
 end=$(date +%s.%N)
 
-# Sums the numbers in "seconds":{…} of each finished video; notes the peak memory at some of them.
+# Sums the seconds of each finished video; notes the peak memory at some of them.
 awk -v start="$start" -v end="$end" -v videos="$videos" '
   /"event":"video_done"/ {
-    match($0, /"seconds":\{[^}]*\}/)
-    count = split(substr($0, RSTART, RLENGTH), parts, /[:,}]/)
-    for (i = 1; i <= count; ++i) if (parts[i] ~ /^[0-9.e+-]+$/) stages += parts[i]
+    match($0, /"total":[0-9.e+-]+/)
+    stages += substr($0, RSTART + 8, RLENGTH - 8)
     match($0, /"peak_memory_bytes":[0-9]+/)
     peak[++done] = substr($0, RSTART + 20, RLENGTH - 20) / 1048576
   }
