@@ -7,9 +7,32 @@ Linear::Linear(const Weights& weights, int64_t in_features, int64_t out_features
       bias(with_bias ? weights.tensor("bias", {out_features}) : at::Tensor()) {}
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
-  const at::ScalarType dtype = x.scalar_type();
-  if (!bias.defined()) return at::linear(x, weight.to(dtype));
-  return at::linear(x, weight.to(dtype), bias.to(dtype));
+  const Linear layer = converted_for(x);
+  if (!bias.defined()) return at::linear(x, layer.weight);
+  return at::linear(x, layer.weight, layer.bias);
+}
+
+void Linear::into(const at::Tensor& out, const at::Tensor& x) const {
+  const Linear layer = converted_for(x);
+  for (int64_t b = 0; b < x.size(0); ++b) {
+    at::Tensor item = out.select(0, b);
+    if (bias.defined()) {
+      at::addmm_out(item, layer.bias, x.select(0, b), layer.weight.t());
+    } else {
+      at::mm_out(item, x.select(0, b), layer.weight.t());
+    }
+  }
+}
+
+Linear Linear::outputs(int64_t first, int64_t count) const {
+  return {weight.narrow(0, first, count), bias.defined() ? bias.narrow(0, first, count) : bias};
+}
+
+Linear Linear::converted_for(const at::Tensor& x) const {
+  const auto converted = [&](const at::Tensor& tensor) {
+    return tensor.defined() ? tensor.to(x.device(), x.scalar_type()) : tensor;
+  };
+  return {converted(weight), converted(bias)};
 }
 
 Embedding::Embedding(const Weights& weights, int64_t count, int64_t width, std::string_view name)
