@@ -59,13 +59,14 @@ SelfAttention::SelfAttention(const Weights& weights, const MMDiTConfig& config)
       norm(weights["norm"], config),
       proj(weights["proj"], config.hidden_size, config.hidden_size) {}
 
-void SelfAttention::operator()(const QKV& out, const at::Tensor& x, const RotaryEmbedding& pe) const {
+void SelfAttention::operator()(const QKV& out, const at::Tensor& x, const RotaryEmbedding& pe,
+                               nn::WeightBuffer& weights) const {
   if (qkv) {
-    qkv->into(out.fused, x);
+    qkv->into(out.fused, x, weights);
   } else {
-    q_proj->into(out.q.flatten(2), x);
-    k_proj->into(out.k.flatten(2), x);
-    v_proj->into(out.v.flatten(2), x);
+    q_proj->into(out.q.flatten(2), x, weights);
+    k_proj->into(out.k.flatten(2), x, weights);
+    v_proj->into(out.v.flatten(2), x, weights);
   }
   norm(out, pe);
 }
@@ -75,7 +76,8 @@ MLP::MLP(const Weights& weights, const MMDiTConfig& config)
       out_layer(weights[2], config.mlp_hidden(), config.hidden_size) {}
 
 void MLP::operator()(const at::Tensor& x, const Workspace& work) const {
-  const nn::Linear in = in_layer.converted_for(x), out = out_layer.converted_for(x);
+  const nn::Linear in = in_layer.converted_for(x, *work.weights);
+  const nn::Linear out = out_layer.converted_for(x, *work.second_weights);
   for_token_chunks(x.size(1), [&](int64_t first, int64_t length) {
     const at::Tensor tokens = x.narrow(1, first, length);
     const at::Tensor hidden = work.hidden_as(length, in.weight.size(0));
@@ -102,7 +104,7 @@ void DoubleStreamBlock::operator()(const Workspace& work, int64_t text_length, c
   const auto enter = [&](const Stream& stream, const at::Tensor& rows, int64_t first, int64_t length) {
     const at::Tensor normed = work.normed.narrow(1, first, length);
     modulate(normed, work.x.narrow(1, first, length), split_modulations(rows, hidden_size)[0]);
-    stream.attn(qkv.tokens(first, length), normed, pe.slice(first, length));
+    stream.attn(qkv.tokens(first, length), normed, pe.slice(first, length), *work.weights);
   };
   enter(txt, mods.txt, 0, text_length);
   enter(img, mods.img, text_length, image_length);
@@ -112,7 +114,7 @@ void DoubleStreamBlock::operator()(const Workspace& work, int64_t text_length, c
   const auto leave = [&](const Stream& stream, const at::Tensor& rows, int64_t first, int64_t length) {
     const std::vector<Modulation> modulations = split_modulations(rows, hidden_size);
     const at::Tensor x = work.x.narrow(1, first, length), y = work.normed.narrow(1, first, length);
-    stream.attn.proj.into(y, attended.narrow(1, first, length));
+    stream.attn.proj.into(y, attended.narrow(1, first, length), *work.weights);
     nn::add_gated(x, modulations[0].gate, y);
     modulate(y, x, modulations[1]);
     stream.mlp(y, work);
@@ -138,11 +140,11 @@ nn::Linear SingleStreamBlock::mlp_in() const {
   return linear1 ? linear1->outputs(3 * hidden_size, mlp_hidden) : v_mlp->outputs(hidden_size, mlp_hidden);
 }
 
-void SingleStreamBlock::project(const QKV& out, const at::Tensor& x) const {
-  if (linear1) return linear1->outputs(0, 3 * hidden_size).into(out.fused, x);
-  q_proj->into(out.q.flatten(2), x);
-  k_proj->into(out.k.flatten(2), x);
-  v_mlp->outputs(0, hidden_size).into(out.v.flatten(2), x);
+void SingleStreamBlock::project(const QKV& out, const at::Tensor& x, nn::WeightBuffer& weights) const {
+  if (linear1) return linear1->outputs(0, 3 * hidden_size).into(out.fused, x, weights);
+  q_proj->into(out.q.flatten(2), x, weights);
+  k_proj->into(out.k.flatten(2), x, weights);
+  v_mlp->outputs(0, hidden_size).into(out.v.flatten(2), x, weights);
 }
 
 void SingleStreamBlock::operator()(const Workspace& work, const at::Tensor& mods, const RotaryEmbedding& pe) const {
@@ -150,11 +152,12 @@ void SingleStreamBlock::operator()(const Workspace& work, const at::Tensor& mods
   modulate(work.normed, work.x, mod);
 
   const QKV qkv = work.split_qkv(num_heads, linear1.has_value());
-  project(qkv, work.normed);
+  project(qkv, work.normed, *work.weights);
   norm(qkv, pe);
   const at::Tensor attended = attention(qkv);  // [B, L+N, C]
 
-  const nn::Linear in = mlp_in().converted_for(work.x), out = linear2.converted_for(work.x);
+  const nn::Linear in = mlp_in().converted_for(work.x, *work.weights);
+  const nn::Linear out = linear2.converted_for(work.x, *work.second_weights);
   for_token_chunks(work.x.size(1), [&](int64_t first, int64_t length) {
     const at::Tensor tokens = work.normed.narrow(1, first, length);
     const at::Tensor both = work.hidden_as(length, hidden_size + mlp_hidden);  // attention, then MLP

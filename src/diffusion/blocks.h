@@ -45,7 +45,8 @@ struct SelfAttention {
   nn::Linear proj;
 
   SelfAttention(const Weights& weights, const MMDiTConfig& config);
-  void operator()(const QKV& out, const at::Tensor& x, const RotaryEmbedding& pe) const;  // x [B, L, C]
+  // x [B, L, C]
+  void operator()(const QKV& out, const at::Tensor& x, const RotaryEmbedding& pe, nn::WeightBuffer& weights) const;
 };
 
 // Linear, GELU (tanh), linear.
@@ -87,7 +88,7 @@ struct SingleStreamBlock {
 
  private:
   nn::Linear mlp_in() const;
-  void project(const QKV& out, const at::Tensor& x) const;
+  void project(const QKV& out, const at::Tensor& x, nn::WeightBuffer& weights) const;
 };
 
 struct LastLayer {

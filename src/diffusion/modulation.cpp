@@ -36,12 +36,14 @@ ModulationLayers::ModulationLayers(const Weights& weights, const MMDiTConfig& co
 
 Modulations ModulationLayers::operator()(const at::Tensor& vec) const {
   const at::Tensor activated = at::silu(vec);
+  nn::WeightBuffer weights;
+  const auto run = [&](const nn::Linear& layer) { return layer.converted_for(activated, weights)(activated); };
   Modulations all;
   for (const DoubleBlock& block : double_blocks) {
-    all.double_blocks.push_back({block.img(activated), block.txt(activated)});
+    all.double_blocks.push_back({run(block.img), run(block.txt)});
   }
-  for (const nn::Linear& block : single_blocks) all.single_blocks.push_back(block(activated));
-  all.final_layer = final_layer(activated);
+  for (const nn::Linear& block : single_blocks) all.single_blocks.push_back(run(block));
+  all.final_layer = run(final_layer);
   return all;
 }
 

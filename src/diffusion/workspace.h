@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <utility>
 
+#include "nn/linear.h"
 #include "opensora/config.h"
 
 namespace opensora::diffusion {
@@ -27,6 +29,9 @@ struct Workspace {
   at::Tensor normed;  // [B, L+N, C], what a layer takes, and then what it gives
   at::Tensor qkv;     // B * (L+N) * 3C elements
   at::Tensor hidden;  // B * min(L+N, kMlpTokens) * (C + mlp_hidden) elements
+  // Of the layer that runs, where the checkpoint's weights are of another dtype; of the MLP's second as well.
+  std::shared_ptr<nn::WeightBuffer> weights = std::make_shared<nn::WeightBuffer>();
+  std::shared_ptr<nn::WeightBuffer> second_weights = std::make_shared<nn::WeightBuffer>();
 
   // `options`: of the activations.
   Workspace(const MMDiTConfig& config, int64_t batch, int64_t tokens, const at::TensorOptions& options);
