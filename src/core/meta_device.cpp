@@ -149,8 +149,14 @@ torch::Library missing_kernels() {
 std::unique_ptr<at::ObserverContext> count_products(const at::RecordFunction& fn) {
   const std::string name = fn.name();
   const auto input = [&](size_t i) { return fn.inputs()[i].toTensor(); };
+  // at::linear is made of others: addmm counts where it is called with a tensor to write into, its last input.
+  const auto writes_into = [&](size_t inputs) { return fn.inputs().size() == inputs + 1; };
   if (name == "aten::linear") {
     counted->linear += 2 * count(input(0)) * length(input(1), 0);
+  } else if (name == "aten::addmm" && writes_into(5)) {
+    counted->linear += 2 * count(input(1)) * length(input(2), 1);
+  } else if (name == "aten::mm" && writes_into(2)) {
+    counted->linear += 2 * count(input(0)) * length(input(1), 1);
   } else if (name == "aten::bmm") {
     counted->linear += 2 * count(input(0)) * length(input(1), 2);
   }

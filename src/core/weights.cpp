@@ -43,6 +43,12 @@ Weights Weights::operator[](std::string_view name) const {
   return child;
 }
 
+Weights Weights::on_host() const {
+  Weights scope = *this;
+  scope.on_host_ = true;
+  return scope;
+}
+
 at::Device Weights::device() const { return binding_->device; }
 at::ScalarType Weights::dtype() const { return binding_->dtype; }
 
@@ -70,7 +76,7 @@ at::Tensor Weights::tensor(std::string_view name, at::IntArrayRef shape) const {
     binding.problems.push_back(full + ": dtype " + c10::toString(found->scalar_type()) + ", expected floating point");
     return {};
   }
-  if (found->is_meta() || binding.device.is_cpu()) return *found;
+  if (on_host_ || found->is_meta() || binding.device.is_cpu()) return *found;
   return found->to(binding.device, binding.dtype);
 }
 

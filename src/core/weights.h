@@ -59,6 +59,9 @@ class Weights {
   Weights operator[](std::string_view name) const;  // child scope: "img_in" -> prefix + "img_in."
   Weights operator[](int64_t index) const { return (*this)[std::to_string(index)]; }
 
+  // The same scope, whose tensors stay as the source has them: for weights that are used once, or by another device.
+  Weights on_host() const;
+
   // Binds prefix + name. Where it is missing or mis-shaped, that is noted for finish() and an undefined tensor
   // is returned.
   at::Tensor tensor(std::string_view name, at::IntArrayRef shape) const;
@@ -76,6 +79,7 @@ class Weights {
   struct Binding;
   std::shared_ptr<Binding> binding_;
   std::string prefix_;
+  bool on_host_ = false;
 };
 
 // How many of "PREFIX0SUFFIX", "PREFIX1SUFFIX", … a source has without a gap: a model's layers.

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "nn/attention.h"
+#include "nn/fused.h"
 
 namespace opensora::diffusion {
 namespace {
@@ -15,21 +16,14 @@ std::optional<nn::Linear> linear_if(bool wanted, const Weights& weights, const c
   return nn::Linear(weights[name], in, out, bias);
 }
 
-at::Tensor split_heads(const at::Tensor& x, int64_t num_heads) {
-  return x.unflatten(-1, {num_heads, -1});  // [B, L, C] -> [B, L, H, D]
+// [B, L, C]
+at::Tensor attention(const QKV& x) {
+  const at::Tensor q = x.q.transpose(1, 2);  // [B, H, L, D]
+  return nn::attention(q, x.k.transpose(1, 2), x.v.transpose(1, 2)).transpose(1, 2).flatten(2);
 }
 
-// [B, L, 3C] -> q, k, v of [B, L, H, D]
-QKV split_qkv(const at::Tensor& qkv, int64_t num_heads) {
-  const std::vector<at::Tensor> parts = qkv.chunk(3, -1);
-  return {split_heads(parts[0], num_heads), split_heads(parts[1], num_heads), split_heads(parts[2], num_heads)};
-}
-
-// [B, L, H, D] each -> [B, L, C]
-at::Tensor rotary_attention(const QKV& x, const RotaryEmbedding& pe) {
-  const at::Tensor q = apply_rope(x.q, pe).transpose(1, 2);  // [B, H, L, D]
-  const at::Tensor k = apply_rope(x.k, pe).transpose(1, 2);
-  return nn::attention(q, k, x.v.transpose(1, 2)).transpose(1, 2).flatten(2);
+void modulate(const at::Tensor& out, const at::Tensor& x, const Modulation& mod) {
+  nn::modulated_layer_norm(out, x, mod.shift, mod.scale, kNormEps);
 }
 
 }  // namespace
@@ -48,70 +42,86 @@ MLPEmbedder::MLPEmbedder(const Weights& weights, int64_t in_dim, int64_t hidden_
 
 at::Tensor MLPEmbedder::operator()(const at::Tensor& x) const { return out_layer(at::silu(in_layer(x))); }
 
-at::Tensor Modulation::operator()(const at::Tensor& x) const {
-  return (1 + scale) * nn::layer_norm(x, kNormEps) + shift;
-}
+QKNorm::QKNorm(const Weights& weights, const MMDiTConfig& config)
+    : query_norm(weights["query_norm"], config.head_dim(), kNormEps, "scale"),
+      key_norm(weights["key_norm"], config.head_dim(), kNormEps, "scale") {}
 
-ModulationLayer::ModulationLayer(const Weights& weights, int64_t hidden_size, int64_t count)
-    : lin(weights["lin"], hidden_size, 3 * count * hidden_size), count(count) {}
-
-std::vector<Modulation> ModulationLayer::operator()(const at::Tensor& vec) const {
-  const std::vector<at::Tensor> parts = lin(at::silu(vec)).unsqueeze(1).chunk(3 * count, -1);
-  std::vector<Modulation> modulations;
-  for (size_t i = 0; i < parts.size(); i += 3) modulations.push_back({parts[i], parts[i + 1], parts[i + 2]});
-  return modulations;
+void QKNorm::operator()(const QKV& qkv, const RotaryEmbedding& pe) const {
+  nn::rms_norm_rope(qkv.q, qkv.q, query_norm.scale.to(qkv.q.scalar_type()), pe, query_norm.eps);
+  nn::rms_norm_rope(qkv.k, qkv.k, key_norm.scale.to(qkv.k.scalar_type()), pe, key_norm.eps);
 }
 
 SelfAttention::SelfAttention(const Weights& weights, const MMDiTConfig& config)
-    : num_heads(config.num_heads),
-      qkv(linear_if(config.fused_qkv, weights, "qkv", config.hidden_size, 3 * config.hidden_size, config.qkv_bias)),
+    : qkv(linear_if(config.fused_qkv, weights, "qkv", config.hidden_size, 3 * config.hidden_size, config.qkv_bias)),
       q_proj(linear_if(!config.fused_qkv, weights, "q_proj", config.hidden_size, config.hidden_size, config.qkv_bias)),
       k_proj(linear_if(!config.fused_qkv, weights, "k_proj", config.hidden_size, config.hidden_size, config.qkv_bias)),
       v_proj(linear_if(!config.fused_qkv, weights, "v_proj", config.hidden_size, config.hidden_size, config.qkv_bias)),
-      query_norm(weights["norm"]["query_norm"], config.head_dim(), kNormEps, "scale"),
-      key_norm(weights["norm"]["key_norm"], config.head_dim(), kNormEps, "scale"),
+      norm(weights["norm"], config),
       proj(weights["proj"], config.hidden_size, config.hidden_size) {}
 
-QKV SelfAttention::operator()(const at::Tensor& x) const {
-  QKV parts = qkv ? split_qkv((*qkv)(x), num_heads)
-                  : QKV{split_heads((*q_proj)(x), num_heads), split_heads((*k_proj)(x), num_heads),
-                        split_heads((*v_proj)(x), num_heads)};
-  return {query_norm(parts.q), key_norm(parts.k), parts.v};
+void SelfAttention::operator()(const QKV& out, const at::Tensor& x, const RotaryEmbedding& pe,
+                               nn::WeightBuffer& weights) const {
+  if (qkv) {
+    qkv->into(out.fused, x, weights);
+  } else {
+    q_proj->into(out.q.flatten(2), x, weights);
+    k_proj->into(out.k.flatten(2), x, weights);
+    v_proj->into(out.v.flatten(2), x, weights);
+  }
+  norm(out, pe);
 }
 
 MLP::MLP(const Weights& weights, const MMDiTConfig& config)
     : in_layer(weights[0], config.hidden_size, config.mlp_hidden()),
       out_layer(weights[2], config.mlp_hidden(), config.hidden_size) {}
 
-at::Tensor MLP::operator()(const at::Tensor& x) const { return out_layer(at::gelu(in_layer(x), "tanh")); }
-
-DoubleStreamBlock::Stream::Stream(const Weights& block, const std::string& name, const MMDiTConfig& config)
-    : mod(block[name + "_mod"], config.hidden_size, 2),
-      attn(block[name + "_attn"], config),
-      mlp(block[name + "_mlp"], config) {}
-
-at::Tensor DoubleStreamBlock::Stream::update(const at::Tensor& x, const at::Tensor& attended,
-                                             const std::vector<Modulation>& mods) const {
-  const at::Tensor y = x + mods[0].gate * attn.proj(attended);
-  return y + mods[1].gate * mlp(mods[1](y));
+void MLP::operator()(const at::Tensor& x, const Workspace& work) const {
+  const nn::Linear in = in_layer.converted_for(x, *work.weights);
+  const nn::Linear out = out_layer.converted_for(x, *work.second_weights);
+  for_token_chunks(x.size(1), [&](int64_t first, int64_t length) {
+    const at::Tensor tokens = x.narrow(1, first, length);
+    const at::Tensor hidden = work.hidden_as(length, in.weight.size(0));
+    in.into(hidden, tokens);
+    nn::gelu_tanh(hidden);
+    out.into(tokens, hidden);
+  });
 }
 
+DoubleStreamBlock::Stream::Stream(const Weights& block, const std::string& name, const MMDiTConfig& config)
+    : attn(block[name + "_attn"], config), mlp(block[name + "_mlp"], config) {}
+
 DoubleStreamBlock::DoubleStreamBlock(const Weights& weights, const MMDiTConfig& config)
-    : img(weights, "img", config), txt(weights, "txt", config) {}
+    : num_heads(config.num_heads),
+      hidden_size(config.hidden_size),
+      fused_qkv(config.fused_qkv),
+      img(weights, "img", config),
+      txt(weights, "txt", config) {}
 
-std::pair<at::Tensor, at::Tensor> DoubleStreamBlock::operator()(const at::Tensor& img_in, const at::Tensor& txt_in,
-                                                                const at::Tensor& vec,
-                                                                const RotaryEmbedding& pe) const {
-  const std::vector<Modulation> img_mods = img.mod(vec), txt_mods = txt.mod(vec);
-  const QKV i = img.attn(img_mods[0](img_in));
-  const QKV t = txt.attn(txt_mods[0](txt_in));
+void DoubleStreamBlock::operator()(const Workspace& work, int64_t text_length, const Modulations::DoubleBlock& mods,
+                                   const RotaryEmbedding& pe) const {
+  const QKV qkv = work.split_qkv(num_heads, fused_qkv);
+  const int64_t image_length = work.x.size(1) - text_length;
+  const auto enter = [&](const Stream& stream, const at::Tensor& rows, int64_t first, int64_t length) {
+    const at::Tensor normed = work.normed.narrow(1, first, length);
+    modulate(normed, work.x.narrow(1, first, length), split_modulations(rows, hidden_size)[0]);
+    stream.attn(qkv.tokens(first, length), normed, pe.slice(first, length), *work.weights);
+  };
+  enter(txt, mods.txt, 0, text_length);
+  enter(img, mods.img, text_length, image_length);
 
-  const QKV joint{at::cat({t.q, i.q}, 1), at::cat({t.k, i.k}, 1), at::cat({t.v, i.v}, 1)};
-  const at::Tensor attended = rotary_attention(joint, pe);  // [B, L+N, C]
+  const at::Tensor attended = attention(qkv);  // [B, L+N, C]
 
-  const int64_t text_length = txt_in.size(1);
-  return {img.update(img_in, attended.slice(1, text_length), img_mods),
-          txt.update(txt_in, attended.slice(1, 0, text_length), txt_mods)};
+  const auto leave = [&](const Stream& stream, const at::Tensor& rows, int64_t first, int64_t length) {
+    const std::vector<Modulation> modulations = split_modulations(rows, hidden_size);
+    const at::Tensor x = work.x.narrow(1, first, length), y = work.normed.narrow(1, first, length);
+    stream.attn.proj.into(y, attended.narrow(1, first, length), *work.weights);
+    nn::add_gated(x, modulations[0].gate, y);
+    modulate(y, x, modulations[1]);
+    stream.mlp(y, work);
+    nn::add_gated(x, modulations[1].gate, y);
+  };
+  leave(txt, mods.txt, 0, text_length);
+  leave(img, mods.img, text_length, image_length);
 }
 
 SingleStreamBlock::SingleStreamBlock(const Weights& weights, const MMDiTConfig& config)
@@ -123,36 +133,50 @@ SingleStreamBlock::SingleStreamBlock(const Weights& weights, const MMDiTConfig& 
       k_proj(linear_if(!config.fused_qkv, weights, "k_proj", hidden_size, hidden_size, true)),
       v_mlp(linear_if(!config.fused_qkv, weights, "v_mlp", hidden_size, hidden_size + mlp_hidden, true)),
       linear2(weights["linear2"], hidden_size + mlp_hidden, hidden_size),
-      query_norm(weights["norm"]["query_norm"], config.head_dim(), kNormEps, "scale"),
-      key_norm(weights["norm"]["key_norm"], config.head_dim(), kNormEps, "scale"),
-      modulation(weights["modulation"], hidden_size, 1) {}
+      norm(weights["norm"], config) {}
 
-at::Tensor SingleStreamBlock::operator()(const at::Tensor& x, const at::Tensor& vec, const RotaryEmbedding& pe) const {
-  const Modulation mod = modulation(vec)[0];
-  const at::Tensor x_mod = mod(x);
-  QKV parts;
-  at::Tensor mlp;  // [B, L+N, mlp_hidden]
-  if (linear1) {
-    const std::vector<at::Tensor> out = (*linear1)(x_mod).split_with_sizes({3 * hidden_size, mlp_hidden}, -1);
-    parts = split_qkv(out[0], num_heads);
-    mlp = out[1];
-  } else {
-    const std::vector<at::Tensor> out = (*v_mlp)(x_mod).split_with_sizes({hidden_size, mlp_hidden}, -1);
-    parts = {split_heads((*q_proj)(x_mod), num_heads), split_heads((*k_proj)(x_mod), num_heads),
-             split_heads(out[0], num_heads)};
-    mlp = out[1];
-  }
-  const at::Tensor attended = rotary_attention({query_norm(parts.q), key_norm(parts.k), parts.v}, pe);
-  return x + mod.gate * linear2(at::cat({attended, at::gelu(mlp, "tanh")}, -1));
+// The MLP's part of a matrix that also makes q, k and v, or v alone.
+nn::Linear SingleStreamBlock::mlp_in() const {
+  return linear1 ? linear1->outputs(3 * hidden_size, mlp_hidden) : v_mlp->outputs(hidden_size, mlp_hidden);
+}
+
+void SingleStreamBlock::project(const QKV& out, const at::Tensor& x, nn::WeightBuffer& weights) const {
+  if (linear1) return linear1->outputs(0, 3 * hidden_size).into(out.fused, x, weights);
+  q_proj->into(out.q.flatten(2), x, weights);
+  k_proj->into(out.k.flatten(2), x, weights);
+  v_mlp->outputs(0, hidden_size).into(out.v.flatten(2), x, weights);
+}
+
+void SingleStreamBlock::operator()(const Workspace& work, const at::Tensor& mods, const RotaryEmbedding& pe) const {
+  const Modulation mod = split_modulations(mods, hidden_size)[0];
+  modulate(work.normed, work.x, mod);
+
+  const QKV qkv = work.split_qkv(num_heads, linear1.has_value());
+  project(qkv, work.normed, *work.weights);
+  norm(qkv, pe);
+  const at::Tensor attended = attention(qkv);  // [B, L+N, C]
+
+  const nn::Linear in = mlp_in().converted_for(work.x, *work.weights);
+  const nn::Linear out = linear2.converted_for(work.x, *work.second_weights);
+  for_token_chunks(work.x.size(1), [&](int64_t first, int64_t length) {
+    const at::Tensor tokens = work.normed.narrow(1, first, length);
+    const at::Tensor both = work.hidden_as(length, hidden_size + mlp_hidden);  // attention, then MLP
+    const at::Tensor mlp = both.narrow(2, hidden_size, mlp_hidden);
+    both.narrow(2, 0, hidden_size).copy_(attended.narrow(1, first, length));
+    in.into(mlp, tokens);
+    nn::gelu_tanh(mlp);
+    out.into(tokens, both);
+  });
+  nn::add_gated(work.x, mod.gate, work.normed);
 }
 
 LastLayer::LastLayer(const Weights& weights, int64_t hidden_size, int64_t out_channels)
-    : adaln_modulation(weights["adaLN_modulation"][1], hidden_size, 2 * hidden_size),
-      linear(weights["linear"], hidden_size, out_channels) {}
+    : linear(weights["linear"], hidden_size, out_channels) {}
 
-at::Tensor LastLayer::operator()(const at::Tensor& x, const at::Tensor& vec) const {
-  const std::vector<at::Tensor> parts = adaln_modulation(at::silu(vec)).unsqueeze(1).chunk(2, -1);
-  return linear(Modulation{parts[0], parts[1], {}}(x));
+at::Tensor LastLayer::operator()(const at::Tensor& x, const at::Tensor& normed, const at::Tensor& mods) const {
+  const std::vector<at::Tensor> parts = mods.unsqueeze(1).chunk(2, -1);
+  nn::modulated_layer_norm(normed, x, parts[0], parts[1], kNormEps);
+  return linear(normed);
 }
 
 }  // namespace opensora::diffusion

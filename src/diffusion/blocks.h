@@ -1,15 +1,17 @@
 // The blocks of the MMDiT transformer, as in FLUX and Open-Sora 2.0. Names are the checkpoint's.
 //
-// B batch, N image tokens, L text tokens, H heads, D width of a head, C = H * D hidden size.
+// B batch, N image tokens, L text tokens, H heads, D width of a head, C = H * D hidden size. Blocks update the stream
+// of their workspace in place.
 #pragma once
 
 #include <ATen/ATen.h>
 
 #include <optional>
-#include <utility>
 
 #include "core/weights.h"
+#include "diffusion/modulation.h"
 #include "diffusion/rope.h"
+#include "diffusion/workspace.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
 #include "opensora/config.h"
@@ -27,36 +29,24 @@ struct MLPEmbedder {
   at::Tensor operator()(const at::Tensor& x) const;
 };
 
-// What the conditioning vector makes of a stream: (1 + scale) * norm(x) + shift before a layer, gate after it.
-struct Modulation {
-  at::Tensor shift, scale, gate;  // [B, 1, C]
+// q and k in front of the attention: over each head an RMSNorm, then its rotation.
+struct QKNorm {
+  nn::RMSNorm query_norm, key_norm;
 
-  at::Tensor operator()(const at::Tensor& x) const;  // modulated LayerNorm
-};
-
-// vec [B, C] -> `count` modulations.
-struct ModulationLayer {
-  nn::Linear lin;
-  int64_t count;
-
-  ModulationLayer(const Weights& weights, int64_t hidden_size, int64_t count);
-  std::vector<Modulation> operator()(const at::Tensor& vec) const;
-};
-
-struct QKV {
-  at::Tensor q, k, v;  // [B, L, H, D], q and k normalised
+  QKNorm(const Weights& weights, const MMDiTConfig& config);
+  void operator()(const QKV& qkv, const RotaryEmbedding& pe) const;  // in place
 };
 
 // q, k, v of one stream of a double block: one fused matrix (`qkv`) or three (`q_proj`, `k_proj`, `v_proj`).
 struct SelfAttention {
-  int64_t num_heads;
   std::optional<nn::Linear> qkv;
   std::optional<nn::Linear> q_proj, k_proj, v_proj;
-  nn::RMSNorm query_norm, key_norm;
+  QKNorm norm;
   nn::Linear proj;
 
   SelfAttention(const Weights& weights, const MMDiTConfig& config);
-  QKV operator()(const at::Tensor& x) const;  // [B, L, C]
+  // x [B, L, C]
+  void operator()(const QKV& out, const at::Tensor& x, const RotaryEmbedding& pe, nn::WeightBuffer& weights) const;
 };
 
 // Linear, GELU (tanh), linear.
@@ -64,25 +54,25 @@ struct MLP {
   nn::Linear in_layer, out_layer;
 
   MLP(const Weights& weights, const MMDiTConfig& config);
-  at::Tensor operator()(const at::Tensor& x) const;
+  void operator()(const at::Tensor& x, const Workspace& work) const;  // x [B, L, C], in place
 };
 
 // Image and text keep their own weights and attend to each other.
 struct DoubleStreamBlock {
   struct Stream {
-    ModulationLayer mod;
     SelfAttention attn;
     MLP mlp;
 
     Stream(const Weights& block, const std::string& name, const MMDiTConfig& config);
-    at::Tensor update(const at::Tensor& x, const at::Tensor& attended, const std::vector<Modulation>& mods) const;
   };
+  int64_t num_heads, hidden_size;
+  bool fused_qkv;
   Stream img, txt;
 
   DoubleStreamBlock(const Weights& weights, const MMDiTConfig& config);
-  // img [B, N, C], txt [B, L, C], vec [B, C] -> img, txt
-  std::pair<at::Tensor, at::Tensor> operator()(const at::Tensor& img_in, const at::Tensor& txt_in,
-                                               const at::Tensor& vec, const RotaryEmbedding& pe) const;
+  // The first `text_length` tokens are the text's.
+  void operator()(const Workspace& work, int64_t text_length, const Modulations::DoubleBlock& mods,
+                  const RotaryEmbedding& pe) const;
 };
 
 // One stream of text and image tokens; attention and MLP run in parallel.
@@ -91,18 +81,22 @@ struct SingleStreamBlock {
   std::optional<nn::Linear> linear1;                // fused: q, k, v, mlp
   std::optional<nn::Linear> q_proj, k_proj, v_mlp;  // separate
   nn::Linear linear2;
-  nn::RMSNorm query_norm, key_norm;
-  ModulationLayer modulation;
+  QKNorm norm;
 
   SingleStreamBlock(const Weights& weights, const MMDiTConfig& config);
-  at::Tensor operator()(const at::Tensor& x, const at::Tensor& vec, const RotaryEmbedding& pe) const;  // [B, L+N, C]
+  void operator()(const Workspace& work, const at::Tensor& mods, const RotaryEmbedding& pe) const;  // mods [B, 3C]
+
+ private:
+  nn::Linear mlp_in() const;
+  void project(const QKV& out, const at::Tensor& x, nn::WeightBuffer& weights) const;
 };
 
 struct LastLayer {
-  nn::Linear adaln_modulation, linear;
+  nn::Linear linear;
 
   LastLayer(const Weights& weights, int64_t hidden_size, int64_t out_channels);
-  at::Tensor operator()(const at::Tensor& x, const at::Tensor& vec) const;  // [B, N, C] -> [B, N, out_channels]
+  // x [B, N, C], `normed` as large, mods [B, 2C] -> [B, N, out_channels]
+  at::Tensor operator()(const at::Tensor& x, const at::Tensor& normed, const at::Tensor& mods) const;
 };
 
 }  // namespace opensora::diffusion

@@ -20,24 +20,32 @@ MMDiT::MMDiT(const Weights& weights, const MMDiTConfig& config)
       dtype(weights.dtype()),
       img_in(weights["img_in"], config.in_channels, config.hidden_size),
       txt_in(weights["txt_in"], config.context_in_dim, config.hidden_size),
-      time_in(weights["time_in"], kTimestepDim, config.hidden_size),
-      vector_in(weights["vector_in"], config.vec_in_dim, config.hidden_size),
+      time_in(weights["time_in"].on_host(), kTimestepDim, config.hidden_size),
+      vector_in(weights["vector_in"].on_host(), config.vec_in_dim, config.hidden_size),
       double_blocks(bind_blocks<DoubleStreamBlock>(weights["double_blocks"], config.depth, config)),
       single_blocks(bind_blocks<SingleStreamBlock>(weights["single_blocks"], config.depth_single_blocks, config)),
-      final_layer(weights["final_layer"], config.hidden_size, config.in_channels) {
-  if (config.guidance_embed) guidance_in.emplace(weights["guidance_in"], kTimestepDim, config.hidden_size);
+      final_layer(weights["final_layer"], config.hidden_size, config.in_channels),
+      modulation_layers(weights, config) {
+  if (config.guidance_embed) guidance_in.emplace(weights["guidance_in"].on_host(), kTimestepDim, config.hidden_size);
   if (config.cond_embed) {
     cond_in.emplace(weights["cond_in"], config.in_channels + config.patch_size * config.patch_size, config.hidden_size);
   }
   weights.finish();
 }
 
-at::Tensor MMDiT::embed_image(const MMDiTInput& input) const {
-  at::Tensor img = img_in(input.img.to(dtype));
-  if (!cond_in) return img;
-  // A zero condition leaves the layer's bias alone.
-  return img + (input.cond.defined() ? (*cond_in)(input.cond.to(dtype)) : cond_in->bias.to(dtype));
+void MMDiT::embed_image(const at::Tensor& out, const at::Tensor& img, const at::Tensor& cond,
+                        const at::Tensor& scratch) const {
+  img_in.into(out, img.to(dtype));
+  if (!cond_in) return;
+  if (cond.defined()) {
+    cond_in->into(scratch, cond.to(dtype));
+    out.add_(scratch);
+  } else {
+    out.add_(cond_in->bias.to(dtype));  // what a zero condition leaves
+  }
 }
+
+at::Tensor MMDiT::embed_text(const at::Tensor& txt) const { return txt_in(txt.to(dtype)); }
 
 at::Tensor MMDiT::embed_vector(const MMDiTInput& input) const {
   at::Tensor vec = time_in(timestep_embedding(input.timesteps, kTimestepDim).to(dtype));
@@ -45,15 +53,29 @@ at::Tensor MMDiT::embed_vector(const MMDiTInput& input) const {
   return vec + vector_in(input.y_vec.to(dtype));
 }
 
-at::Tensor MMDiT::forward(const MMDiTInput& input, const RotaryEmbedding& pe) const {
-  const at::Tensor vec = embed_vector(input);    // [B, C]
-  at::Tensor img = embed_image(input);           // [B, N, C]
-  at::Tensor txt = txt_in(input.txt.to(dtype));  // [B, L, C]
-  for (const DoubleStreamBlock& block : double_blocks) std::tie(img, txt) = block(img, txt, vec, pe);
+Modulations MMDiT::modulations(const at::Tensor& vec) const { return modulation_layers(vec); }
 
-  at::Tensor x = at::cat({txt, img}, 1);  // [B, L+N, C]
-  for (const SingleStreamBlock& block : single_blocks) x = block(x, vec, pe);
-  return final_layer(x.slice(1, txt.size(1)), vec);  // [B, N, in_channels]
+Workspace MMDiT::workspace(int64_t batch, int64_t tokens, at::Device device) const {
+  return {config, batch, tokens, at::TensorOptions().dtype(dtype).device(device)};
+}
+
+at::Tensor MMDiT::forward(const MMDiTStep& step, const RotaryEmbedding& pe, const Workspace& work) const {
+  const int64_t text_length = step.txt.size(1);
+  const at::Tensor img = work.x.slice(1, text_length), img_normed = work.normed.slice(1, text_length);
+  work.x.slice(1, 0, text_length).copy_(step.txt);
+  embed_image(img, step.img, step.cond, img_normed);
+  for (size_t i = 0; i < double_blocks.size(); ++i) {
+    double_blocks[i](work, text_length, step.modulations.double_blocks[i], pe);
+  }
+  for (size_t i = 0; i < single_blocks.size(); ++i) single_blocks[i](work, step.modulations.single_blocks[i], pe);
+  return final_layer(img, img_normed, step.modulations.final_layer);
+}
+
+at::Tensor MMDiT::forward(const MMDiTInput& input, const RotaryEmbedding& pe) const {
+  const Modulations mods = modulations(embed_vector(input));
+  const at::Tensor txt = embed_text(input.txt);
+  const Workspace work = workspace(input.img.size(0), input.img.size(1) + txt.size(1), input.img.device());
+  return forward(MMDiTStep{.img = input.img, .txt = txt, .cond = input.cond, .modulations = mods}, pe, work);
 }
 
 }  // namespace opensora::diffusion

@@ -22,6 +22,14 @@ struct MMDiTInput {
   at::Tensor guidance;   // [B], float32, only with guidance_embed
 };
 
+// The same for a loop: what does not depend on the latent is computed before it.
+struct MMDiTStep {
+  at::Tensor img;                  // [B, N, in_channels]
+  at::Tensor txt;                  // [B, L, C], embed_text()'s
+  at::Tensor cond;                 // as above
+  const Modulations& modulations;  // of B rows, modulations()'s
+};
+
 struct MMDiT {
   MMDiTConfig config;
   at::ScalarType dtype;  // of the activations
@@ -32,16 +40,25 @@ struct MMDiT {
   std::vector<DoubleStreamBlock> double_blocks;
   std::vector<SingleStreamBlock> single_blocks;
   LastLayer final_layer;
+  ModulationLayers modulation_layers;
 
   // Binds the whole model; throws CheckpointError that lists all that is missing or mis-shaped.
   MMDiT(const Weights& weights, const MMDiTConfig& config);
 
-  // The velocity: [B, N, in_channels], in the model's dtype. `pe` covers L + N positions, text first.
+  // The velocity: [B, N, in_channels], in the model's dtype. `pe` covers L + N positions, text first; `work` is of
+  // their number and B.
+  at::Tensor forward(const MMDiTStep& step, const RotaryEmbedding& pe, const Workspace& work) const;
+  // One forward by itself.
   at::Tensor forward(const MMDiTInput& input, const RotaryEmbedding& pe) const;
 
-  // forward's first part: the image stream and the conditioning vector.
-  at::Tensor embed_image(const MMDiTInput& input) const;   // [B, N, C]
-  at::Tensor embed_vector(const MMDiTInput& input) const;  // [B, C]
+  // forward's parts.
+  at::Tensor embed_text(const at::Tensor& txt) const;      // [B, L, C]
+  at::Tensor embed_vector(const MMDiTInput& input) const;  // [B, C], of its timesteps, y_vec and guidance
+  Modulations modulations(const at::Tensor& vec) const;    // of as many rows as embed_vector() gave
+  // The image stream into `out` [B, N, C]; what is in `scratch`, which is as large, is lost.
+  void embed_image(const at::Tensor& out, const at::Tensor& img, const at::Tensor& cond,
+                   const at::Tensor& scratch) const;
+  Workspace workspace(int64_t batch, int64_t tokens, at::Device device) const;
 };
 
 }  // namespace opensora::diffusion

@@ -25,17 +25,4 @@ at::Tensor image_ids(int64_t frames, int64_t height, int64_t width) {
 
 at::Tensor text_ids(int64_t length) { return at::zeros({length, 3}, at::kFloat); }
 
-at::Tensor apply_rope(const at::Tensor& x, const RotaryEmbedding& pe) {
-  const at::Tensor cos = pe.cos.unsqueeze(1);  // [L, 1, D/2], broadcast over heads
-  const at::Tensor sin = pe.sin.unsqueeze(1);
-  const at::Tensor wide = x.to(at::kFloat);
-  if (pe.rotate_half) {
-    const std::vector<at::Tensor> half = wide.chunk(2, -1);
-    return at::cat({half[0] * cos - half[1] * sin, half[1] * cos + half[0] * sin}, -1).to(x.scalar_type());
-  }
-  const at::Tensor pairs = wide.unflatten(-1, {-1, 2});  // [B, L, H, D/2, 2]
-  const at::Tensor even = pairs.select(-1, 0), odd = pairs.select(-1, 1);
-  return at::stack({even * cos - odd * sin, odd * cos + even * sin}, -1).flatten(-2).to(x.scalar_type());
-}
-
 }  // namespace opensora::diffusion

@@ -3,15 +3,13 @@
 
 #include <ATen/ATen.h>
 
+#include "nn/fused.h"
 #include "opensora/config.h"
 
 namespace opensora::diffusion {
 
-// cos and sin of every position's angles; computed once a video size and shared by all blocks and steps.
-struct RotaryEmbedding {
-  at::Tensor cos, sin;  // [L, D/2], float32; L = text tokens, then image tokens
-  bool rotate_half;     // pairs are (i, i + D/2); otherwise (2i, 2i + 1)
-};
+// Computed once a video size and shared by all blocks and steps; L = text tokens, then image tokens.
+using nn::RotaryEmbedding;
 
 // ids: [L, 3] positions on the t, h and w axes.
 RotaryEmbedding rotary_embedding(const at::Tensor& ids, const MMDiTConfig& config);
@@ -20,8 +18,5 @@ RotaryEmbedding rotary_embedding(const at::Tensor& ids, const MMDiTConfig& confi
 at::Tensor image_ids(int64_t frames, int64_t height, int64_t width);
 // Text tokens have no position: [length, 3] zeros.
 at::Tensor text_ids(int64_t length);
-
-// Rotates x: [B, L, H, D], in float32; returns x's dtype.
-at::Tensor apply_rope(const at::Tensor& x, const RotaryEmbedding& pe);
 
 }  // namespace opensora::diffusion

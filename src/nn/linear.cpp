@@ -6,10 +6,47 @@ Linear::Linear(const Weights& weights, int64_t in_features, int64_t out_features
     : weight(weights.tensor("weight", {out_features, in_features})),
       bias(with_bias ? weights.tensor("bias", {out_features}) : at::Tensor()) {}
 
+at::Tensor WeightBuffer::converted(const at::Tensor& weight, const at::Tensor& x) {
+  if (weight.scalar_type() == x.scalar_type() && weight.device() == x.device()) return weight;
+  const bool fits = data_.defined() && data_.numel() >= weight.numel() && data_.scalar_type() == x.scalar_type() &&
+                    data_.device() == x.device();
+  if (!fits) {
+    data_.reset();  // first, or both would be there for a moment
+    data_ = at::empty({weight.numel()}, x.options());
+  }
+  return data_.narrow(0, 0, weight.numel()).view(weight.sizes()).copy_(weight);
+}
+
 at::Tensor Linear::operator()(const at::Tensor& x) const {
-  const at::ScalarType dtype = x.scalar_type();
-  if (!bias.defined()) return at::linear(x, weight.to(dtype));
-  return at::linear(x, weight.to(dtype), bias.to(dtype));
+  WeightBuffer buffer;
+  const Linear layer = converted_for(x, buffer);
+  if (!bias.defined()) return at::linear(x, layer.weight);
+  return at::linear(x, layer.weight, layer.bias);
+}
+
+void Linear::into(const at::Tensor& out, const at::Tensor& x) const {
+  WeightBuffer buffer;
+  into(out, x, buffer);
+}
+
+void Linear::into(const at::Tensor& out, const at::Tensor& x, WeightBuffer& buffer) const {
+  const Linear layer = converted_for(x, buffer);
+  for (int64_t b = 0; b < x.size(0); ++b) {
+    at::Tensor item = out.select(0, b);
+    if (bias.defined()) {
+      at::addmm_out(item, layer.bias, x.select(0, b), layer.weight.t());
+    } else {
+      at::mm_out(item, x.select(0, b), layer.weight.t());
+    }
+  }
+}
+
+Linear Linear::outputs(int64_t first, int64_t count) const {
+  return {weight.narrow(0, first, count), bias.defined() ? bias.narrow(0, first, count) : bias};
+}
+
+Linear Linear::converted_for(const at::Tensor& x, WeightBuffer& buffer) const {
+  return {buffer.converted(weight, x), bias.defined() ? bias.to(x.device(), x.scalar_type()) : bias};
 }
 
 Embedding::Embedding(const Weights& weights, int64_t count, int64_t width, std::string_view name)

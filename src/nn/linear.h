@@ -3,17 +3,42 @@
 
 #include <ATen/ATen.h>
 
+#include <utility>
+
 #include "core/weights.h"
 
 namespace opensora::nn {
 
-// y = x W^T + b. The weight keeps the checkpoint's dtype; where that is not x's it is converted as the layer runs.
+// Memory for one converted weight, kept from layer to layer: a large block of new memory costs more than the
+// conversion.
+class WeightBuffer {
+ public:
+  // `weight` in x's dtype and on its device: itself, or a copy that lasts until the next call.
+  at::Tensor converted(const at::Tensor& weight, const at::Tensor& x);
+
+ private:
+  at::Tensor data_;
+};
+
+// y = x W^T + b. The weight keeps the checkpoint's dtype, and its device if it was bound on the host; where those are
+// not x's it is converted as the layer runs.
 struct Linear {
   at::Tensor weight;  // [out, in]
   at::Tensor bias;    // [out], or undefined
 
   Linear(const Weights& weights, int64_t in_features, int64_t out_features, bool with_bias = true);
+  Linear(at::Tensor weight, at::Tensor bias) : weight(std::move(weight)), bias(std::move(bias)) {}
+
   at::Tensor operator()(const at::Tensor& x) const;  // [..., in] -> [..., out]
+  // Into `out`, without a copy where that is a buffer or tokens or columns of one: x [B, L, in], out [B, L, out].
+  void into(const at::Tensor& out, const at::Tensor& x) const;
+  void into(const at::Tensor& out, const at::Tensor& x, WeightBuffer& buffer) const;
+
+  // The layer of `count` of the outputs: a view.
+  Linear outputs(int64_t first, int64_t count) const;
+  // With its weights converted for x, so that it can run on several x and that is done once; it lasts until `buffer`
+  // is used again.
+  Linear converted_for(const at::Tensor& x, WeightBuffer& buffer) const;
 };
 
 struct Embedding {

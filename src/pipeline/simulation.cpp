@@ -2,6 +2,7 @@
 
 #include <c10/core/InferenceMode.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -158,6 +159,11 @@ class Simulation {
   // One step of so many; its first has all the branches that any has.
   at::Tensor sample(StagePlan& stage, const diffusion::MMDiT& model, sampling::SamplerInput input, int64_t forwards) {
     input.timesteps = {1, 0};
+    // The other steps' modulations are there too, a row for each time and text.
+    const int64_t rows = std::min({forwards, 2 * plan_.schedule.num_steps, sampling::kModulationRows});
+    const diffusion::Modulations others =
+        model.modulations(meta({std::max<int64_t>(0, rows - 2), model.config.hidden_size}, plan_.dtype));
+    meta_device_.reset_flops();
     const sampling::SamplerResult result = sampling::sample(model, input, at::kMeta);
     stage.forwards = forwards;
     stage.flops = meta_device_.flops().total() / static_cast<double>(result.forwards) * static_cast<double>(forwards);

@@ -1,5 +1,8 @@
 #include "sampling/sampler.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "diffusion/packing.h"
 #include "opensora/error.h"
 
@@ -12,14 +15,27 @@ struct Branch {
   std::vector<double> weights;  // one, or one a latent frame
 };
 
-// What stays the same over all steps, on the model's device.
+// What stays the same over all steps, on the model's device. A text is as the transformer's blocks take it: embedded.
 struct Session {
   const diffusion::MMDiT& model;
   diffusion::RotaryEmbedding pe;
+  diffusion::Workspace work;
   TextEmbedding prompt, negative;
   at::Tensor cond;      // [1, N, C + p * p], packed; undefined: text alone
   at::Tensor guidance;  // [1], or undefined
   int64_t latent_frames;
+};
+
+// The modulations of some steps in a row, computed together.
+struct StepModulations {
+  std::vector<std::pair<int64_t, const TextEmbedding*>> rows;  // step and text that each row is for
+  diffusion::Modulations all;
+  int64_t end = 0;  // the first step that is not among them
+
+  diffusion::Modulations of(int64_t step, const TextEmbedding* text) const {
+    const auto row = std::find(rows.begin(), rows.end(), std::pair(step, text));
+    return all.rows(row - rows.begin(), 1);
+  }
 };
 
 std::vector<Branch> needed_branches(const SamplerInput& input, const Session& session, int64_t step) {
@@ -44,19 +60,51 @@ at::Tensor scaled(const at::Tensor& v, const std::vector<double>& weights) {
   return (v.view({1, frames, -1, v.size(2)}) * by_frame).view_as(v);
 }
 
-// The guided velocity at time t: [1, N, C], float32.
-at::Tensor guided_velocity(const Session& session, const at::Tensor& img, float t,
-                           const std::vector<Branch>& branches) {
-  const at::Tensor time = at::full({1}, t, img.options());
+// Those of the steps from `first` on, a row for each text that a step uses.
+StepModulations modulations_from(const Session& session, const SamplerInput& input, int64_t first) {
+  StepModulations some;
+  std::vector<float> times;
+  std::vector<at::Tensor> vecs;
+  const auto steps = static_cast<int64_t>(input.timesteps.size()) - 1;
+  for (some.end = first; some.end < steps; ++some.end) {
+    const size_t before = some.rows.size();
+    for (const Branch& branch : needed_branches(input, session, some.end)) {
+      const std::pair row(some.end, branch.text);
+      if (std::find(some.rows.begin(), some.rows.end(), row) == some.rows.end()) some.rows.push_back(row);
+    }
+    if (before > 0 && static_cast<int64_t>(some.rows.size()) > kModulationRows) {
+      some.rows.resize(before);
+      break;
+    }
+  }
+  for (const auto& [step, text] : some.rows) {
+    times.push_back(input.timesteps[step]);
+    vecs.push_back(text->vec);
+  }
+  const auto rows = static_cast<int64_t>(some.rows.size());
+  const diffusion::MMDiTInput vectors{
+      .img = {},
+      .txt = {},
+      .y_vec = at::cat(vecs),
+      .timesteps = at::tensor(times, at::kFloat).to(session.work.x.device()),
+      .cond = {},
+      .guidance = session.guidance.defined() ? session.guidance.expand({rows}) : at::Tensor()};
+  some.all = session.model.modulations(session.model.embed_vector(vectors));
+  return some;
+}
+
+// The guided velocity of a step: [1, N, C], float32.
+at::Tensor guided_velocity(const Session& session, const at::Tensor& img, int64_t step,
+                           const std::vector<Branch>& branches, const StepModulations& modulations) {
   at::Tensor velocity;
   for (const Branch& branch : branches) {
-    const diffusion::MMDiTInput input{.img = img,
-                                      .txt = branch.text->txt,
-                                      .y_vec = branch.text->vec,
-                                      .timesteps = time,
-                                      .cond = branch.conditioned ? session.cond : at::Tensor(),
-                                      .guidance = session.guidance};
-    const at::Tensor v = scaled(session.model.forward(input, session.pe).to(at::kFloat).contiguous(), branch.weights);
+    const diffusion::Modulations mods = modulations.of(step, branch.text);
+    const diffusion::MMDiTStep forward{.img = img,
+                                       .txt = branch.text->txt,
+                                       .cond = branch.conditioned ? session.cond : at::Tensor(),
+                                       .modulations = mods};
+    const at::Tensor out = session.model.forward(forward, session.pe, session.work);
+    const at::Tensor v = scaled(out.to(at::kFloat).contiguous(), branch.weights);
     velocity = velocity.defined() ? velocity + v : v;
   }
   return velocity;
@@ -74,6 +122,13 @@ at::Tensor unpacked(const at::Tensor& img, const at::Tensor& noise, int64_t patc
   return diffusion::unpack(img, noise.size(2), noise.size(3) / patch, noise.size(4) / patch, patch);
 }
 
+// For the blocks: the transformer's own layer of the text runs once a text, not once a forward.
+TextEmbedding embedded(const diffusion::MMDiT& model, const TextEmbedding& text, at::Device device) {
+  if (!text.txt.defined()) return {};
+  const TextEmbedding here = text.to(device, model.dtype);
+  return {model.embed_text(here.txt), here.vec};
+}
+
 Session make_session(const diffusion::MMDiT& model, const SamplerInput& input, at::Device device) {
   const int64_t patch = model.config.patch_size, frames = input.noise.size(2);
   const at::Tensor ids =
@@ -81,8 +136,9 @@ Session make_session(const diffusion::MMDiT& model, const SamplerInput& input, a
                diffusion::image_ids(frames, input.noise.size(3) / patch, input.noise.size(4) / patch)});
   Session session{.model = model,
                   .pe = diffusion::rotary_embedding(ids.to(device), model.config),
-                  .prompt = input.prompt.to(device, model.dtype),
-                  .negative = input.negative.to(device, model.dtype),
+                  .work = model.workspace(1, ids.size(0), device),
+                  .prompt = embedded(model, input.prompt, device),
+                  .negative = embedded(model, input.negative, device),
                   .cond = {},
                   .guidance = {},
                   .latent_frames = frames};
@@ -107,10 +163,12 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
   SamplerResult result;
   at::Tensor img = diffusion::pack(input.noise.to(device), patch);  // [1, N, C]
   const int64_t steps = static_cast<int64_t>(input.timesteps.size()) - 1;
+  StepModulations modulations;
   for (int64_t i = 0; i < steps; ++i) {
+    if (i == modulations.end) modulations = modulations_from(session, input, i);
     const std::vector<Branch> branches = needed_branches(input, session, i);
     const double dt = static_cast<double>(input.timesteps[i + 1]) - static_cast<double>(input.timesteps[i]);
-    const at::Tensor velocity = guided_velocity(session, img, input.timesteps[i], branches);
+    const at::Tensor velocity = guided_velocity(session, img, i, branches, modulations);
     const at::Tensor noisy = input.on_estimate ? img : at::Tensor();
     img = img + dt * velocity;
     result.forwards += static_cast<int64_t>(branches.size());

@@ -34,6 +34,9 @@ struct SamplerInput {
   std::function<void(int64_t step, int64_t steps, const std::function<at::Tensor()>& clean)> on_estimate = {};
 };
 
+// The transformer's modulations are computed for as many steps at once as use so many times and texts.
+constexpr int64_t kModulationRows = 128;
+
 struct SamplerResult {
   at::Tensor latent;     // [1, C, T, H, W], float32, on the model's device
   int64_t forwards = 0;  // of the transformer

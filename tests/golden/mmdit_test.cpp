@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "opensora/config.h"
 #include "opensora/error.h"
 #include "support/reference.h"
@@ -48,21 +50,27 @@ void expect_golden(const std::string& name, const std::string& file, const MMDiT
   const diffusion::RotaryEmbedding pe = diffusion::rotary_embedding(ids, config);
 
   const at::Tensor vec = model.embed_vector(input);
-  at::Tensor img = model.embed_image(input);
-  at::Tensor txt = model.txt_in(input.txt);
+  const at::Tensor txt = model.embed_text(input.txt);
   EXPECT_TRUE(close(vec, reference["mid.vec"]));
-  EXPECT_TRUE(close(img, reference["mid.img_in"]));  // with the condition, where there is one
   EXPECT_TRUE(close(txt, reference["mid.txt_in"]));
+
+  const int64_t text_length = txt.size(1), length = text_length + input.img.size(1);
+  const diffusion::Workspace work = model.workspace(txt.size(0), length, at::kCPU);
+  const at::Tensor text = work.x.slice(1, 0, text_length), image = work.x.slice(1, text_length);
+  text.copy_(txt);
+  model.embed_image(image, input.img, input.cond, work.normed.slice(1, text_length));
+  EXPECT_TRUE(close(image, reference["mid.img_in"]));  // with the condition, where there is one
+
+  const diffusion::Modulations mods = model.modulations(vec);
   for (size_t i = 0; i < model.double_blocks.size(); ++i) {
-    std::tie(img, txt) = model.double_blocks[i](img, txt, vec, pe);
+    model.double_blocks[i](work, text_length, mods.double_blocks[i], pe);
     const std::string key = "mid.double." + std::to_string(i);
-    EXPECT_TRUE(close(img, reference[key + ".img"])) << key;
-    EXPECT_TRUE(close(txt, reference[key + ".txt"])) << key;
+    EXPECT_TRUE(close(image, reference[key + ".img"])) << key;
+    EXPECT_TRUE(close(text, reference[key + ".txt"])) << key;
   }
-  at::Tensor x = at::cat({txt, img}, 1);
   for (size_t i = 0; i < model.single_blocks.size(); ++i) {
-    x = model.single_blocks[i](x, vec, pe);
-    EXPECT_TRUE(close(x, reference["mid.single." + std::to_string(i)])) << "single block " << i;
+    model.single_blocks[i](work, mods.single_blocks[i], pe);
+    EXPECT_TRUE(close(work.x, reference["mid.single." + std::to_string(i)])) << "single block " << i;
   }
   EXPECT_TRUE(close(model.forward(input, pe), reference["out"]));
 }
@@ -86,15 +94,57 @@ TEST(MMDiTGolden, TimestepEmbedding) {
 TEST(MMDiTGolden, AnUndefinedConditionIsAZeroCondition) {
   const Case reference("mmdit");
   const MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), tiny_config());
-  MMDiTInput input{.img = reference["in.img"],
-                   .txt = reference["in.txt"],
-                   .y_vec = reference["in.y_vec"],
-                   .timesteps = reference["in.timesteps"],
-                   .cond = at::zeros_like(reference["in.cond"]),
-                   .guidance = {}};
-  const at::Tensor with_zeros = model.embed_image(input);
-  input.cond = at::Tensor();
-  EXPECT_TRUE(close(model.embed_image(input), with_zeros, 1e-6, 1e-6));
+  const at::Tensor img = reference["in.img"], zeros = at::zeros_like(reference["in.cond"]);
+  const auto embedded = [&](const at::Tensor& cond) {
+    const at::Tensor out = at::empty({img.size(0), img.size(1), model.config.hidden_size});
+    model.embed_image(out, img, cond, at::empty_like(out));
+    return out;
+  };
+  EXPECT_TRUE(close(embedded({}), embedded(zeros), 1e-6, 1e-6));
+}
+
+// The MLP's tokens in several parts, of unequal length: more of them than the reference has.
+TEST(MMDiTGolden, ManyTokensGiveWhatFewGive) {
+  const MMDiTConfig config = tiny_config();
+  const MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), config);
+  const int64_t image = 2 * diffusion::kMlpTokens + 1, text = 7;
+  const auto mods = model.modulations(at::randn({1, config.hidden_size}));
+  const diffusion::Workspace work = model.workspace(1, text + image, at::kCPU);
+  const at::Tensor tokens = at::randn_like(work.x);
+  const auto mlp = [&](const at::Tensor& x) {
+    at::Tensor result = x.clone();
+    model.double_blocks[0].img.mlp(result, work);
+    return result;
+  };
+  const at::Tensor all = mlp(tokens.slice(1, text));
+  for (const int64_t first : {int64_t{0}, diffusion::kMlpTokens - 2, 2 * diffusion::kMlpTokens - 4}) {
+    EXPECT_TRUE(close(all.narrow(1, first, 5), mlp(tokens.narrow(1, text + first, 5)), 1e-5, 1e-5)) << first;
+  }
+}
+
+// A forward leaves nothing behind in what it works in.
+TEST(MMDiTGolden, AWorkspaceServesManyForwards) {
+  const Case reference("mmdit");
+  const MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), tiny_config());
+  const at::Tensor txt = model.embed_text(reference["in.txt"]);
+  const MMDiTInput input{.img = {},
+                         .txt = {},
+                         .y_vec = reference["in.y_vec"],
+                         .timesteps = reference["in.timesteps"],
+                         .cond = {},
+                         .guidance = {}};
+  const diffusion::Modulations mods = model.modulations(model.embed_vector(input));
+  const at::Tensor ids = at::cat({reference["in.txt_ids"][0], reference["in.img_ids"][0]});
+  const diffusion::RotaryEmbedding pe = diffusion::rotary_embedding(ids, model.config);
+  const diffusion::Workspace work = model.workspace(txt.size(0), ids.size(0), at::kCPU);
+  for (const at::Tensor& buffer : {work.x, work.normed, work.qkv, work.hidden}) {
+    buffer.fill_(std::numeric_limits<float>::quiet_NaN());
+  }
+  const diffusion::MMDiTStep step{
+      .img = reference["in.img"], .txt = txt, .cond = reference["in.cond"], .modulations = mods};
+  const at::Tensor first = model.forward(step, pe, work);
+  EXPECT_TRUE(close(first, reference["out"]));
+  EXPECT_TRUE(at::equal(model.forward(step, pe, work), first));
 }
 
 TEST(MMDiTGolden, HalfPrecisionStaysNear) {
@@ -114,6 +164,20 @@ TEST(MMDiTGolden, HalfPrecisionStaysNear) {
     const at::Tensor error = (out.to(at::kFloat) - reference["out"]).norm() / reference["out"].norm();
     EXPECT_LT(error.item<float>(), dtype == at::kHalf ? 0.01 : 0.05);
   }
+}
+
+// They are used once a video: a device never holds more than one layer of them.
+TEST(MMDiTBinding, ModulationWeightsStayOnTheHost) {
+  const Weights weights(io::Checkpoint::open(test::checkpoint_dir() / "Open_Sora_v2.safetensors"), at::kMeta,
+                        at::kFloat);
+  const MMDiT model(weights, tiny_config());
+  EXPECT_TRUE(model.single_blocks[0].linear2.weight.is_meta());
+  EXPECT_TRUE(model.time_in.in_layer.weight.is_cpu());
+  EXPECT_TRUE(model.modulation_layers.double_blocks[1].txt.weight.is_cpu());
+  EXPECT_TRUE(model.modulation_layers.final_layer.bias.is_cpu());
+  const diffusion::Modulations mods = model.modulations(at::empty({3, 64}, at::TensorOptions().device(at::kMeta)));
+  EXPECT_TRUE(mods.single_blocks[2].is_meta());
+  EXPECT_EQ(mods.rows(1, 2).single_blocks[2].sizes(), (std::vector<int64_t>{2, 3 * 64}));
 }
 
 TEST(MMDiTBinding, OneErrorListsAllThatIsWrong) {

@@ -1,0 +1,59 @@
+// What transformers do between their matrix products, each in one pass over its tensors and into a given one.
+//
+// Where a device has kernels of ours (the CPU's are built in, a plug-in brings a GPU's) and they know the dtype and
+// layout, those run; otherwise the plain path does, LibTorch's operators one after the other. Statistics and
+// rotations are computed in float32 whatever the dtype. On the meta device only shapes count: nothing is allocated.
+//
+// B batch, L tokens, C width, H heads, D width of a head. The rows of C or D elements of `x` and `out` must be dense
+// for our kernels; other strides are free, so slices of buffers do.
+#pragma once
+
+#include <ATen/ATen.h>
+
+namespace opensora::nn {
+
+// cos and sin of every position's angles.
+struct RotaryEmbedding {
+  at::Tensor cos, sin;  // [L, D/2], float32
+  bool rotate_half;     // pairs are (i, i + D/2); otherwise (2i, 2i + 1)
+
+  RotaryEmbedding slice(int64_t first, int64_t length) const;
+};
+
+// out = (1 + scale) * LayerNorm(x) + shift. out, x: [B, L, C], may be the same; shift, scale: [B, 1, C].
+void modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
+                          double eps);
+
+// out = rope(RMSNorm(x) * scale). out, x: [B, L, H, D], may be the same; scale: [D].
+void rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale, const RotaryEmbedding& rope,
+                   double eps);
+
+// x += gate * y. x, y: [B, L, C]; gate: [B, 1, C]. LibTorch has a kernel for this everywhere.
+void add_gated(const at::Tensor& x, const at::Tensor& gate, const at::Tensor& y);
+
+// x = gelu(x), with the tanh approximation. x: [B, L, C].
+void gelu_tanh(const at::Tensor& x);
+
+// The plain path by itself: what the kernels must agree with.
+namespace plain {
+void modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
+                          double eps);
+void rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale, const RotaryEmbedding& rope,
+                   double eps);
+void gelu_tanh(const at::Tensor& x);
+}  // namespace plain
+
+// A device's kernels. Each takes the arguments of the function of its name, with dense rows, and returns false, with
+// nothing done, where it has none for their dtype. Null: there is none.
+struct FusedKernels {
+  bool (*modulated_layer_norm)(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift,
+                               const at::Tensor& scale, double eps) = nullptr;
+  bool (*rms_norm_rope)(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale,
+                        const RotaryEmbedding& rope, double eps) = nullptr;
+  bool (*gelu_tanh)(const at::Tensor& x) = nullptr;
+};
+
+// Those in use for a kind of device. What a plug-in has is put here once, before a model runs.
+FusedKernels& fused_kernels(at::DeviceType device);
+
+}  // namespace opensora::nn

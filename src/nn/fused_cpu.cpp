@@ -1,0 +1,86 @@
+#include "nn/fused_cpu.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <bit>
+#include <initializer_list>
+
+#include "nn/fused_arguments.h"
+
+// The program is built for any x86-64; these functions also for its larger vectors, chosen as the program starts.
+#if defined(__x86_64__)
+#define OPENSORA_FOR_VECTORS __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
+#else
+#define OPENSORA_FOR_VECTORS
+#endif
+
+namespace opensora::nn {
+namespace {
+
+// bfloat16 with conversions that the compiler makes vectors of; c10's have branches.
+struct BFloat16 {
+  uint16_t bits;
+  OPENSORA_KERNEL explicit operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
+};
+
+OPENSORA_KERNEL inline void store(BFloat16& place, float value) {
+  const auto wide = std::bit_cast<uint32_t>(value);
+  const uint32_t rounded = (wide + 0x7FFF + ((wide >> 16) & 1)) >> 16;  // to nearest, ties to even
+  place.bits = static_cast<uint16_t>(std::isnan(value) ? 0x7FC0 : rounded);
+}
+
+// Clones cannot be templates.
+#define OPENSORA_ROWS(Functor)                                                              \
+  OPENSORA_FOR_VECTORS void make_rows(const Functor& functor, int64_t begin, int64_t end) { \
+    for (int64_t row = begin; row < end; ++row) functor(row, OneLane());                    \
+  }
+OPENSORA_ROWS(ModulatedLayerNorm<float>)
+OPENSORA_ROWS(ModulatedLayerNorm<BFloat16>)
+OPENSORA_ROWS(RMSNormRope<float>)
+OPENSORA_ROWS(RMSNormRope<BFloat16>)
+OPENSORA_ROWS(GeluTanh<float>)
+OPENSORA_ROWS(GeluTanh<BFloat16>)
+
+// `functor_of(T())` is the functor on T; there are as many rows as elements in the dimensions of `out` but the last.
+template <typename FunctorOf>
+bool run(const at::Tensor& out, FunctorOf&& functor_of) {
+  const int64_t rows = out.numel() / std::max<int64_t>(1, out.size(-1));
+  const auto on_all_rows = [&](const auto& functor) {
+    const int64_t grain = std::max<int64_t>(1, at::internal::GRAIN_SIZE / functor.width);
+    at::parallel_for(0, rows, grain, [&](int64_t begin, int64_t end) { make_rows(functor, begin, end); });
+    return true;
+  };
+  if (out.scalar_type() == at::kFloat) return on_all_rows(functor_of(float()));
+  if (out.scalar_type() == at::kBFloat16) return on_all_rows(functor_of(BFloat16()));
+  return false;
+}
+
+bool share_dtype(std::initializer_list<at::Tensor> tensors) {
+  return std::all_of(tensors.begin(), tensors.end(),
+                     [&](const at::Tensor& x) { return x.scalar_type() == tensors.begin()->scalar_type(); });
+}
+
+bool modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
+                          double eps) {
+  return share_dtype({out, x, shift, scale}) &&
+         run(out, [&](auto element) { return modulated_layer_norm_of<decltype(element)>(out, x, shift, scale, eps); });
+}
+
+bool rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale, const RotaryEmbedding& rope,
+                   double eps) {
+  return share_dtype({out, x, scale}) &&
+         run(out, [&](auto element) { return rms_norm_rope_of<decltype(element)>(out, x, scale, rope, eps); });
+}
+
+bool gelu_tanh(const at::Tensor& x) {
+  return run(x, [&](auto element) { return gelu_tanh_of<decltype(element)>(x); });
+}
+
+}  // namespace
+
+FusedKernels cpu_kernels() {
+  return {.modulated_layer_norm = modulated_layer_norm, .rms_norm_rope = rms_norm_rope, .gelu_tanh = gelu_tanh};
+}
+
+}  // namespace opensora::nn

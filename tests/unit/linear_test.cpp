@@ -1,0 +1,50 @@
+// Linear layers into slices of buffers, with weights of another dtype.
+#include "nn/linear.h"
+
+#include <gtest/gtest.h>
+
+#include "support/reference.h"
+
+namespace opensora {
+namespace {
+
+using test::close;
+
+TEST(Linear, WritesIntoSlices) {
+  at::manual_seed(1);
+  for (const bool with_bias : {true, false}) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+      const nn::Linear layer(at::randn({6, 8}).to(dtype), with_bias ? at::randn({6}).to(dtype) : at::Tensor());
+      const at::Tensor x = at::randn({2, 9, 12}), buffer = at::full({2, 9, 11}, 7.0F);
+      const at::Tensor in = x.narrow(1, 2, 5).narrow(2, 3, 8), out = buffer.narrow(1, 4, 5).narrow(2, 2, 6);
+      layer.into(out, in);
+      EXPECT_TRUE(close(out, layer(in), 1e-5, 1e-5)) << dtype << with_bias;
+      EXPECT_EQ((buffer == 7).sum().item<int64_t>(), buffer.numel() - out.numel());  // and nothing else
+    }
+  }
+}
+
+TEST(Linear, SomeOfTheOutputs) {
+  const nn::Linear layer(at::randn({6, 8}), at::randn({6}));
+  const at::Tensor x = at::randn({1, 3, 8});
+  EXPECT_TRUE(close(layer.outputs(2, 3)(x), layer(x).narrow(2, 2, 3), 1e-6, 1e-6));
+  EXPECT_TRUE(layer.outputs(2, 3).weight.is_alias_of(layer.weight));
+}
+
+TEST(WeightBuffer, KeepsItsMemory) {
+  const at::Tensor x = at::randn({1, 3, 8});
+  const at::Tensor large = at::randn({6, 8}).to(at::kBFloat16), small = at::randn({4, 8}).to(at::kBFloat16);
+  nn::WeightBuffer buffer;
+  EXPECT_TRUE(buffer.converted(x, x).is_same(x));  // nothing to convert
+  const at::Tensor first = buffer.converted(large, x);
+  EXPECT_TRUE(at::equal(first, large.to(at::kFloat)));
+  const at::Tensor second = buffer.converted(small, x);
+  EXPECT_TRUE(at::equal(second, small.to(at::kFloat)));
+  EXPECT_EQ(first.const_data_ptr(), second.const_data_ptr());
+  const at::Tensor half = buffer.converted(large, x.to(at::kHalf));  // another dtype
+  EXPECT_EQ(half.scalar_type(), at::kHalf);
+  EXPECT_TRUE(at::equal(half, large.to(at::kHalf)));
+}
+
+}  // namespace
+}  // namespace opensora

@@ -1,0 +1,80 @@
+// The sampler against its own definition: each step's forwards by themselves, nothing shared between them.
+#include "sampling/sampler.h"
+
+#include <gtest/gtest.h>
+
+#include "diffusion/packing.h"
+#include "opensora/config.h"
+#include "support/reference.h"
+
+namespace opensora {
+namespace {
+
+using test::close;
+
+struct Loop {
+  const diffusion::MMDiT& model;
+  const sampling::SamplerInput& input;
+
+  at::Tensor velocity(const at::Tensor& img, float t, const sampling::TextEmbedding& text,
+                      const at::Tensor& cond) const {
+    const at::Tensor ids =
+        at::cat({diffusion::text_ids(text.txt.size(1)),
+                 diffusion::image_ids(input.noise.size(2), input.noise.size(3) / 2, input.noise.size(4) / 2)});
+    return model.forward(
+        {.img = img, .txt = text.txt, .y_vec = text.vec, .timesteps = at::full({1}, t), .cond = cond, .guidance = {}},
+        diffusion::rotary_embedding(ids, model.config));
+  }
+
+  at::Tensor run() const {
+    at::Tensor img = diffusion::pack(input.noise, 2);
+    at::Tensor cond = input.condition.defined() ? diffusion::pack(input.condition, 2) : at::Tensor();
+    const size_t steps = input.timesteps.size() - 1;
+    for (size_t i = 0; i < steps; ++i) {
+      const auto step = static_cast<int64_t>(i);
+      const double text = sampling::oscillating_scale(input.guidance.text, step, input.guidance.text_osci);
+      const double image = sampling::oscillating_scale(input.guidance.image, step, input.guidance.image_osci);
+      const float t = input.timesteps[i];
+      const at::Tensor c = velocity(img, t, input.prompt, cond), u = velocity(img, t, input.negative, cond);
+      const at::Tensor u2 = velocity(img, t, input.negative, {});
+      img = img + (input.timesteps[i + 1] - t) * (u2 + image * (u - u2) + text * (c - u));
+    }
+    return diffusion::unpack(img, input.noise.size(2), input.noise.size(3) / 2, input.noise.size(4) / 2, 2);
+  }
+};
+
+sampling::TextEmbedding random_text(const MMDiTConfig& config) {
+  return {at::randn({1, 6, config.context_in_dim}), at::randn({1, config.vec_in_dim})};
+}
+
+class Sampler : public ::testing::TestWithParam<std::tuple<int64_t, bool>> {};
+
+TEST_P(Sampler, IsItsStepsOneByOne) {
+  const auto [steps, has_condition] = GetParam();
+  at::manual_seed(3);
+  const MMDiTConfig config = load_config(test::checkpoint_dir() / "tiny.json").model;
+  const diffusion::MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), config);
+  sampling::SamplerInput input{.noise = at::randn({1, 16, 2, 4, 6}),
+                               .prompt = random_text(config),
+                               .negative = random_text(config),
+                               .condition = has_condition ? at::randn({1, 17, 2, 4, 6}) : at::Tensor(),
+                               .timesteps = {},
+                               .guidance = {.text = 2.5, .image = 1.5},
+                               .distilled_guidance = {},
+                               .on_step = {}};
+  for (int64_t i = 0; i <= steps; ++i) {
+    input.timesteps.push_back(1 - static_cast<float>(i) / static_cast<float>(steps));
+  }
+  const sampling::SamplerResult result = sampling::sample(model, input, at::kCPU);
+  EXPECT_TRUE(close(result.latent, Loop{model, input}.run(), 1e-3, 1e-3));
+}
+
+// More steps than the modulations of are computed at once, and fewer.
+INSTANTIATE_TEST_SUITE_P(
+    Steps, Sampler, ::testing::Combine(::testing::Values(3, 2 * sampling::kModulationRows / 3 + 7), ::testing::Bool()),
+    [](const auto& info) {
+      return std::to_string(std::get<0>(info.param)) + (std::get<1>(info.param) ? "Conditioned" : "TextAlone");
+    });
+
+}  // namespace
+}  // namespace opensora
