@@ -1,5 +1,7 @@
 #include "nn/linear.h"
 
+#include "nn/product.h"
+
 namespace opensora::nn {
 
 Linear::Linear(const Weights& weights, int64_t in_features, int64_t out_features, bool with_bias)
@@ -31,14 +33,7 @@ void Linear::into(const at::Tensor& out, const at::Tensor& x) const {
 
 void Linear::into(const at::Tensor& out, const at::Tensor& x, WeightBuffer& buffer) const {
   const Linear layer = converted_for(x, buffer);
-  for (int64_t b = 0; b < x.size(0); ++b) {
-    at::Tensor item = out.select(0, b);
-    if (bias.defined()) {
-      at::addmm_out(item, layer.bias, x.select(0, b), layer.weight.t());
-    } else {
-      at::mm_out(item, x.select(0, b), layer.weight.t());
-    }
-  }
+  for (int64_t b = 0; b < x.size(0); ++b) product(out.select(0, b), x.select(0, b), layer.weight, layer.bias);
 }
 
 Linear Linear::outputs(int64_t first, int64_t count) const {
