@@ -35,22 +35,24 @@ class Account {
   std::atomic<int64_t> used_;
 };
 
-// What a tensor's storage owns: the memory, which counts until it goes.
-struct Block {
-  Block(std::shared_ptr<Account> payer, int64_t size) : account(std::move(payer)), bytes(size) { account->take(bytes); }
-  ~Block() {
-    memory.clear();
-    account->give_back(bytes);
-  }
-  Block(const Block&) = delete;
-  Block& operator=(const Block&) = delete;
+// In front of a tensor's memory: what it is given back with. As wide as memory is aligned.
+struct alignas(64) Header {
+  Header(c10::DataPtr whole, std::shared_ptr<Account> payer, int64_t size)
+      : memory(std::move(whole)), account(std::move(payer)), bytes(size) {}
 
+  c10::DataPtr memory;  // this header and what follows it
   std::shared_ptr<Account> account;
   int64_t bytes;
-  c10::DataPtr memory;
 };
 
-void free_block(void* context) { delete static_cast<Block*>(context); }
+void free_counted(void* data) {
+  Header* const header = static_cast<Header*>(data) - 1;
+  const c10::DataPtr memory = std::move(header->memory);
+  const std::shared_ptr<Account> account = std::move(header->account);
+  const int64_t bytes = header->bytes;
+  header->~Header();
+  account->give_back(bytes);
+}
 
 // Storages keep a pointer to the allocator that made them, so it lives as long as the process: budgets come and go.
 class CountingAllocator final : public c10::Allocator {
@@ -64,12 +66,19 @@ class CountingAllocator final : public c10::Allocator {
 
   c10::DataPtr allocate(size_t size) override {
     const auto bytes = static_cast<int64_t>(size);
-    auto block = std::make_unique<Block>(account_, bytes);
-    block->memory = inner_->allocate(size);
-    void* const data = block->memory.get();
-    const at::Device device = block->memory.device();
-    return {data, block.release(), &free_block, device};
+    account_->take(bytes);
+    try {
+      c10::DataPtr memory = inner_->allocate(size + sizeof(Header));
+      void* const place = memory.get();
+      void* const data = new (place) Header(std::move(memory), account_, bytes) + 1;
+      return {data, data, &free_counted, at::kCPU};
+    } catch (...) {
+      account_->give_back(bytes);
+      throw;
+    }
   }
+  // LibTorch's own kernels allocate by raw pointers too.
+  c10::DeleterFnPtr raw_deleter() const override { return &free_counted; }
   void copy_data(void* to, const void* from, std::size_t count) const override { inner_->copy_data(to, from, count); }
 
  private:
