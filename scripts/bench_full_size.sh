@@ -82,9 +82,14 @@ measure() {
   plan=$(build/opensora plan "${flags[@]}" "${options[@]}" | sed 's/"stages":.*}\],"peak_memory/"peak_memory/')
   build/opensora generate "${flags[@]}" "${options[@]}" --progress none >"$scratch/json" &
   pid=$!
-  local highest
+  local highest status=0
   highest=$(watch_anonymous "$pid")
-  wait "$pid"
+  wait "$pid" || status=$?
+  if ((status != 0)); then
+    printf '%6d  %-7s  %11s  %11s  ended with exit status %d\n' "$frames" "$offload" \
+      "$(mebibytes "$(number anonymous_bytes "$plan")")" "$((highest / 1024))" "$status"
+    return
+  fi
   json=$(<"$scratch/json")
   printf '%6d  %-7s  %11s  %11s  %11s  %9.2f  %8.2f\n' "$frames" "$offload" \
     "$(mebibytes "$(number anonymous_bytes "$plan")")" "$((highest / 1024))" \
