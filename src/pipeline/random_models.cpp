@@ -35,7 +35,7 @@ void make_folder(const fs::path& folder) {
 
 // A stand-in for an encoder's result, of about its size.
 pipeline::EncodedText random_encoding(const std::string& text, const std::string& key, int64_t max_length,
-                                      std::vector<int64_t> shape, at::ScalarType dtype, uint64_t seed) {
+                                      const std::vector<int64_t>& shape, at::ScalarType dtype, uint64_t seed) {
   const int64_t count = c10::multiply_integers(shape);
   const at::Tensor states =
       io::random_piece({.name = key + ":" + text, .shape = {count, 3}}, seed, 0, count);  // uniform in [-1, 1]
@@ -53,7 +53,7 @@ fs::path write_embedding(const RandomModelsRequest& request, const std::string& 
   const std::string identity = media::sha256_of_text("random numbers");  // of no encoder
   const fs::path folder = request.folder / "embeddings";
   make_folder(folder);
-  const fs::path file = folder / pipeline::embedding_file_name(text, {TextEncoderKind::kClip, TextEncoderKind::kT5});
+  fs::path file = folder / pipeline::embedding_file_name(text, {TextEncoderKind::kClip, TextEncoderKind::kT5});
   pipeline::save_embedding(file, text, parts, {{TextEncoderKind::kClip, identity}, {TextEncoderKind::kT5, identity}},
                            request.overwrite);
   return file;
