@@ -44,9 +44,16 @@ struct GenerateRequest {
   std::optional<PixelSize> image_size;  // of FLUX's picture; nullopt: config's resolution in the video's aspect ratio
 
   std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
-  std::string dtype;            // "fp32", "bf16", "fp16"; empty: bf16 on a GPU, fp32 on the CPU
+  std::string dtype;            // "fp32", "bf16", "fp16"; empty: bf16 on a GPU and on a CPU with AMX, else fp32
   int threads = 0;              // CPU threads; 0: LibTorch's choice
   bool keep_models = false;     // keep transformers and autoencoders until the end instead of one at a time
+  // Where weights are. "none": whole models on the device, kept until the end; "model": one whole model after the other
+  // (the CPU works on the file itself, mapped); "block": a transformer's blocks come to the device as they are used;
+  // "auto": "model" where the device has room for a transformer, else "block".
+  std::string offload = "auto";
+  // Bytes that the run may take on the device; more is an OutOfMemoryError that names --max-memory. On the CPU mapped
+  // files do not count, and their pages are let go of behind the blocks in use. 0: no limit.
+  int64_t max_memory = 0;
 
   // .mp4, .mov, .mkv (ffv1: .mkv, .mov), or .png for a single frame; empty: named after prompt and seed
   std::filesystem::path output;

@@ -19,6 +19,9 @@ struct StagePlan {
   // The highest memory while it runs. On the CPU all that the process then holds resident; on a GPU what is allocated
   // there, without the CUDA context.
   int64_t peak_bytes = 0;
+  // Of it, on the CPU, what no file can give again: without mapped weights and libraries. It is what --max-memory
+  // limits, and what has to fit. On a GPU all.
+  int64_t anonymous_bytes = 0;
   int64_t forwards = 0;  // of the model
   double flops = 0;      // of all forwards: matrix products, convolutions, attention; two a multiply-add
 };
@@ -26,7 +29,7 @@ struct StagePlan {
 // Whether a run fits, and otherwise what would make it fit.
 struct MemoryVerdict {
   int64_t available_bytes = 0;
-  std::string source;  // "--device-memory", "available on this machine", the GPU's name
+  std::string source;  // "--max-memory", "--device-memory", "available on this machine", the GPU's name
   bool fits = true;
   // Where it does not: the first of the tried sets of flags that fits ("--vae-tiling", "--dtype bf16", …) and its peak;
   // empty: none of them does.
@@ -41,7 +44,8 @@ struct RunPlan {
   int64_t tokens = 0;         // of the video, in the transformer
   std::string device, dtype;  // "cpu", "cuda"; "fp32", "bf16", "fp16"
   std::vector<StagePlan> stages;
-  int64_t peak_bytes = 0;  // of all stages
+  int64_t peak_bytes = 0;       // of all stages
+  int64_t anonymous_bytes = 0;  // likewise
   double flops = 0;
   int64_t output_bytes = 0;             // a guess at the file's size: what moves in the video decides
   std::optional<MemoryVerdict> memory;  // nullopt: how much there is cannot be told

@@ -5,7 +5,7 @@ namespace opensora::cli {
 void add_machine_options(CLI::App& command, std::string& device, std::string& dtype, int& threads) {
   const char* group = "Machine";
   command.add_option("--device", device, "auto, cpu, cuda or cuda:N")->capture_default_str()->group(group);
-  command.add_option("--dtype", dtype, "fp32, bf16 or fp16 (default: bf16 on CUDA, fp32 on the CPU)")
+  command.add_option("--dtype", dtype, "fp32, bf16 or fp16 (default: bf16 on CUDA and on a CPU with AMX, else fp32)")
       ->check(CLI::IsMember({"fp32", "bf16", "fp16"}))
       ->group(group);
   command.add_option("--threads", threads, "CPU threads (default: all cores)")

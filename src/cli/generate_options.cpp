@@ -1,5 +1,6 @@
 #include "cli/generate_options.h"
 
+#include "cli/byte_size.h"
 #include "cli/common_options.h"
 #include "cli/output_options.h"
 #include "opensora/error.h"
@@ -51,6 +52,22 @@ void GenerateOptions::add_metadata_options(CLI::App& command) {
       ->group(group);
 }
 
+void GenerateOptions::add_memory_options(CLI::App& command) {
+  const char* group = "Machine";
+  command
+      .add_option("--offload", request.offload,
+                  "Where weights are: none (on the device, all models, to the end), model (one model at a time), block "
+                  "(a transformer's blocks as they are used), auto (model, or block where that does not fit)")
+      ->check(CLI::IsMember({"none", "model", "block", "auto"}))
+      ->capture_default_str()
+      ->group(group);
+  command
+      .add_option("--max-memory", max_memory,
+                  "Limit of the run's memory on the device, such as 4GiB; on the CPU without mapped weights (default: "
+                  "none)")
+      ->group(group);
+}
+
 void GenerateOptions::add_to(CLI::App& command) {
   add_prompt_options(command);
   model.add_to(command);
@@ -62,6 +79,7 @@ void GenerateOptions::add_to(CLI::App& command) {
       .add_flag("--keep-models", request.keep_models,
                 "Keep transformers and autoencoders until the end, if memory allows: none is loaded twice")
       ->group("Machine");
+  add_memory_options(command);
   add_output_options(command);
   command.add_option("--from", from, "Make a video again, from an MP4 or its .json; flags override what it says");
   command.add_flag("--print-config", print_config, "Print every value and where it comes from, and stop");
@@ -77,6 +95,7 @@ GenerateRequest GenerateOptions::resolve() const {
 GenerateRequest GenerateOptions::resolve(const std::filesystem::path& model_dir, const Config& config) const {
   GenerateRequest resolved = request;
   if (!output_size.empty()) resolved.output_size = parse_size("--output-size", output_size);
+  if (!max_memory.empty()) resolved.max_memory = parse_bytes("--max-memory", max_memory);
   if (!batch.seeds.empty()) resolved.seed = batch.seeds.front();
   resolved.model_dir = model_dir;
   resolved.config = config;

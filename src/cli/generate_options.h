@@ -17,6 +17,7 @@ namespace opensora::cli {
 struct GenerateOptions {
   GenerateRequest request;  // what flags set directly; resolve() completes it
   std::string output_size;  // WxH; empty: as generated
+  std::string max_memory;   // such as 4GiB; empty: no limit
   std::string progress = "auto";
   bool json = false;
   std::filesystem::path from;  // a finished video whose request lies below the flags; empty: none
@@ -47,6 +48,7 @@ struct GenerateOptions {
 
  private:
   void add_prompt_options(CLI::App& command);
+  void add_memory_options(CLI::App& command);
   void add_metadata_options(CLI::App& command);
 
   CLI::Option* prompt_ = nullptr;  // its count: an empty prompt is one too

@@ -9,6 +9,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/byte_size.h"
 #include "cli/commands.h"
 #include "cli/result_json.h"
 #include "cli/row_request.h"
@@ -22,24 +23,6 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr double kKiB = 1024, kMiB = 1024 * kKiB, kGiB = 1024 * kMiB;
-
-// "24GiB", "24 GB", "24G" (binary), "512MiB", a plain number of bytes.
-int64_t parse_bytes(const std::string& flag, const std::string& text) {
-  double value = 0;
-  char unit[4] = "", rest = 0;
-  const int fields = std::sscanf(text.c_str(), "%lf %3[A-Za-z]%c", &value, unit, &rest);
-  const std::string name = unit;
-  const double factor = name.empty() || name == "B"    ? 1
-                        : name == "MiB" || name == "M" ? kMiB
-                        : name == "GiB" || name == "G" ? kGiB
-                        : name == "MB"                 ? 1e6
-                        : name == "GB"                 ? 1e9
-                                                       : 0;
-  if (fields < 1 || fields > 2 || factor == 0 || !(value * factor >= 1) || value * factor > 1e18) {
-    throw UsageError(flag + ": expected an amount such as 24GiB, 24GB or 512MiB, found \"" + text + "\"");
-  }
-  return static_cast<int64_t>(value * factor);
-}
 
 std::string bytes_text(int64_t bytes) {
   const auto value = static_cast<double>(bytes);
@@ -82,6 +65,7 @@ ordered_json to_json(const RunPlan& plan) {
                       {"stored_bytes", stage.stored_bytes},
                       {"weight_bytes", stage.weight_bytes},
                       {"peak_memory_bytes", stage.peak_bytes},
+                      {"anonymous_bytes", stage.anonymous_bytes},
                       {"forwards", stage.forwards},
                       {"flops", stage.flops}});
   }
@@ -96,6 +80,7 @@ ordered_json to_json(const RunPlan& plan) {
           {"dtype", plan.dtype},
           {"stages", stages},
           {"peak_memory_bytes", plan.peak_bytes},
+          {"anonymous_bytes", plan.anonymous_bytes},
           {"flops", plan.flops},
           {"estimated_output_bytes", plan.output_bytes},
           {"memory", plan.memory ? to_json(*plan.memory) : ordered_json()}};
@@ -105,8 +90,9 @@ std::string verdict_text(const RunPlan& plan) {
   if (!plan.memory) return "memory: how much the device has is not known; say so with --device-memory";
   const MemoryVerdict& memory = *plan.memory;
   const std::string have = bytes_text(memory.available_bytes) + " (" + memory.source + ")";
-  if (memory.fits) return "fits: " + bytes_text(plan.peak_bytes) + " of " + have;
-  const std::string lack = "does not fit: " + bytes_text(plan.peak_bytes) + " is more than " + have;
+  const std::string need = bytes_text(plan.anonymous_bytes) + (plan.device == "cpu" ? " beside mapped files" : "");
+  if (memory.fits) return "fits: " + need + " of " + have;
+  const std::string lack = "does not fit: " + need + " is more than " + have;
   if (memory.flags.empty()) return lack + "; none of the tried flags makes it fit";
   return lack + "; with " + joined(memory.flags) + " it does, with " + bytes_text(memory.peak_with_flags);
 }

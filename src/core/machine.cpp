@@ -72,6 +72,8 @@ MemoryInfo memory_info() {
 
 int64_t resident_bytes() { return kilobytes_field("/proc/self/status", "VmRSS").value_or(0); }
 
+int64_t anonymous_bytes() { return kilobytes_field("/proc/self/status", "RssAnon").value_or(0); }
+
 CpuInfo cpu_info() {
   CpuInfo info;
   std::ifstream lines("/proc/cpuinfo");

@@ -18,6 +18,8 @@ MemoryInfo memory_info();
 
 // Resident memory of this process now, in bytes; 0 where the system does not tell.
 int64_t resident_bytes();
+// The part of it that no file can give again: what was allocated, without mapped files.
+int64_t anonymous_bytes();
 
 struct CpuInfo {
   std::string model;               // "Intel(R) Xeon(R) Processor"; empty where the system does not tell

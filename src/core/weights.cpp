@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "core/weight_stream.h"
 #include "opensora/error.h"
 
 namespace opensora {
@@ -30,12 +31,33 @@ struct Weights::Binding {
   std::shared_ptr<const WeightSource> source;
   at::Device device;
   at::ScalarType dtype;
-  std::vector<std::string> problems;
-  std::set<std::string> bound;
+  WeightOptions options;
+  std::shared_ptr<WeightStream> stream = {};
+  std::vector<std::string> problems = {};
+  std::set<std::string> bound = {};
+
+  bool works_on_views() const { return options.works_on_views.value_or(device.is_cpu()); }
 };
 
-Weights::Weights(std::shared_ptr<const WeightSource> source, at::Device device, at::ScalarType dtype)
-    : binding_(std::make_shared<Binding>(Binding{std::move(source), device, dtype, {}, {}})) {}
+Weights::Weights(std::shared_ptr<const WeightSource> source, at::Device device, at::ScalarType dtype,
+                 const WeightOptions& options)
+    : binding_(std::make_shared<Binding>(Binding{std::move(source), device, dtype, options})) {
+  constexpr int64_t kStagingBytes = int64_t{32} << 20;
+  const bool copies = options.residence == Residence::kStreamed;
+  // Mapped weights are read ahead; on another device they are all there.
+  if (!copies && !(options.residence == Residence::kMapped && device.is_cpu())) return;
+  const bool stages = copies && !device.is_cpu() && !device.is_meta();
+  binding_->stream = std::make_shared<WeightStream>(
+      binding_->source, WeightStreamOptions{.device = device,
+                                            .dtype = dtype,
+                                            .copies = copies,
+                                            .keeps_views = binding_->works_on_views(),
+                                            .ahead = options.ahead,
+                                            .gives_back = options.gives_back_pages,
+                                            .staging_bytes = options.staging_bytes >= 0 ? options.staging_bytes
+                                                             : stages                   ? kStagingBytes
+                                                                                        : 0});
+}
 
 Weights Weights::operator[](std::string_view name) const {
   Weights child = *this;
@@ -48,6 +70,16 @@ Weights Weights::on_host() const {
   scope.on_host_ = true;
   return scope;
 }
+
+Weights Weights::as_block() const {
+  if (!binding_->stream) return *this;
+  Weights scope = *this;
+  scope.in_block_ = true;
+  binding_->stream->begin_group();
+  return scope;
+}
+
+std::shared_ptr<WeightStream> Weights::stream() const { return binding_->stream; }
 
 at::Device Weights::device() const { return binding_->device; }
 at::ScalarType Weights::dtype() const { return binding_->dtype; }
@@ -76,8 +108,17 @@ at::Tensor Weights::tensor(std::string_view name, at::IntArrayRef shape) const {
     binding.problems.push_back(full + ": dtype " + c10::toString(found->scalar_type()) + ", expected floating point");
     return {};
   }
-  if (on_host_ || found->is_meta() || binding.device.is_cpu()) return *found;
-  return found->to(binding.device, binding.dtype);
+  return place(*found);
+}
+
+at::Tensor Weights::place(const at::Tensor& found) const {
+  const Binding& binding = *binding_;
+  if (on_host_) return found;
+  if (in_block_) return binding.stream->add(found);
+  const bool is_fine = binding.options.residence != Residence::kDevice || found.scalar_type() == binding.dtype;
+  if (binding.works_on_views() && is_fine) return found;
+  // A copy on the meta device too, which counts what a device would hold.
+  return found.to(binding.device, binding.dtype, /*non_blocking=*/false, /*copy=*/found.is_meta());
 }
 
 void Weights::finish(bool warn_unused) const {
@@ -88,6 +129,7 @@ void Weights::finish(bool warn_unused) const {
     for (const std::string& problem : binding.problems) message += "\n  " + problem;
     throw CheckpointError(message);
   }
+  if (binding.stream) binding.stream->finish();
   if (!warn_unused) return;
   std::vector<std::string> unused;
   for (const std::string& name : binding.source->names()) {

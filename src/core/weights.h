@@ -15,6 +15,14 @@
 
 namespace opensora {
 
+class WeightStream;
+
+// What becomes of the pages of a file that a tensor is a view of.
+enum class PageAdvice {
+  kRead,   // they are read now, by the caller's thread
+  kLetGo,  // they leave this process' memory; who touches them reads them again
+};
+
 // Where tensors come from: a checkpoint on disk, or nothing at all (MetaSource).
 class WeightSource {
  public:
@@ -26,6 +34,24 @@ class WeightSource {
   virtual std::vector<std::string> names() const = 0;
   // What messages call it: a file or folder.
   virtual std::string description() const = 0;
+  // For a tensor of find(). Nothing happens where it is no view of a file.
+  virtual void advise(const at::Tensor& /*tensor*/, PageAdvice /*advice*/) const {}
+};
+
+// How a model's weights are held.
+enum class Residence {
+  kMapped,    // on the CPU as views of the file in its dtype, which layers convert as they run; elsewhere as kDevice
+  kDevice,    // on the device, in the run's dtype
+  kStreamed,  // those of the blocks come to the device, in the run's dtype, a few blocks ahead; the rest as kMapped
+};
+
+struct WeightOptions {
+  Residence residence = Residence::kMapped;
+  int64_t ahead = 2;              // blocks that are on their way beside the one in use
+  bool gives_back_pages = false;  // of blocks that have been used, or copied
+  // The device works on the source's tensors where their dtype is the run's.
+  std::optional<bool> works_on_views;  // default: if it is the CPU
+  int64_t staging_bytes = -1;  // of a buffer between file and device; default: 32 MiB for an accelerator, else none
 };
 
 // A source without data: answers every request with a meta tensor of the expected shape and remembers it. With it a
@@ -52,15 +78,20 @@ class MetaSource final : public WeightSource {
 // A name prefix within a source. Cheap to copy; copies share the list of problems.
 class Weights {
  public:
-  // `device` and `dtype` are where and as what bound tensors live. On the CPU a tensor stays a view of the file in the
-  // file's dtype (layers upcast it as they run: memory stays near the file's size); on another device it is copied.
-  Weights(std::shared_ptr<const WeightSource> source, at::Device device, at::ScalarType dtype);
+  // `device` and `dtype` are where and as what bound tensors live: see Residence.
+  Weights(std::shared_ptr<const WeightSource> source, at::Device device, at::ScalarType dtype,
+          const WeightOptions& options = {});
 
   Weights operator[](std::string_view name) const;  // child scope: "img_in" -> prefix + "img_in."
   Weights operator[](int64_t index) const { return (*this)[std::to_string(index)]; }
 
   // The same scope, whose tensors stay as the source has them: for weights that are used once, or by another device.
   Weights on_host() const;
+  // The same scope for a block of many, the next of the model's stream(): its tensors hold data between
+  // stream()->use(its group) and the next use(). Where there is no stream, just this scope.
+  Weights as_block() const;
+  // nullptr: weights are there all the time.
+  std::shared_ptr<WeightStream> stream() const;
 
   // Binds prefix + name. Where it is missing or mis-shaped, that is noted for finish() and an undefined tensor
   // is returned.
@@ -77,9 +108,11 @@ class Weights {
 
  private:
   struct Binding;
+  at::Tensor place(const at::Tensor& found) const;
+
   std::shared_ptr<Binding> binding_;
   std::string prefix_;
-  bool on_host_ = false;
+  bool on_host_ = false, in_block_ = false;
 };
 
 // How many of "PREFIX0SUFFIX", "PREFIX1SUFFIX", … a source has without a gap: a model's layers.

@@ -5,14 +5,6 @@ namespace {
 
 constexpr int64_t kTimestepDim = 256;
 
-template <typename Block>
-std::vector<Block> bind_blocks(const Weights& weights, int64_t count, const MMDiTConfig& config) {
-  std::vector<Block> blocks;
-  blocks.reserve(count);
-  for (int64_t i = 0; i < count; ++i) blocks.emplace_back(weights[i], config);
-  return blocks;
-}
-
 }  // namespace
 
 MMDiT::MMDiT(const Weights& weights, const MMDiTConfig& config)
@@ -22,8 +14,8 @@ MMDiT::MMDiT(const Weights& weights, const MMDiTConfig& config)
       txt_in(weights["txt_in"], config.context_in_dim, config.hidden_size),
       time_in(weights["time_in"].on_host(), kTimestepDim, config.hidden_size),
       vector_in(weights["vector_in"].on_host(), config.vec_in_dim, config.hidden_size),
-      double_blocks(bind_blocks<DoubleStreamBlock>(weights["double_blocks"], config.depth, config)),
-      single_blocks(bind_blocks<SingleStreamBlock>(weights["single_blocks"], config.depth_single_blocks, config)),
+      double_blocks(weights["double_blocks"], config.depth, config),
+      single_blocks(weights["single_blocks"], config.depth_single_blocks, config),
       final_layer(weights["final_layer"], config.hidden_size, config.in_channels),
       modulation_layers(weights, config) {
   if (config.guidance_embed) guidance_in.emplace(weights["guidance_in"].on_host(), kTimestepDim, config.hidden_size);

@@ -4,9 +4,9 @@
 #include <ATen/ATen.h>
 
 #include <optional>
-#include <vector>
 
 #include "core/weights.h"
+#include "diffusion/block_list.h"
 #include "diffusion/blocks.h"
 #include "opensora/config.h"
 
@@ -37,8 +37,8 @@ struct MMDiT {
   MLPEmbedder time_in, vector_in;
   std::optional<MLPEmbedder> guidance_in;
   std::optional<nn::Linear> cond_in;
-  std::vector<DoubleStreamBlock> double_blocks;
-  std::vector<SingleStreamBlock> single_blocks;
+  BlockList<DoubleStreamBlock> double_blocks;
+  BlockList<SingleStreamBlock> single_blocks;
   LastLayer final_layer;
   ModulationLayers modulation_layers;
 

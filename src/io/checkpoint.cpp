@@ -7,6 +7,7 @@
 #include <set>
 
 #include "io/json_text.h"
+#include "io/mapping_registry.h"
 #include "opensora/error.h"
 
 namespace opensora::io {
@@ -161,6 +162,11 @@ std::optional<at::Tensor> Checkpoint::find(const std::string& name, at::IntArray
   return found->second.file->tensor(found->second.stored_name);
 }
 
+void Checkpoint::advise(const at::Tensor& tensor, PageAdvice advice) const {
+  advise_mapped(tensor.const_data_ptr(), tensor.nbytes(),
+                advice == PageAdvice::kRead ? MappedAdvice::kRead : MappedAdvice::kLetGo);
+}
+
 std::vector<std::string> Checkpoint::names() const {
   std::vector<std::string> names;
   for (const auto& [name, holder] : holders_) names.push_back(name);
@@ -173,6 +179,12 @@ const TensorInfo& Checkpoint::info(const std::string& name) const {
 }
 
 const fs::path& Checkpoint::file_of(const std::string& name) const { return holders_.at(name).file->path(); }
+
+int64_t Checkpoint::elements() const {
+  int64_t total = 0;
+  for (const auto& [name, holder] : holders_) total += c10::multiply_integers(info(name).shape);
+  return total;
+}
 
 int64_t Checkpoint::bytes() const {
   uint64_t total = 0;

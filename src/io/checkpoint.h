@@ -29,6 +29,7 @@ class Checkpoint final : public WeightSource {
   bool contains(const std::string& name) const override { return holders_.contains(name); }
   std::vector<std::string> names() const override;
   std::string description() const override { return path_.string(); }
+  void advise(const at::Tensor& tensor, PageAdvice advice) const override;
 
   // Dtype, shape and size of a tensor that contains() knows, without reading it.
   const TensorInfo& info(const std::string& name) const;
@@ -37,6 +38,7 @@ class Checkpoint final : public WeightSource {
 
   // Of all tensors, as stored.
   int64_t bytes() const;
+  int64_t elements() const;
   // All files read, the index first.
   const std::vector<std::filesystem::path>& files() const { return files_; }
   // Of all files together; of equal keys the first file's.

@@ -1,10 +1,12 @@
 #include "io/mapping_registry.h"
 
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -26,6 +28,8 @@ struct MappingEntry::Record {
   int fd = -1;
   uint64_t size = 0;
   std::filesystem::path path;
+
+  bool holds(uintptr_t from, uintptr_t to) const { return used && from >= begin && to <= end; }
 };
 
 struct MappingTable {
@@ -56,6 +60,21 @@ namespace {
 MappingTable& table() {
   static auto* const all = new MappingTable;
   return *all;
+}
+
+constexpr uintptr_t kPage = 4096;
+
+bool is_mapped(uintptr_t from, uintptr_t to) {
+  const std::lock_guard lock(table().mutex);
+  const MappingTable::Record* record = table().first;
+  while (record != nullptr && !record->holds(from, to)) record = record->next;
+  return record != nullptr;
+}
+
+// For kernels before 5.14, which lack MADV_POPULATE_READ.
+void touch_pages(uintptr_t from, uintptr_t to) {
+  ::madvise(reinterpret_cast<void*>(from), to - from, MADV_WILLNEED);
+  for (uintptr_t page = from; page < to; page += kPage) *reinterpret_cast<const volatile char*>(page);
 }
 
 std::string one_line(std::string text) {
@@ -98,12 +117,27 @@ void check_mapped_files() {
   }
 }
 
+void advise_mapped(const void* address, uint64_t bytes, MappedAdvice advice) {
+  const auto from = reinterpret_cast<uintptr_t>(address), to = from + bytes;
+  // The caller's tensor keeps the mapping.
+  if (bytes == 0 || !is_mapped(from, to)) return;
+  const uintptr_t first = from / kPage * kPage, last = (to + kPage - 1) / kPage * kPage;
+  auto* const pages = reinterpret_cast<void*>(first);
+  if (advice == MappedAdvice::kLetGo) {
+    ::madvise(pages, last - first, MADV_DONTNEED);
+    return;
+  }
+#ifdef MADV_POPULATE_READ
+  if (::madvise(pages, last - first, MADV_POPULATE_READ) == 0 || errno != EINVAL) return;
+#endif
+  touch_pages(first, last);
+}
+
 FaultLines find_fault_lines(const void* address) noexcept {
   const auto at = reinterpret_cast<uintptr_t>(address);
   for (const MappingTable::Record* record = table().first; record != nullptr; record = record->next) {
     const uintptr_t end = record->end, begin = record->begin;
     // The last page of a mapping is whole, whatever the file's size.
-    constexpr uintptr_t kPage = 4096;
     if (end == 0 || at < begin || at >= (end + kPage - 1) / kPage * kPage) continue;
     return {record->text.data(), record->text.size(), record->json.data(), record->json.size()};
   }

@@ -1,5 +1,6 @@
 #include "nn/linear.h"
 
+#include "core/huge_pages.h"
 #include "nn/product.h"
 
 namespace opensora::nn {
@@ -15,6 +16,7 @@ at::Tensor WeightBuffer::converted(const at::Tensor& weight, const at::Tensor& x
   if (!fits) {
     data_.reset();  // first, or both would be there for a moment
     data_ = at::empty({weight.numel()}, x.options());
+    use_huge_pages(data_);
   }
   return data_.narrow(0, 0, weight.numel()).view(weight.sizes()).copy_(weight);
 }

@@ -71,6 +71,8 @@ void look_at_cpu(Diagnosis& d) {
     return d.warn("cpu", text, "/proc/cpuinfo does not tell more: nothing needs to be done if runs are fast enough");
   }
   text += features.empty() ? "; no vector extensions that it knows" : "; has " + features;
+  text += fastest_cpu_dtype(cpu.flags) == at::kBFloat16 ? "; --dtype bf16 is its default, as AMX multiplies it"
+                                                        : "; --dtype fp32 is its default, as it has no AMX";
   if (at::get_cpu_capability() == "DEFAULT") {
     return d.warn("cpu", text, "expect it to be slow: a CPU with AVX2 is many times faster");
   }

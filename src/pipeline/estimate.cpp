@@ -65,7 +65,13 @@ RunPlan describe(const GenerateRequest& request, const Plan& plan, const Target&
   return run;
 }
 
-RunPlan plan_on(const GenerateRequest& request, const Target& target, int64_t base_bytes) {
+// What the process holds before it begins: all, and without mapped files.
+struct Base {
+  int64_t resident = 0, anonymous = 0;
+};
+
+RunPlan plan_on(const GenerateRequest& request, const Target& target, const Base& base,
+                std::optional<int64_t> free_bytes) {
   GenerateRequest here = request;
   here.device = "cpu";  // the meta device stands in for any
   Plan plan = pipeline::make_plan(here);
@@ -73,12 +79,15 @@ RunPlan plan_on(const GenerateRequest& request, const Target& target, int64_t ba
   plan.dtype = target.dtype;
   pipeline::check_model_files(request);
   RunPlan run = describe(request, plan, target);
-  run.stages = pipeline::simulate(request, plan, target.device);
+  run.stages = pipeline::simulate(request, plan, target.device, free_bytes);
   for (StagePlan& stage : run.stages) {
     if (target.device.is_cpu()) {
-      stage.peak_bytes += base_bytes + heap_slack(stage.peak_bytes - stage.weight_bytes);
-      if (stage.stage == "write" && run.frames > 1) stage.peak_bytes += encoder_bytes(run, request);
+      int64_t besides = heap_slack(stage.anonymous_bytes);
+      if (stage.stage == "write" && run.frames > 1) besides += encoder_bytes(run, request);
+      stage.peak_bytes += base.resident + besides;
+      stage.anonymous_bytes += base.anonymous + besides;
     }
+    run.anonymous_bytes = std::max(run.anonymous_bytes, stage.anonymous_bytes);
     run.peak_bytes = std::max(run.peak_bytes, stage.peak_bytes);
     run.flops += stage.flops;
   }
@@ -90,6 +99,11 @@ RunPlan plan_on(const GenerateRequest& request, const Target& target, int64_t ba
 std::optional<MemoryVerdict> memory_of(const GenerateRequest& request, const Target& target,
                                        const PlanOptions& options) {
   MemoryVerdict verdict;
+  if (request.max_memory > 0) {
+    verdict.available_bytes = request.max_memory;
+    verdict.source = "--max-memory";
+    return verdict;
+  }
   if (options.device_memory) {
     verdict.available_bytes = *options.device_memory;
     verdict.source = "--device-memory";
@@ -98,7 +112,7 @@ std::optional<MemoryVerdict> memory_of(const GenerateRequest& request, const Tar
   if (target.device.is_cpu()) {
     const std::optional<int64_t> available = memory_info().available;
     if (!available) return std::nullopt;
-    verdict.available_bytes = *available + resident_bytes();  // what this process holds is in the plan's figures
+    verdict.available_bytes = *available + anonymous_bytes();  // what this process holds is in the plan's figures
     verdict.source = "available on this machine";
     return verdict;
   }
@@ -112,15 +126,16 @@ std::optional<MemoryVerdict> memory_of(const GenerateRequest& request, const Tar
 }
 
 // Names the first of the flags that make the run fit, by planning it with them.
-void find_flags(const GenerateRequest& request, const RunPlan& run, const Target& target, int64_t base_bytes,
+void find_flags(const GenerateRequest& request, const RunPlan& run, const Target& target, const Base& base,
                 MemoryVerdict& verdict) {
-  for (const pipeline::Saving& saving : pipeline::savings_of(request, target.dtype, {run.width, run.height})) {
+  for (const pipeline::Saving& saving :
+       pipeline::savings_of(request, target.device, target.dtype, {run.width, run.height})) {
     try {
       const Target changed{target.device, resolve_dtype(saving.request.dtype, target.device)};
-      const RunPlan smaller = plan_on(saving.request, changed, base_bytes);
-      if (smaller.peak_bytes > verdict.available_bytes) continue;
+      const RunPlan smaller = plan_on(saving.request, changed, base, verdict.available_bytes);
+      if (smaller.anonymous_bytes > verdict.available_bytes) continue;
       verdict.flags = saving.flags;
-      verdict.peak_with_flags = smaller.peak_bytes;
+      verdict.peak_with_flags = smaller.anonymous_bytes;
       return;
     } catch (const UsageError&) {  // too short for its reference, …
       continue;
@@ -133,13 +148,15 @@ void find_flags(const GenerateRequest& request, const RunPlan& run, const Target
 RunPlan plan_run(const GenerateRequest& request, const PlanOptions& options) {
   if (request.threads > 0) at::set_num_threads(request.threads);
   const Target target = plan_target(request, options);
-  const int64_t base_bytes = options.base_bytes.value_or(resident_bytes()) + kLibraryBytes;
-  RunPlan run = plan_on(request, target, base_bytes);
-  run.memory = memory_of(request, target, options);
+  const int64_t resident = options.base_bytes.value_or(resident_bytes());
+  const Base base{resident + kLibraryBytes, std::min(resident, anonymous_bytes()) + kLibraryBytes};
+  std::optional<MemoryVerdict> memory = memory_of(request, target, options);
+  RunPlan run = plan_on(request, target, base, memory ? std::optional(memory->available_bytes) : std::nullopt);
+  run.memory = std::move(memory);
   if (!run.memory) return run;
-  if (options.ran_out) run.memory->available_bytes = std::min(run.memory->available_bytes, run.peak_bytes - 1);
-  run.memory->fits = run.peak_bytes <= run.memory->available_bytes;
-  if (!run.memory->fits) find_flags(request, run, target, base_bytes, *run.memory);
+  if (options.ran_out) run.memory->available_bytes = std::min(run.memory->available_bytes, run.anonymous_bytes - 1);
+  run.memory->fits = run.anonymous_bytes <= run.memory->available_bytes;
+  if (!run.memory->fits) find_flags(request, run, target, base, *run.memory);
   return run;
 }
 

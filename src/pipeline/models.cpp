@@ -1,11 +1,14 @@
 #include "pipeline/models.h"
 
+#include <spdlog/spdlog.h>
+
 #include <chrono>
 #include <utility>
 
 #include "io/checkpoint.h"
 #include "opensora/error.h"
 #include "pipeline/component_files.h"
+#include "pipeline/offload.h"
 
 namespace opensora::pipeline {
 namespace {
@@ -42,27 +45,41 @@ std::shared_ptr<const Model> loaded(std::shared_ptr<const Model>& slot, std::str
 
 Models::Models(ModelSource source, LoadCallback on_load) : source_(std::move(source)), on_load_(std::move(on_load)) {}
 
-Weights Models::open_weights(const std::filesystem::path& file) const {
-  return {io::Checkpoint::open(file), source_.device, source_.dtype};
+std::shared_ptr<const diffusion::MMDiT> Models::open_transformer(const std::filesystem::path& file,
+                                                                 const MMDiTConfig& config) const {
+  const GenerateRequest& request = source_.request;
+  const auto checkpoint = io::Checkpoint::open(file);
+  const Offload wanted = parse_offload(request.offload);
+  const int64_t width = static_cast<int64_t>(c10::elementSize(source_.dtype));
+  const Offload offload = settle_offload(
+      wanted, source_.device,
+      {.weight_bytes = checkpoint->elements() * width,
+       .activation_bytes = transformer_activation_bytes(config, source_.tokens, source_.dtype),
+       .free_bytes = wanted == Offload::kAuto ? free_device_bytes(request, source_.device) : std::nullopt});
+  if (offload == Offload::kBlock) spdlog::info("{}: blocks are streamed to the device", file.filename().string());
+  const Weights weights(checkpoint, source_.device, source_.dtype, transformer_weights(offload, request));
+  return std::make_shared<diffusion::MMDiT>(weights, config);
+}
+
+Weights Models::open_weights(std::shared_ptr<const io::Checkpoint> checkpoint) const {
+  return {std::move(checkpoint), source_.device, source_.dtype, model_weights(parse_offload(source_.request.offload))};
 }
 
 std::shared_ptr<const diffusion::MMDiT> Models::video_transformer() {
   return loaded(video_transformer_, "transformer", on_load_, [&] {
-    return std::make_shared<diffusion::MMDiT>(open_weights(video_transformer_file(source_.request)),
-                                              source_.request.config.model);
+    return open_transformer(video_transformer_file(source_.request), source_.request.config.model);
   });
 }
 
 std::shared_ptr<const diffusion::MMDiT> Models::image_transformer() {
   return loaded(image_transformer_, "flux", on_load_, [&] {
-    return std::make_shared<diffusion::MMDiT>(open_weights(image_transformer_file(source_.request)),
-                                              source_.request.config.text_to_image->model);
+    return open_transformer(image_transformer_file(source_.request), source_.request.config.text_to_image->model);
   });
 }
 
 std::shared_ptr<const autoencoder::Autoencoder> Models::image_autoencoder() {
   return loaded(image_autoencoder_, "flux_autoencoder", on_load_, [&] {
-    return autoencoder::make_autoencoder(open_weights(image_autoencoder_file(source_.request)),
+    return autoencoder::make_autoencoder(open_weights(io::Checkpoint::open(image_autoencoder_file(source_.request))),
                                          source_.request.config.text_to_image->ae, autoencoder::Half::kDecoder);
   });
 }
@@ -79,8 +96,7 @@ const Models::HalfAutoencoder& Models::video_autoencoder(HalfAutoencoder& half, 
                                                          const VideoAutoencoderConfig& config) {
   if (half.config != config) half = {nullptr, config};
   loaded(half.model, "autoencoder", on_load_, [&]() -> std::shared_ptr<const autoencoder::Autoencoder> {
-    const auto checkpoint = open_video_autoencoder(source_.request);
-    const Weights weights(checkpoint, source_.device, source_.dtype);
+    const Weights weights = open_weights(open_video_autoencoder(source_.request));
     return std::visit([&](const auto& ae) { return autoencoder::make_autoencoder(weights, ae, which); }, config);
   });
   return half;

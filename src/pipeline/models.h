@@ -7,6 +7,7 @@
 
 #include "autoencoder/autoencoder.h"
 #include "diffusion/mmdit.h"
+#include "io/checkpoint.h"
 #include "opensora/generate.h"
 
 namespace opensora::pipeline {
@@ -16,6 +17,7 @@ struct ModelSource {
   GenerateRequest request;  // its folder, files and configuration of models; the rest plays no part
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
+  int64_t tokens = 0;  // of the largest video with its text: with it --offload auto reckons
 };
 
 // Each model is loaded when it is asked for, and stays until it is released here and by whoever asked.
@@ -49,7 +51,9 @@ class Models {
   };
   const HalfAutoencoder& video_autoencoder(HalfAutoencoder& half, autoencoder::Half which,
                                            const VideoAutoencoderConfig& config);
-  Weights open_weights(const std::filesystem::path& file) const;
+  std::shared_ptr<const diffusion::MMDiT> open_transformer(const std::filesystem::path& file,
+                                                           const MMDiTConfig& config) const;
+  Weights open_weights(std::shared_ptr<const io::Checkpoint> checkpoint) const;
 
   ModelSource source_;
   LoadCallback on_load_;

@@ -5,14 +5,17 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <optional>
 #include <system_error>
 #include <utility>
 #include <vector>
 
 #include "core/device.h"
+#include "core/memory_budget.h"
 #include "opensora/error.h"
 #include "pipeline/finisher.h"
 #include "pipeline/latent_file.h"
+#include "pipeline/offload.h"
 #include "pipeline/references.h"
 #include "pipeline/suspicious.h"
 #include "pipeline/video_stages.h"
@@ -29,8 +32,14 @@ constexpr size_t kVideosPerDecoding = 8;
 struct FailedFast {};
 struct Cancelled {};
 
-ModelSource model_source(const Video& video) {
-  return {.request = video.request, .device = video.plan.device, .dtype = video.plan.dtype};
+ModelSource model_source(std::span<const Video> videos) {
+  const Video& first = videos.front();
+  int64_t tokens = 0;
+  for (const Video& video : videos) tokens = std::max(tokens, video.plan.image_tokens());
+  return {.request = first.request,
+          .device = first.plan.device,
+          .dtype = first.plan.dtype,
+          .tokens = tokens + first.request.config.t5.max_length};
 }
 
 bool may_overlap(std::span<const Video> videos, const RunOptions& options) {
@@ -74,7 +83,8 @@ class Runner {
     tell([&] { observer_.model_loaded(model, seconds); });
   };
   Models models_;
-  bool overlap_;
+  bool overlap_, keeps_models_;
+  std::optional<MemoryBudget> budget_;
   Finisher* finisher_ = nullptr;   // while sampling
   std::vector<Video*> postponed_;  // memory ran out while the transformer was there too
   std::atomic<bool> transformer_present_ = false;
@@ -85,8 +95,11 @@ Runner::Runner(std::span<Video> videos, const RunOptions& options, RunObserver& 
     : videos_(videos),
       options_(options),
       observer_(observer),
-      models_(model_source(videos.front()), on_load_),
-      overlap_(may_overlap(videos, options)) {
+      models_(model_source(videos), on_load_),
+      overlap_(may_overlap(videos, options)),
+      keeps_models_(options.keep_models || parse_offload(videos.front().request.offload) == Offload::kNone) {
+  const int64_t limit = videos.front().request.max_memory;
+  if (limit > 0) budget_.emplace(videos.front().plan.device, limit);
   for (Video& video : videos_) {
     video.clock.emplace(
         video.plan.device, [this, &video](const Progress& progress) { report(video, progress); }, video.label);
@@ -121,7 +134,7 @@ void Runner::encode_references(std::span<Video> videos) {
       });
     });
   }
-  if (!options_.keep_models) models_.release_video_encoder();
+  if (!keeps_models_) models_.release_video_encoder();
 }
 
 void Runner::encode_texts(std::span<Video> videos) {
@@ -154,12 +167,12 @@ void Runner::make_pictures(std::span<Video> videos) {
       if (video.request.image_only) complete(video);
     });
   }
-  if (!options_.keep_models) models_.release_image_models();
+  if (!keeps_models_) models_.release_image_models();
   for (Video& video : videos) {
     if (!video.plan.makes_picture || video.has_latent || video.request.image_only) continue;
     attempt(video, [&] { encode_first_picture(video, models_); });
   }
-  if (!options_.keep_models) models_.release_video_encoder();
+  if (!keeps_models_) models_.release_video_encoder();
 }
 
 // Returns how many of the first are done with: where the disk fills up, those that wait to be written make room first.
@@ -179,12 +192,12 @@ size_t Runner::sample_and_finish(std::span<Video> videos) {
     ++waiting_;
     finisher.submit(video);
   }
-  if (!options_.keep_models) models_.release_video_transformer();
+  if (!keeps_models_) models_.release_video_transformer();
   transformer_present_ = false;
   finisher.finish_all();
   finisher_ = nullptr;
   retry_postponed();
-  if (!options_.keep_models && !overlap_) models_.release_video_decoder();
+  if (!keeps_models_ && !overlap_) models_.release_video_decoder();
   return count;
 }
 

@@ -25,6 +25,12 @@ Saving with_tiling(const Saving& before) {
   return saving;
 }
 
+Saving with_offload(const Saving& before, const std::string& offload) {
+  Saving saving = with(before, "--offload " + offload);
+  saving.request.offload = offload;
+  return saving;
+}
+
 Saving with_bf16(const Saving& before) {
   Saving saving = with(before, "--dtype bf16");
   saving.request.dtype = "bf16";
@@ -58,9 +64,14 @@ void add_shorter(std::vector<Saving>& savings, const Saving& before) {
 
 }  // namespace
 
-std::vector<Saving> savings_of(const GenerateRequest& request, at::ScalarType dtype, PixelSize size) {
+std::vector<Saving> savings_of(const GenerateRequest& request, at::Device device, at::ScalarType dtype,
+                               PixelSize size) {
   Saving all{{}, request};
   std::vector<Saving> savings;
+  // The least of what there is: on the CPU weights that stay in their file.
+  const std::string least = device.is_cpu() ? "model" : "block";
+  const bool is_least = request.offload == least || (device.is_cpu() && request.offload == "auto");
+  if (!is_least) savings.push_back(all = with_offload(all, least));
   if (!is_tiled(request)) savings.push_back(all = with_tiling(all));
   if (dtype == at::kFloat) {
     if (!all.flags.empty()) savings.push_back(with_bf16({{}, request}));

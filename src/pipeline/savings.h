@@ -15,8 +15,9 @@ struct Saving {
   GenerateRequest request;         // with them
 };
 
-// In the order in which a user would want them: what only costs time (tiles, bf16), then fewer frames, then a smaller
-// video. `dtype` is what the run computes in. Some may not be possible: planning them throws UsageError.
-std::vector<Saving> savings_of(const GenerateRequest& request, at::ScalarType dtype, PixelSize size);
+// In the order in which a user would want them: what only costs time (where weights are, tiles, bf16), then fewer
+// frames, then a smaller video. `dtype` is what the run computes in. Some may not be possible: planning them throws
+// UsageError.
+std::vector<Saving> savings_of(const GenerateRequest& request, at::Device device, at::ScalarType dtype, PixelSize size);
 
 }  // namespace opensora::pipeline

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "autoencoder/autoencoder.h"
@@ -14,6 +15,7 @@
 #include "io/model_files.h"
 #include "pipeline/component_files.h"
 #include "pipeline/frames.h"
+#include "pipeline/offload.h"
 #include "pipeline/text_model.h"
 #include "sampling/sampler.h"
 #include "text/clip_encoder.h"
@@ -28,31 +30,46 @@ at::Tensor meta(at::IntArrayRef shape, at::ScalarType dtype = at::kFloat) {
 
 at::Tensor meta(const sampling::LatentShape& s) { return meta({1, s.channels, s.frames, s.height, s.width}); }
 
-// A checkpoint's shapes, in the dtype that a device would hold them in, and how many bytes were asked for.
+// As a mapped file's tensor, which takes no memory of its own: the meta device does not count it.
+at::Tensor mapped_meta(at::IntArrayRef shape, at::ScalarType dtype) {
+  return at::for_blob(nullptr, shape)
+      .target_device(at::kMeta)
+      .options(at::TensorOptions(dtype).device(at::kMeta))
+      .make_tensor();
+}
+
+// A block's weight, other than those of its modulation, which run ahead of all blocks.
+bool is_streamed(const std::string& name) {
+  return name.find("_blocks.") != std::string::npos && name.find("_mod.") == std::string::npos &&
+         name.find(".modulation.") == std::string::npos;
+}
+
+// A checkpoint's shapes, and how many bytes were asked for: of all, and of the blocks, which may be streamed.
 class PlannedWeights final : public WeightSource {
  public:
-  PlannedWeights(std::shared_ptr<const io::Checkpoint> checkpoint, at::Device device, at::ScalarType dtype)
-      : checkpoint_(std::move(checkpoint)), converts_(!device.is_cpu()), dtype_(dtype) {}
+  // `as`: the dtype in which the device holds them; nullopt: as the file does.
+  PlannedWeights(std::shared_ptr<const io::Checkpoint> checkpoint, std::optional<at::ScalarType> as)
+      : checkpoint_(std::move(checkpoint)), as_(as) {}
 
   std::optional<at::Tensor> find(const std::string& name, at::IntArrayRef) const override {
     if (!contains(name)) return std::nullopt;
     const io::TensorInfo& info = checkpoint_->info(name);
-    const bool converted = converts_ && c10::isFloatingType(info.dtype);
-    at::Tensor tensor = meta(info.shape, converted ? dtype_ : info.dtype);
+    at::Tensor tensor = mapped_meta(info.shape, info.dtype);
+    const at::ScalarType held = as_ && c10::isFloatingType(info.dtype) ? *as_ : info.dtype;
     stored_bytes += static_cast<int64_t>(info.bytes());
-    weight_bytes += static_cast<int64_t>(tensor.nbytes());
+    weight_bytes += tensor.numel() * static_cast<int64_t>(c10::elementSize(held));
+    if (is_streamed(name)) block_bytes += static_cast<int64_t>(info.bytes());
     return tensor;
   }
   bool contains(const std::string& name) const override { return checkpoint_->contains(name); }
   std::vector<std::string> names() const override { return {}; }  // unused tensors are generate()'s business
   std::string description() const override { return checkpoint_->description(); }
 
-  mutable int64_t stored_bytes = 0, weight_bytes = 0;
+  mutable int64_t stored_bytes = 0, weight_bytes = 0, block_bytes = 0;
 
  private:
   std::shared_ptr<const io::Checkpoint> checkpoint_;
-  bool converts_;
-  at::ScalarType dtype_;
+  std::optional<at::ScalarType> as_;
 };
 
 // The forwards of a run's sampling: a step's branches are not the same in every step.
@@ -70,13 +87,23 @@ int64_t count_forwards(const sampling::GuidanceOptions& guidance, const Plan& pl
 
 class Simulation {
  public:
-  Simulation(const GenerateRequest& request, const Plan& plan, at::Device device)
-      : request_(request), config_(request.config), plan_(plan), device_(device), meta_device_(device) {}
+  Simulation(const GenerateRequest& request, const Plan& plan, at::Device device, std::optional<int64_t> free_bytes)
+      : request_(request),
+        config_(request.config),
+        plan_(plan),
+        device_(device),
+        free_bytes_(free_bytes),
+        keeps_models_(request.keep_models || parse_offload(request.offload) == Offload::kNone),
+        meta_device_(device) {}
 
   std::vector<StagePlan> run() {
     const int64_t prompts = plan_.makes_picture ? 3 : 2;
-    stage("text", "clip", [&](StagePlan& s) { vec_ = clip(s, prompts); });
-    stage("text", "t5", [&](StagePlan& s) { txt_ = t5(s, prompts); });
+    if (request_.text_embeddings.empty()) {
+      stage("text", "clip", [&](StagePlan& s) { vec_ = clip(s, prompts); });
+      stage("text", "t5", [&](StagePlan& s) { txt_ = t5(s, prompts); });
+    } else {
+      stage("text", "", [&](StagePlan&) { read_texts(prompts); });
+    }
     std::vector<at::Tensor> references;
     if (plan_.makes_picture) {
       at::Tensor latent;
@@ -100,7 +127,9 @@ class Simulation {
     meta_device_.reset_peak();
     meta_device_.reset_flops();
     work(stage);
-    stage.peak_bytes = meta_device_.peak_bytes();
+    stage.anonymous_bytes = meta_device_.peak_bytes();
+    stage.peak_bytes = stage.anonymous_bytes + mapped_bytes_;
+    if (!keeps_models_) mapped_bytes_ = 0;
     if (stage.flops == 0) stage.flops = meta_device_.flops().total();
     stages_.push_back(std::move(stage));
   }
@@ -110,19 +139,47 @@ class Simulation {
     return std::move(stages_);
   }
 
-  // Binds a model, and keeps it if the run does.
+  // Binds a model as the run does.
   template <typename Make>
-  auto bind(StagePlan& stage, const std::filesystem::path& file, Make&& make) {
-    const auto source = std::make_shared<PlannedWeights>(io::Checkpoint::open(file), device_, plan_.dtype);
-    auto model = make(Weights(source, at::kMeta, plan_.dtype));
+  auto bind(StagePlan& stage, const std::filesystem::path& file, WeightOptions options, Make&& make) {
+    const bool maps = device_.is_cpu() && options.residence != Residence::kDevice;
+    const auto source =
+        std::make_shared<PlannedWeights>(io::Checkpoint::open(file), maps ? std::nullopt : std::optional(plan_.dtype));
+    options.works_on_views = device_.is_cpu();
+    auto model = make(Weights(source, at::kMeta, plan_.dtype, options));
     stage.stored_bytes = source->stored_bytes;
     stage.weight_bytes = source->weight_bytes;
+    if (maps) mapped_bytes_ += mapped_bytes(*source, options);
     return model;
   }
 
+  // Of the file's pages, so many stay with the process.
+  int64_t mapped_bytes(const PlannedWeights& source, const WeightOptions& options) const {
+    if (!options.gives_back_pages) return source.stored_bytes;
+    const int64_t blocks = config_.model.depth + config_.model.depth_single_blocks;
+    // Streamed, a block's pages go when it has been copied; else they stay until it has been used.
+    const int64_t present = options.residence == Residence::kStreamed ? 1 : options.ahead + 2;
+    return source.stored_bytes - source.block_bytes + source.block_bytes / blocks * std::min(present, blocks);
+  }
+
+  // A transformer of so many tokens.
+  std::shared_ptr<diffusion::MMDiT> bind_transformer(StagePlan& stage, const std::filesystem::path& file,
+                                                     const MMDiTConfig& config, int64_t tokens) {
+    const int64_t width = static_cast<int64_t>(c10::elementSize(plan_.dtype));
+    const Offload offload = settle_offload(
+        parse_offload(request_.offload), device_,
+        {.weight_bytes = io::Checkpoint::open(file)->elements() * width,
+         .activation_bytes = transformer_activation_bytes(config, tokens + config_.t5.max_length, plan_.dtype),
+         .free_bytes = free_bytes_});
+    return kept(bind(stage, file, transformer_weights(offload, request_),
+                     [&](const Weights& w) { return std::make_shared<diffusion::MMDiT>(w, config); }));
+  }
+
+  WeightOptions plain_weights() const { return model_weights(parse_offload(request_.offload)); }
+
   template <typename Model>
   std::shared_ptr<Model> kept(std::shared_ptr<Model> model) {
-    if (request_.keep_models) kept_.push_back(model);
+    if (keeps_models_) kept_.push_back(model);
     return model;
   }
 
@@ -132,7 +189,7 @@ class Simulation {
     const text::ClipConfig sizes = clip_config(files, *io::Checkpoint::open(files.weights));
     check_clip_width(files, sizes, config_.model);
     const auto encoder =
-        bind(stage, files.weights, [&](const Weights& w) { return std::make_unique<text::ClipEncoder>(w, sizes); });
+        bind(stage, files.weights, {}, [&](const Weights& w) { return std::make_unique<text::ClipEncoder>(w, sizes); });
     stage.forwards = prompts;
     std::vector<at::Tensor> vec;
     for (int64_t i = 0; i < prompts; ++i) {
@@ -147,13 +204,21 @@ class Simulation {
     const text::T5Config sizes = t5_config(files, *io::Checkpoint::open(files.weights));
     check_t5_width(files, sizes, config_.model);
     const auto encoder =
-        bind(stage, files.weights, [&](const Weights& w) { return std::make_unique<text::T5Encoder>(w, sizes); });
+        bind(stage, files.weights, {}, [&](const Weights& w) { return std::make_unique<text::T5Encoder>(w, sizes); });
     stage.forwards = prompts;
     std::vector<at::Tensor> txt;
     for (int64_t i = 0; i < prompts; ++i) {
       txt.push_back(encoder->forward(meta({1, config_.t5.max_length}, at::kLong)));
     }
     return txt;
+  }
+
+  // As they were encoded before.
+  void read_texts(int64_t prompts) {
+    for (int64_t i = 0; i < prompts; ++i) {
+      vec_.push_back(meta(at::IntArrayRef{1, config_.model.vec_in_dim}));
+      txt_.push_back(meta(at::IntArrayRef{1, config_.t5.max_length, config_.model.context_in_dim}));
+    }
   }
 
   // One step of so many; its first has all the branches that any has.
@@ -171,9 +236,8 @@ class Simulation {
   }
 
   at::Tensor sample_picture(StagePlan& stage) {
-    const auto model = kept(bind(stage, image_transformer_file(request_), [&](const Weights& w) {
-      return std::make_shared<diffusion::MMDiT>(w, config_.text_to_image->model);
-    }));
+    const auto model = bind_transformer(stage, image_transformer_file(request_), config_.text_to_image->model,
+                                        plan_.picture_schedule.tokens_per_frame);
     const at::Tensor noise = meta(plan_.picture_latent);
     return sample(stage, *model,
                   {.noise = noise,
@@ -188,7 +252,7 @@ class Simulation {
   }
 
   at::Tensor decode_picture(StagePlan& stage, const at::Tensor& latent) {
-    const auto autoencoder = kept(bind(stage, image_autoencoder_file(request_), [&](const Weights& w) {
+    const auto autoencoder = kept(bind(stage, image_autoencoder_file(request_), plain_weights(), [&](const Weights& w) {
       return std::shared_ptr(autoencoder::make_autoencoder(w, config_.text_to_image->ae, autoencoder::Half::kDecoder));
     }));
     stage.forwards = 1;
@@ -198,8 +262,8 @@ class Simulation {
   }
 
   std::shared_ptr<autoencoder::Autoencoder> video_autoencoder(StagePlan& stage, autoencoder::Half half) {
-    if (request_.keep_models) half = autoencoder::Half::kBoth;
-    return bind(stage, video_autoencoder_file(request_), [&](const Weights& w) {
+    if (keeps_models_) half = autoencoder::Half::kBoth;
+    return bind(stage, video_autoencoder_file(request_), plain_weights(), [&](const Weights& w) {
       return std::visit([&](const auto& ae) { return std::shared_ptr(autoencoder::make_autoencoder(w, ae, half)); },
                         config_.ae);
     });
@@ -209,7 +273,7 @@ class Simulation {
   std::shared_ptr<autoencoder::Autoencoder> video_autoencoder_again(StagePlan& stage, autoencoder::Half half) {
     if (!kept_autoencoder_) {
       auto autoencoder = video_autoencoder(stage, half);
-      if (request_.keep_models) kept_autoencoder_ = autoencoder;
+      if (keeps_models_) kept_autoencoder_ = autoencoder;
       autoencoder_bytes_ = {stage.stored_bytes, stage.weight_bytes};
       return autoencoder;
     }
@@ -232,9 +296,7 @@ class Simulation {
   }
 
   at::Tensor denoise(StagePlan& stage, const std::vector<at::Tensor>& references) {
-    const auto model = kept(bind(stage, video_transformer_file(request_), [&](const Weights& w) {
-      return std::make_shared<diffusion::MMDiT>(w, config_.model);
-    }));
+    const auto model = bind_transformer(stage, video_transformer_file(request_), config_.model, plan_.image_tokens());
     noise_ = meta(plan_.latent_shape);
     const sampling::GuidanceOptions guidance = guidance_options(config_, plan_.condition);
     at::Tensor condition;
@@ -265,6 +327,9 @@ class Simulation {
   const Config& config_;
   const Plan& plan_;
   at::Device device_;
+  std::optional<int64_t> free_bytes_;
+  bool keeps_models_;
+  int64_t mapped_bytes_ = 0;  // of the models that are there
   const c10::InferenceMode inference_;
   MetaDevice meta_device_;
   std::vector<StagePlan> stages_;
@@ -277,8 +342,9 @@ class Simulation {
 
 }  // namespace
 
-std::vector<StagePlan> simulate(const GenerateRequest& request, const Plan& plan, at::Device device) {
-  return Simulation(request, plan, device).run();
+std::vector<StagePlan> simulate(const GenerateRequest& request, const Plan& plan, at::Device device,
+                                std::optional<int64_t> free_bytes) {
+  return Simulation(request, plan, device, free_bytes).run();
 }
 
 }  // namespace opensora::pipeline

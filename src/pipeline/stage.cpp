@@ -15,7 +15,8 @@ namespace {
 std::string flags_that_help(const std::string& stage) {
   if (stage == "decode") return "--vae-tiling, a smaller size, fewer frames or --dtype bf16";
   if (stage == "text") return "--dtype bf16, or --device cpu";
-  return "a smaller size, fewer frames, --dtype bf16, or --device cpu";
+  const char* offload = stage == "denoise" || stage == "image" ? "--offload block, " : "";
+  return std::string(offload) + "a smaller size, fewer frames, --dtype bf16, or --device cpu";
 }
 
 // LibTorch's CPU allocator throws a plain c10::Error; its text is the only mark.
@@ -42,6 +43,9 @@ std::string wanted_memory(const std::string& what) {
 void rethrow_with_stage(const std::string& stage) {
   try {
     throw;
+  } catch (const OutOfMemoryError& error) {  // the budget's
+    throw OutOfMemoryError(std::string(error.what()) + ", in the stage \"" + stage + "\"; give more, or try " +
+                           flags_that_help(stage));
   } catch (const Error&) {
     throw;
   } catch (const std::bad_alloc&) {

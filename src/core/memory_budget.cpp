@@ -1,0 +1,119 @@
+#include "core/memory_budget.h"
+
+#include <c10/core/AllocatorConfig.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "core/device.h"
+#include "core/machine.h"
+#include "opensora/error.h"
+
+namespace opensora {
+namespace {
+
+class Account {
+ public:
+  Account(int64_t limit, int64_t used) : limit_(limit), used_(used) {}
+
+  void take(int64_t bytes) {
+    const int64_t used = used_ += bytes;
+    if (used > limit_) {
+      used_ -= bytes;
+      throw OutOfMemoryError(fmt::format("--max-memory {}: {} more were wanted while {} were in use",
+                                         format_bytes(limit_), format_bytes(bytes), format_bytes(used - bytes)));
+    }
+  }
+  void give_back(int64_t bytes) { used_ -= bytes; }
+
+ private:
+  int64_t limit_;
+  std::atomic<int64_t> used_;
+};
+
+// In front of a tensor's memory: what it is given back with. As wide as memory is aligned.
+struct alignas(64) Header {
+  Header(c10::DataPtr whole, std::shared_ptr<Account> payer, int64_t size)
+      : memory(std::move(whole)), account(std::move(payer)), bytes(size) {}
+
+  c10::DataPtr memory;  // this header and what follows it
+  std::shared_ptr<Account> account;
+  int64_t bytes;
+};
+
+void free_counted(void* data) {
+  Header* const header = static_cast<Header*>(data) - 1;
+  const c10::DataPtr memory = std::move(header->memory);
+  const std::shared_ptr<Account> account = std::move(header->account);
+  const int64_t bytes = header->bytes;
+  header->~Header();
+  account->give_back(bytes);
+}
+
+// Storages keep a pointer to the allocator that made them, so it lives as long as the process: budgets come and go.
+class CountingAllocator final : public c10::Allocator {
+ public:
+  void install(std::shared_ptr<Account> account) {
+    inner_ = c10::GetAllocator(at::kCPU);
+    account_ = std::move(account);
+    c10::SetAllocator(at::kCPU, this);
+  }
+  void remove() { c10::SetAllocator(at::kCPU, inner_); }
+
+  c10::DataPtr allocate(size_t size) override {
+    const auto bytes = static_cast<int64_t>(size);
+    account_->take(bytes);
+    try {
+      c10::DataPtr memory = inner_->allocate(size + sizeof(Header));
+      void* const place = memory.get();
+      void* const data = new (place) Header(std::move(memory), account_, bytes) + 1;
+      return {data, data, &free_counted, at::kCPU};
+    } catch (...) {
+      account_->give_back(bytes);
+      throw;
+    }
+  }
+  // LibTorch's own kernels allocate by raw pointers too.
+  c10::DeleterFnPtr raw_deleter() const override { return &free_counted; }
+  void copy_data(void* to, const void* from, std::size_t count) const override { inner_->copy_data(to, from, count); }
+
+ private:
+  c10::Allocator* inner_ = nullptr;
+  std::shared_ptr<Account> account_;  // of the last budget
+};
+
+CountingAllocator& counting_allocator() {
+  static auto* const allocator = new CountingAllocator;
+  return *allocator;
+}
+
+// LibTorch's allocator takes its limit as a part of the device's memory, as it starts.
+void limit_accelerator(at::Device device, int64_t bytes) {
+  const std::vector<GpuInfo> gpus = nvidia_gpus();
+  const auto index = static_cast<size_t>(std::max<int>(device.index(), 0));
+  if (index >= gpus.size() || gpus[index].memory_bytes == 0) {
+    throw DeviceError("--max-memory: how much memory " + device.str() + " has cannot be told");
+  }
+  const double part = std::min(1.0, static_cast<double>(bytes) / static_cast<double>(gpus[index].memory_bytes));
+  c10::CachingAllocator::setAllocatorSettings(fmt::format("per_process_memory_fraction:{:.6f}", part));
+}
+
+}  // namespace
+
+MemoryBudget::MemoryBudget(at::Device device, int64_t bytes) : counts_(device.is_cpu()) {
+  if (!counts_) {
+    limit_accelerator(device, bytes);
+    return;
+  }
+  counting_allocator().install(std::make_shared<Account>(bytes, anonymous_bytes()));
+}
+
+MemoryBudget::~MemoryBudget() {
+  if (counts_) counting_allocator().remove();
+}
+
+}  // namespace opensora

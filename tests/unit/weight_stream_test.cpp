@@ -1,0 +1,226 @@
+// Streamed weights: the same result as weights that are there, whatever the order of use, and within a memory budget.
+#include "core/weight_stream.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <set>
+#include <stdexcept>
+
+#include "core/device.h"
+#include "core/machine.h"
+#include "core/memory_budget.h"
+#include "diffusion/mmdit.h"
+#include "opensora/error.h"
+#include "support/contains.h"
+#include "support/reference.h"
+#include "support/temporary_folder.h"
+
+namespace opensora {
+namespace {
+
+constexpr int64_t kMiB = int64_t{1} << 20;
+
+// Tensors in memory; notes what advice it was given.
+class NotingSource final : public WeightSource {
+ public:
+  std::optional<at::Tensor> find(const std::string&, at::IntArrayRef) const override { return std::nullopt; }
+  bool contains(const std::string&) const override { return false; }
+  std::vector<std::string> names() const override { return {}; }
+  std::string description() const override { return "tensors"; }
+  void advise(const at::Tensor& tensor, PageAdvice advice) const override {
+    if (tensor.data_ptr() == fails_at) throw std::runtime_error("cannot be read");
+    (advice == PageAdvice::kRead ? read : let_go).insert(tensor.data_ptr());
+  }
+
+  mutable std::set<void*> read, let_go;
+  void* fails_at = nullptr;
+};
+
+struct StreamedGroups {
+  std::shared_ptr<NotingSource> source = std::make_shared<NotingSource>();
+  std::unique_ptr<WeightStream> stream;
+  std::vector<at::Tensor> host, device;
+
+  StreamedGroups(int64_t count, WeightStreamOptions options) {
+    stream = std::make_unique<WeightStream>(source, options);
+    for (int64_t i = 0; i < count; ++i) {
+      host.push_back(at::full({100, 30 + i}, static_cast<double>(i), at::kBFloat16));
+      stream->begin_group();
+      device.push_back(stream->add(host.back()));
+    }
+  }
+  bool holds(int64_t group) const { return at::equal(device[group], host[group].to(device[group].scalar_type())); }
+};
+
+class WeightStreamRing : public ::testing::TestWithParam<std::tuple<int64_t, int64_t, int64_t>> {};
+
+TEST_P(WeightStreamRing, HasEachGroupAsItIsUsed) {
+  const auto [count, ahead, staging] = GetParam();
+  StreamedGroups groups(count, {.ahead = ahead, .staging_bytes = staging});
+  groups.stream->finish();
+  for (int round = 0; round < 20; ++round) {
+    for (int64_t i = 0; i < count; ++i) {
+      groups.stream->use(i);
+      ASSERT_TRUE(groups.holds(i)) << "group " << i << " of round " << round;
+    }
+  }
+  for (const int64_t i : {count - 1, int64_t{0}, count / 2, count / 2, int64_t{0}}) {  // jumps
+    groups.stream->use(i);
+    ASSERT_TRUE(groups.holds(i)) << "group " << i;
+  }
+}
+// Numbers of groups that the ring's length divides and does not, one shorter than the ring, buffers of odd sizes.
+INSTANTIATE_TEST_SUITE_P(Sizes, WeightStreamRing,
+                         ::testing::Combine(::testing::Values(1, 2, 3, 4, 5, 7, 9), ::testing::Values(1, 2, 3),
+                                            ::testing::Values(0, 1000, 1 << 20)));
+
+TEST(WeightStream, KeepsWhatIsFineAsItIs) {
+  StreamedGroups groups(3, {.dtype = at::kBFloat16, .keeps_views = true});
+  groups.stream->finish();
+  for (int64_t i = 0; i < 3; ++i) {
+    groups.stream->use(i);
+    EXPECT_EQ(groups.device[i].data_ptr(), groups.host[i].data_ptr());
+  }
+}
+
+TEST(WeightStream, GivesPagesBackBehind) {
+  StreamedGroups copied(5, {.gives_back = true});
+  copied.stream->finish();
+  for (int64_t i = 0; i < 5; ++i) copied.stream->use(i);
+  copied.stream.reset();
+  for (const at::Tensor& tensor : copied.host) EXPECT_TRUE(copied.source->let_go.contains(tensor.data_ptr()));
+
+  StreamedGroups viewed(5, {.copies = false, .gives_back = true, .smallest_read_ahead = 0});
+  viewed.stream->finish();
+  for (int64_t i = 0; i < 5; ++i) viewed.stream->use(i);
+  viewed.stream.reset();
+  EXPECT_FALSE(viewed.source->let_go.contains(viewed.host[4].data_ptr()));  // in use
+}
+
+TEST(WeightStream, ReadingThatFailsIsToldAtUse) {
+  StreamedGroups groups(4, {});
+  groups.source->fails_at = groups.host[2].data_ptr();
+  groups.stream->finish();
+  groups.stream->use(0);
+  EXPECT_THROW(
+      {
+        groups.stream->use(1);
+        groups.stream->use(2);
+      },
+      std::runtime_error);
+}
+
+MMDiTConfig tiny_config() { return load_config(test::checkpoint_dir() / "tiny.json").model; }
+
+at::Tensor forward(const WeightOptions& options, const std::string& file, const MMDiTConfig& config,
+                   at::ScalarType dtype, int forwards = 2) {
+  const test::Case reference("mmdit");
+  const auto checkpoint = io::Checkpoint::open(file);
+  const diffusion::MMDiT model(Weights(checkpoint, at::kCPU, dtype, options), config);
+  const diffusion::MMDiTInput input{.img = reference["in.img"],
+                                    .txt = reference["in.txt"],
+                                    .y_vec = reference["in.y_vec"],
+                                    .timesteps = reference["in.timesteps"],
+                                    .cond = reference["in.cond"],
+                                    .guidance = {}};
+  const at::Tensor ids = at::cat({reference["in.txt_ids"][0], reference["in.img_ids"][0]});
+  const diffusion::RotaryEmbedding pe = diffusion::rotary_embedding(ids, config);
+  at::Tensor out;
+  for (int i = 0; i < forwards; ++i) out = model.forward(input, pe);  // the second from blocks that came round again
+  return out;
+}
+
+TEST(StreamedTransformer, IsBitForBitThatOfWeightsThatAreThere) {
+  const std::string file = test::checkpoint_dir() / "Open_Sora_v2.safetensors";
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const at::Tensor mapped = forward({}, file, tiny_config(), dtype);
+    for (const int64_t ahead : {1, 2, 4}) {
+      for (const int64_t staging : {0, 4096}) {
+        const WeightOptions streamed{.residence = Residence::kStreamed,
+                                     .ahead = ahead,
+                                     .gives_back_pages = true,
+                                     .works_on_views = false,
+                                     .staging_bytes = staging};
+        EXPECT_TRUE(at::equal(forward(streamed, file, tiny_config(), dtype), mapped))
+            << dtype << ", " << ahead << " ahead, staged by " << staging;
+      }
+    }
+    EXPECT_TRUE(at::equal(forward({.residence = Residence::kDevice}, file, tiny_config(), dtype), mapped)) << dtype;
+  }
+}
+
+TEST(CpuDtype, IsBf16OnlyWithAmx) {
+  EXPECT_EQ(fastest_cpu_dtype({"avx2", "avx512f", "amx_tile", "amx_bf16"}), at::kBFloat16);
+  EXPECT_EQ(fastest_cpu_dtype({"avx2", "avx512f", "avx512_bf16"}), at::kFloat);
+  EXPECT_EQ(fastest_cpu_dtype({}), at::kFloat);
+}
+
+TEST(MemoryBudget, RefusesWhatExceedsItAndNamesTheFlag) {
+  const MemoryBudget budget(at::kCPU, anonymous_bytes() + 64 * kMiB);
+  const at::Tensor fits = at::empty({40 * kMiB}, at::kByte);
+  try {
+    at::empty({40 * kMiB}, at::kByte);
+    FAIL() << "more than the budget was given";
+  } catch (const OutOfMemoryError& error) {
+    EXPECT_TRUE(test::contains(error.what(), "--max-memory")) << error.what();
+    EXPECT_TRUE(test::contains(error.what(), "40 MiB more")) << error.what();
+  }
+}
+
+TEST(MemoryBudget, CountsWhatIsGivenBack) {
+  at::Tensor outlives;
+  {
+    const MemoryBudget budget(at::kCPU, anonymous_bytes() + 64 * kMiB);
+    for (int i = 0; i < 100; ++i) at::empty({40 * kMiB}, at::kByte);
+    outlives = at::zeros({kMiB}, at::kByte);
+  }
+  EXPECT_NO_THROW(at::empty({200 * kMiB}, at::kByte));  // no budget, no limit
+  outlives.resize_({2 * kMiB});
+  EXPECT_EQ(outlives[0].item<int>(), 0);
+}
+
+// Weights of some 100 MB in float32: all of them exceed what three of the blocks need.
+TEST(MemoryBudget, AStreamedModelRunsWhereAWholeOneDoesNot) {
+  const test::TemporaryFolder folder;
+  MMDiTConfig config = tiny_config();
+  config.depth = config.depth_single_blocks = 120;
+  const test::Case reference("mmdit");
+  const std::string tiny = test::checkpoint_dir() / "Open_Sora_v2.safetensors";
+  // The tiny checkpoint's blocks again and again, under other numbers.
+  class Repeated final : public WeightSource {
+   public:
+    explicit Repeated(std::shared_ptr<const io::Checkpoint> checkpoint) : checkpoint_(std::move(checkpoint)) {}
+    std::optional<at::Tensor> find(const std::string& name, at::IntArrayRef shape) const override {
+      const size_t at = name.find("_blocks.");
+      if (at == std::string::npos) return checkpoint_->find(name, shape);
+      const size_t number = at + std::strlen("_blocks."), end = name.find('.', number);
+      return checkpoint_->find(name.substr(0, number) + "0" + name.substr(end), shape);
+    }
+    bool contains(const std::string& name) const override { return checkpoint_->contains(name); }
+    std::vector<std::string> names() const override { return {}; }
+    std::string description() const override { return checkpoint_->description(); }
+
+   private:
+    std::shared_ptr<const io::Checkpoint> checkpoint_;
+  };
+  const auto run = [&](Residence residence) {
+    const auto source = std::make_shared<Repeated>(io::Checkpoint::open(tiny));
+    const MemoryBudget budget(at::kCPU, anonymous_bytes() + 24 * kMiB);
+    const diffusion::MMDiT model(Weights(source, at::kCPU, at::kFloat, {.residence = residence}), config);
+    const at::Tensor ids = at::cat({reference["in.txt_ids"][0], reference["in.img_ids"][0]});
+    model.forward({.img = reference["in.img"],
+                   .txt = reference["in.txt"],
+                   .y_vec = reference["in.y_vec"],
+                   .timesteps = reference["in.timesteps"],
+                   .cond = reference["in.cond"],
+                   .guidance = {}},
+                  diffusion::rotary_embedding(ids, config));
+  };
+  EXPECT_THROW(run(Residence::kDevice), OutOfMemoryError);
+  EXPECT_NO_THROW(run(Residence::kStreamed));
+  EXPECT_NO_THROW(run(Residence::kMapped));
+}
+
+}  // namespace
+}  // namespace opensora
