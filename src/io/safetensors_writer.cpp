@@ -58,27 +58,25 @@ class FileWriter {
   int fd_;
 };
 
-void check_tensors(const std::vector<NamedTensor>& tensors) {
+void check_entries(const std::vector<TensorEntry>& tensors) {
   std::set<std::string> names = {"__metadata__"};
-  for (const auto& [name, tensor] : tensors) {
-    if (!names.insert(name).second) throw std::invalid_argument("save_safetensors: name used twice: " + name);
-    if (!tensor.defined()) throw std::invalid_argument("save_safetensors: undefined tensor: " + name);
-    if (!dtype_to_safetensors(tensor.scalar_type())) {
-      throw std::invalid_argument("save_safetensors: dtype without a name in the format: " + name);
+  for (const TensorEntry& tensor : tensors) {
+    if (!names.insert(tensor.name).second) throw std::invalid_argument("safetensors: name used twice: " + tensor.name);
+    if (!dtype_to_safetensors(tensor.dtype)) {
+      throw std::invalid_argument("safetensors: dtype without a name in the format: " + tensor.name);
     }
   }
 }
 
 // Header with its length in front, padded so that the data starts on a multiple of 8 bytes.
-std::string make_header(const std::vector<NamedTensor>& tensors, const std::map<std::string, std::string>& metadata) {
+std::string make_header(const std::vector<TensorEntry>& tensors, const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t offset = 0;
-  for (const auto& [name, tensor] : tensors) {
-    const uint64_t end = offset + tensor.nbytes();
-    header[name] = {{"dtype", *dtype_to_safetensors(tensor.scalar_type())},
-                    {"shape", tensor.sizes().vec()},
-                    {"data_offsets", {offset, end}}};
+  for (const TensorEntry& tensor : tensors) {
+    const uint64_t end = offset + tensor.bytes();
+    header[tensor.name] = {
+        {"dtype", *dtype_to_safetensors(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text = header.dump();
@@ -89,26 +87,45 @@ std::string make_header(const std::vector<NamedTensor>& tensors, const std::map<
 
 }  // namespace
 
+uint64_t TensorEntry::bytes() const {
+  return static_cast<uint64_t>(c10::multiply_integers(shape)) * c10::elementSize(dtype);
+}
+
+void write_safetensors(const std::filesystem::path& path, const std::vector<TensorEntry>& tensors,
+                       const MakeTensor& make, const std::map<std::string, std::string>& metadata, bool overwrite) {
+  check_entries(tensors);
+  OutputFile output(path, overwrite);
+  FileWriter file(output.temporary_path(), path);
+  const std::string header = make_header(tensors, metadata);
+  file.write(header.data(), header.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    uint64_t written = 0;
+    make(i, [&](const at::Tensor& piece) {
+      const at::Tensor data = piece.to(at::kCPU).contiguous();
+      file.write(data.const_data_ptr(), data.nbytes());
+      written += data.nbytes();
+    });
+    if (written != tensors[i].bytes()) throw std::invalid_argument("safetensors: not of its size: " + tensors[i].name);
+  }
+  file.close();
+  output.commit();
+}
+
 void save_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                       const std::map<std::string, std::string>& metadata, bool overwrite) {
-  check_tensors(tensors);
-
+  for (const auto& [name, tensor] : tensors) {
+    if (!tensor.defined()) throw std::invalid_argument("safetensors: undefined tensor: " + name);
+  }
   // Wide elements first: then every tensor is aligned for its dtype and can be mapped.
   std::vector<NamedTensor> ordered = tensors;
   std::stable_sort(ordered.begin(), ordered.end(), [](const NamedTensor& a, const NamedTensor& b) {
     return a.second.element_size() > b.second.element_size();
   });
-
-  OutputFile output(path, overwrite);
-  FileWriter file(output.temporary_path(), path);
-  const std::string header = make_header(ordered, metadata);
-  file.write(header.data(), header.size());
-  for (const auto& [name, tensor] : ordered) {
-    const at::Tensor data = tensor.to(at::kCPU).contiguous();
-    file.write(data.const_data_ptr(), data.nbytes());
-  }
-  file.close();
-  output.commit();
+  std::vector<TensorEntry> entries;
+  entries.reserve(ordered.size());
+  for (const auto& [name, tensor] : ordered) entries.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
+  write_safetensors(
+      path, entries, [&](size_t i, const WritePiece& write) { write(ordered[i].second); }, metadata, overwrite);
 }
 
 }  // namespace opensora::io

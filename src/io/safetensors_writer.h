@@ -3,7 +3,9 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -18,5 +20,22 @@ namespace opensora::io {
 // twice or "__metadata__".
 void save_safetensors(const std::filesystem::path& path, const std::vector<std::pair<std::string, at::Tensor>>& tensors,
                       const std::map<std::string, std::string>& metadata = {}, bool overwrite = false);
+
+struct TensorEntry {
+  std::string name;
+  at::ScalarType dtype;
+  std::vector<int64_t> shape;
+
+  uint64_t bytes() const;
+};
+// Takes a piece of a tensor's data, in the entry's dtype; the pieces follow each other.
+using WritePiece = std::function<void(const at::Tensor& piece)>;
+using MakeTensor = std::function<void(size_t index, const WritePiece& write)>;
+
+// The same for tensors that are made as they are written, in the order of `tensors`, which the caller chooses so that
+// each lies aligned: files may be larger than memory.
+void write_safetensors(const std::filesystem::path& path, const std::vector<TensorEntry>& tensors,
+                       const MakeTensor& make, const std::map<std::string, std::string>& metadata = {},
+                       bool overwrite = false);
 
 }  // namespace opensora::io
