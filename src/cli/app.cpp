@@ -96,6 +96,7 @@ int run(int argc, char** argv) {
   add_generate(app);
   add_decode(app);
   add_plan(app);
+  add_bench(app);
   add_tokenize(app);
   add_inspect(app);
   add_verify(app);

@@ -15,6 +15,7 @@
 #include "cli/request_layers.h"
 #include "cli/result_json.h"
 #include "cli/row_request.h"
+#include "cli/trace_option.h"
 
 namespace opensora::cli {
 namespace {
@@ -23,6 +24,7 @@ namespace {
 struct DecodeOptions {
   std::filesystem::path latent;
   GenerateOptions generate;
+  TraceOption trace;
 };
 
 // Of what the latent was sampled with, what still counts; references, for one, need not be there any more.
@@ -65,6 +67,7 @@ void add_decode(CLI::App& app) {
   command->add_option("--vae", flags.request.files.vae, "The autoencoder's weights")->group("Model");
   flags.sampling.add_decoding_flags(*command);
   add_machine_options(*command, flags.request.device, flags.request.dtype, flags.request.threads);
+  options->trace.add_to(*command);
   flags.add_output_options(*command);
   flags.log.add_to(*command);
   command->footer(
@@ -72,7 +75,7 @@ void add_decode(CLI::App& app) {
       "Examples:\n"
       "  opensora decode sea.latent.safetensors\n"
       "  opensora decode sea.latent.safetensors -o small.mp4 --crf 28 --vae-tiling");
-  command->callback([options, command] { run(*options, *command); });
+  command->callback([options, command] { options->trace.run([&] { run(*options, *command); }); });
 }
 
 }  // namespace opensora::cli

@@ -15,6 +15,7 @@
 #include "cli/progress_reporter.h"
 #include "cli/result_json.h"
 #include "cli/row_request.h"
+#include "cli/trace_option.h"
 #include "opensora/batch.h"
 #include "opensora/error.h"
 #include "opensora/sizes.h"
@@ -36,6 +37,7 @@ void print_sizes(const Config& config) {
 struct GenerateCommand {
   GenerateOptions options;
   PlanFlags plan;
+  TraceOption trace;
   bool dry_run = false;
 };
 
@@ -109,6 +111,7 @@ void add_generate(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "Make a video from a prompt");
   generate->options.add_to(*command);
   generate->plan.add_to(*command);
+  generate->trace.add_to(*command);
   command->add_flag("--dry-run", generate->dry_run, "Say what the run would take and stop: see opensora plan")
       ->group("Machine");
   command->footer(
@@ -127,7 +130,7 @@ void add_generate(CLI::App& app) {
     if (generate->dry_run) {
       return print_plans(generate->options, *command, generate->plan);
     }
-    run(generate->options, *command);
+    generate->trace.run([&] { run(generate->options, *command); });
   });
 }
 

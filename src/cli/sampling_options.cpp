@@ -29,20 +29,6 @@ void check_motion_score(const std::string& score) {
   throw UsageError("--motion-score: expected a number or none, found \"" + score + "\"");
 }
 
-void add_size_flags(CLI::App& command, SamplingOptions& options) {
-  const char* group = "Video";
-  auto* resolution = command.add_option("--resolution", options.resolution, "256px, 768px, 720p, …")->group(group);
-  auto* aspect =
-      command.add_option("--aspect-ratio", options.aspect_ratio, "16:9, 9:16, 1:1, …; list: print all sizes")
-          ->group(group);
-  auto* width = command.add_option("-W,--width", options.width, "Pixels; with --height")->group(group);
-  auto* height = command.add_option("-H,--height", options.height, "Pixels; with --width")->group(group);
-  width->needs(height)->excludes(resolution)->excludes(aspect);
-  height->needs(width)->excludes(resolution)->excludes(aspect);
-  options.add_decoding_flags(command);
-  command.add_option("--motion-score", options.motion_score, "How much moves, a number, or none")->group(group);
-}
-
 void add_sampler_flags(CLI::App& command, SamplingOptions& options) {
   const char* group = "Sampling";
   command.add_option("--steps", options.steps, "Denoising steps")->group(group);
@@ -64,8 +50,21 @@ void SamplingOptions::add_decoding_flags(CLI::App& command) {
   add_switch(command, "vae-tiling", vae_tiling, "Decode in tiles of space and time");
 }
 
+void SamplingOptions::add_video_flags(CLI::App& command) {
+  const char* group = "Video";
+  auto* by_name = command.add_option("--resolution", resolution, "256px, 768px, 720p, …")->group(group);
+  auto* by_ratio = command.add_option("--aspect-ratio", aspect_ratio, "16:9, 9:16, 1:1, …")->group(group);
+  auto* by_width = command.add_option("-W,--width", width, "Pixels; with --height")->group(group);
+  auto* by_height = command.add_option("-H,--height", height, "Pixels; with --width")->group(group);
+  by_width->needs(by_height)->excludes(by_name)->excludes(by_ratio);
+  by_height->needs(by_width)->excludes(by_name)->excludes(by_ratio);
+  add_decoding_flags(command);
+}
+
 void SamplingOptions::add_to(CLI::App& command) {
-  add_size_flags(command, *this);
+  add_video_flags(command);
+  command.get_option("--aspect-ratio")->description("16:9, 9:16, 1:1, …; list: print all sizes");
+  command.add_option("--motion-score", motion_score, "How much moves, a number, or none")->group("Video");
   add_sampler_flags(command, *this);
 }
 

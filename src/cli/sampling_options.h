@@ -21,6 +21,7 @@ struct SamplingOptions {
 
   void add_to(CLI::App& command);
   void add_decoding_flags(CLI::App& command);  // --num-frames, --fps and --vae-tiling alone
+  void add_video_flags(CLI::App& command);     // these, and the video's size
   // Throws UsageError for a motion score that is neither a number nor "none".
   void apply(Config& config) const;
 };

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 
 #include "core/machine.h"
 #include "opensora/error.h"
@@ -147,6 +148,15 @@ int64_t peak_device_bytes(at::Device device) {
   if (device.is_cpu()) return 0;
   constexpr size_t kAggregate = 0;
   return at::accelerator::getDeviceStats(device.index()).allocated_bytes[kAggregate].peak;
+}
+
+void reset_peak_bytes(at::Device device) {
+  std::ofstream("/proc/self/clear_refs") << "5";  // proc(5): the peak resident set size, and nothing else
+  if (!device.is_cpu()) at::accelerator::resetPeakStats(device.index());
+}
+
+void synchronize(at::Device device) {
+  if (!device.is_cpu()) at::accelerator::synchronizeDevice(device.index());
 }
 
 std::string format_bytes(int64_t bytes) {

@@ -51,6 +51,13 @@ int64_t peak_resident_bytes();
 // Highest memory that LibTorch had allocated on `device`, in bytes; 0 on the CPU.
 int64_t peak_device_bytes(at::Device device);
 
+// Starts both figures above anew, at what is held now. Where the system does not allow it for resident memory (the
+// kernel is not Linux, /proc is not there), that stays the highest so far.
+void reset_peak_bytes(at::Device device);
+
+// Waits for what was launched on `device`. Nothing on the CPU.
+void synchronize(at::Device device);
+
 // "3.42 GiB", "17 MiB"
 std::string format_bytes(int64_t bytes);
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/trace.h"
 #include "nn/attention.h"
 #include "nn/fused.h"
 
@@ -99,6 +100,7 @@ DoubleStreamBlock::DoubleStreamBlock(const Weights& weights, const MMDiTConfig& 
 
 void DoubleStreamBlock::operator()(const Workspace& work, int64_t text_length, const Modulations::DoubleBlock& mods,
                                    const RotaryEmbedding& pe) const {
+  const TraceSpan span("DoubleStreamBlock");
   const QKV qkv = work.split_qkv(num_heads, fused_qkv);
   const int64_t image_length = work.x.size(1) - text_length;
   const auto enter = [&](const Stream& stream, const at::Tensor& rows, int64_t first, int64_t length) {
@@ -148,6 +150,7 @@ void SingleStreamBlock::project(const QKV& out, const at::Tensor& x, nn::WeightB
 }
 
 void SingleStreamBlock::operator()(const Workspace& work, const at::Tensor& mods, const RotaryEmbedding& pe) const {
+  const TraceSpan span("SingleStreamBlock");
   const Modulation mod = split_modulations(mods, hidden_size)[0];
   modulate(work.normed, work.x, mod);
 
@@ -174,6 +177,7 @@ LastLayer::LastLayer(const Weights& weights, int64_t hidden_size, int64_t out_ch
     : linear(weights["linear"], hidden_size, out_channels) {}
 
 at::Tensor LastLayer::operator()(const at::Tensor& x, const at::Tensor& normed, const at::Tensor& mods) const {
+  const TraceSpan span("LastLayer");
   const std::vector<at::Tensor> parts = mods.unsqueeze(1).chunk(2, -1);
   nn::modulated_layer_norm(normed, x, parts[0], parts[1], kNormEps);
   return linear(normed);

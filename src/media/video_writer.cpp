@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/trace.h"
 #include "media/verify_video.h"
 #include "opensora/error.h"
 
@@ -149,6 +150,7 @@ void VideoWriter::write_header() {
 }
 
 void VideoWriter::write(const uint8_t* rgb24) {
+  const TraceSpan span("frame", frames_written_);
   AVFrame& frame = converter_.convert(scaler_.scale(rgb24));
   frame.pts = frames_written_;
   encode(&frame);

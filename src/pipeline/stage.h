@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/trace.h"
 #include "opensora/generate.h"
 
 namespace opensora::pipeline {
@@ -31,6 +32,7 @@ class StageClock {
   template <typename Work>
   auto run(const std::string& name, Work&& work) {
     const auto start = begin(name);
+    const TraceSpan span(name);
     try {
       if constexpr (std::is_void_v<std::invoke_result_t<Work>>) {
         std::forward<Work>(work)();

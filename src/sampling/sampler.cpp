@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/trace.h"
 #include "diffusion/packing.h"
 #include "opensora/error.h"
 
@@ -167,6 +168,7 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
   for (int64_t i = 0; i < steps; ++i) {
     if (i == modulations.end) modulations = modulations_from(session, input, i);
     const std::vector<Branch> branches = needed_branches(input, session, i);
+    const TraceSpan span("step", i + 1);
     const double dt = static_cast<double>(input.timesteps[i + 1]) - static_cast<double>(input.timesteps[i]);
     const at::Tensor velocity = guided_velocity(session, img, i, branches, modulations);
     const at::Tensor noisy = input.on_estimate ? img : at::Tensor();

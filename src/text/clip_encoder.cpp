@@ -1,5 +1,6 @@
 #include "text/clip_encoder.h"
 
+#include "core/trace.h"
 #include "nn/attention.h"
 
 namespace opensora::text {
@@ -27,6 +28,7 @@ ClipLayer::ClipLayer(const Weights& weights, const ClipConfig& config)
       fc2(weights["mlp"]["fc2"], config.intermediate_size, config.hidden_size) {}
 
 at::Tensor ClipLayer::operator()(const at::Tensor& input) const {
+  const TraceSpan span("ClipLayer");
   const auto heads = [&](const at::Tensor& x) { return x.unflatten(-1, {num_heads, -1}).transpose(1, 2); };
   const at::Tensor normed = layer_norm1(input);
   const at::Tensor attended = nn::attention(heads(q_proj(normed)), heads(k_proj(normed)), heads(v_proj(normed)),

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/trace.h"
 #include "nn/attention.h"
 
 namespace opensora::text {
@@ -62,6 +63,7 @@ at::Tensor T5Block::gated_mlp(const at::Tensor& x) const {
 }
 
 at::Tensor T5Block::operator()(const at::Tensor& input, const at::Tensor& bias) const {
+  const TraceSpan span("T5Block");
   const at::Tensor x = input + attend(attention_norm(input), bias);
   return (x + gated_mlp(mlp_norm(x))).to(input.scalar_type());
 }

@@ -1,0 +1,232 @@
+// opensora bench: how fast this machine is, stage by stage.
+#include "opensora/bench.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iostream>
+#include <memory>
+
+#include "cli/bench_plot.h"
+#include "cli/commands.h"
+#include "cli/common_options.h"
+#include "cli/condition_options.h"
+#include "cli/logging.h"
+#include "cli/model_options.h"
+#include "cli/progress_reporter.h"
+#include "cli/result_json.h"
+#include "cli/sampling_options.h"
+#include "cli/trace_option.h"
+#include "opensora/error.h"
+
+namespace opensora::cli {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct BenchOptions {
+  BenchRequest request;
+  std::string stages;  // "step,decode"; empty: all
+  bool scaling = false;
+  std::filesystem::path plot;
+  std::string progress = "auto";
+  bool json = false;
+  ModelOptions model;
+  SamplingOptions sampling;
+  TraceOption trace;
+  LogOptions log;
+};
+
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> parts;
+  for (size_t at = 0; at < list.size();) {
+    const size_t comma = std::min(list.find(',', at), list.size());
+    parts.push_back(list.substr(at, comma - at));
+    at = comma + 1;
+  }
+  return parts;
+}
+
+double gigaflops(double flops, double seconds) { return flops / seconds / 1e9; }
+
+ordered_json to_json(const BenchStage& stage) {
+  const auto [fastest, slowest] = std::minmax_element(stage.seconds.begin(), stage.seconds.end());
+  const bool computes = stage.flops() > 0;
+  return {{"stage", stage.stage},
+          {"median_seconds", stage.median()},
+          {"min_seconds", *fastest},
+          {"max_seconds", *slowest},
+          {"seconds", stage.seconds},
+          {"tokens", stage.tokens > 0 ? ordered_json(stage.tokens) : ordered_json()},
+          {"flops", stage.flops()},
+          {"attention_flops", stage.attention_flops},
+          {"gflops_per_second", computes ? ordered_json(gigaflops(stage.flops(), stage.median())) : ordered_json()},
+          {"share_of_peak", stage.share_of_peak ? ordered_json(*stage.share_of_peak) : ordered_json()},
+          {"peak_memory_bytes", stage.peak_resident_bytes},
+          {"peak_device_memory_bytes", stage.peak_device_bytes}};
+}
+
+ordered_json to_json(const BenchReport& report) {
+  ordered_json probes = ordered_json::array(), stages = ordered_json::array();
+  for (const BenchProbe& probe : report.probes) {
+    probes.push_back(
+        {{"name", probe.name}, {"shape", probe.shape}, {"gflops_per_second", probe.flops_per_second / 1e9}});
+  }
+  for (const BenchStage& stage : report.stages) stages.push_back(to_json(stage));
+  return {{"device", report.device},   {"dtype", report.dtype},   {"cpu", report.cpu},
+          {"threads", report.threads}, {"config", report.config}, {"random_weights", report.random_weights},
+          {"width", report.width},     {"height", report.height}, {"frames", report.frames},
+          {"probes", probes},          {"stages", stages}};
+}
+
+ordered_json to_json(const ScalingPoint& point) {
+  return {{"quantity", point.quantity},
+          {"value", point.value},
+          {"width", point.width},
+          {"height", point.height},
+          {"frames", point.frames},
+          {"tokens", point.tokens},
+          {"stage", point.stage},
+          {"seconds", point.seconds},
+          {"flops", point.flops},
+          {"gflops_per_second", gigaflops(point.flops, point.seconds)},
+          {"peak_memory_bytes", point.peak_resident_bytes},
+          {"peak_device_memory_bytes", point.peak_device_bytes}};
+}
+
+double mebibytes(int64_t bytes) { return static_cast<double>(bytes) / 1048576; }
+
+void print_table(const BenchReport& report) {
+  std::cout << fmt::format("{}, {} threads, {} {}; {}{}, {}x{}, {} frames\n", report.cpu, report.threads, report.device,
+                           report.dtype, report.config, report.random_weights ? " with random weights" : "",
+                           report.width, report.height, report.frames);
+  for (const BenchProbe& probe : report.probes) {
+    std::cout << fmt::format("{:<9}  {:>8.1f} GFLOP/s  {}\n", probe.name, probe.flops_per_second / 1e9, probe.shape);
+  }
+  std::cout << fmt::format("{:<6}  {:>10}  {:>10}  {:>10}  {:>7}  {:>9}  {:>8}  {:>7}  {:>9}\n", "stage", "median/s",
+                           "min/s", "max/s", "tokens", "GFLOP", "GFLOP/s", "of peak", "peak/MiB");
+  for (const BenchStage& stage : report.stages) {
+    const auto [fastest, slowest] = std::minmax_element(stage.seconds.begin(), stage.seconds.end());
+    const bool computes = stage.flops() > 0;
+    std::cout << fmt::format("{:<6}  {:>10.4f}  {:>10.4f}  {:>10.4f}  {:>7}  {:>9}  {:>8}  {:>7}  {:>9.0f}\n",
+                             stage.stage, stage.median(), *fastest, *slowest,
+                             stage.tokens > 0 ? std::to_string(stage.tokens) : "",
+                             computes ? fmt::format("{:.1f}", stage.flops() / 1e9) : "",
+                             computes ? fmt::format("{:.1f}", gigaflops(stage.flops(), stage.median())) : "",
+                             stage.share_of_peak ? fmt::format("{:.0f} %", 100 * *stage.share_of_peak) : "",
+                             mebibytes(std::max(stage.peak_resident_bytes, stage.peak_device_bytes)));
+  }
+}
+
+void print_table(const std::vector<ScalingPoint>& points) {
+  std::cout << fmt::format("{:<8}  {:>7}  {:>9}  {:>6}  {:<7}  {:>10}  {:>10}  {:>8}  {:>9}\n", "quantity", "value",
+                           "size", "frames", "stage", "seconds", "GFLOP", "GFLOP/s", "peak/MiB");
+  for (const ScalingPoint& point : points) {
+    std::cout << fmt::format("{:<8}  {:>7}  {:>9}  {:>6}  {:<7}  {:>10.3f}  {:>10.1f}  {:>8.1f}  {:>9.0f}\n",
+                             point.quantity, point.value, fmt::format("{}x{}", point.width, point.height), point.frames,
+                             point.stage, point.seconds, point.flops / 1e9, gigaflops(point.flops, point.seconds),
+                             mebibytes(std::max(point.peak_resident_bytes, point.peak_device_bytes)));
+  }
+}
+
+// Without a folder the weights are random, and the configuration is the small one for that.
+GenerateRequest resolve_run(const BenchOptions& options) {
+  GenerateRequest run = options.request.run;
+  if (options.model.model_dir.empty()) {
+    run.config = load_config(find_config(options.model.config.empty() ? "bench" : options.model.config));
+  } else {
+    run.model_dir = options.model.resolve_model_dir();
+    run.config = options.model.resolve_config(run.model_dir);
+  }
+  options.sampling.apply(run.config);
+  return run;
+}
+
+void run_scaling(const BenchOptions& options, const GenerateRequest& run, ProgressReporter& reporter) {
+  std::ofstream plot;
+  if (!options.plot.empty()) {
+    plot.open(options.plot);  // before the long work
+    if (!plot) throw OutputError("--plot " + options.plot.string() + ": cannot be written");
+  }
+  const std::vector<ScalingPoint> points = bench_scaling(run, std::ref(reporter));
+  if (plot.is_open()) plot << scaling_plot(points);
+  if (options.json) {
+    ordered_json list = ordered_json::array();
+    for (const ScalingPoint& point : points) list.push_back(to_json(point));
+    return print_json(list);
+  }
+  print_table(points);
+  std::cout << '\n' << scaling_chart(points);
+}
+
+void run(const BenchOptions& options) {
+  options.log.apply();
+  const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
+  BenchRequest request = options.request;
+  request.run = resolve_run(options);
+  request.stages = split(options.stages);
+  catch_signals();
+  ProgressReporter reporter(style);
+  if (options.scaling) return run_scaling(options, request.run, reporter);
+  const BenchReport report = bench(request, std::ref(reporter));
+  if (options.json) return print_json(to_json(report));
+  print_table(report);
+}
+
+void add_measuring_options(CLI::App& command, BenchOptions& options) {
+  auto* stages = command.add_option("--stages", options.stages,
+                                    fmt::format("Some of {}, with commas (default: all; load only with --model-dir)",
+                                                fmt::join(bench_stages(), ",")));
+  auto* warmup = command.add_option("--warmup", options.request.warmup, "Runs of each stage that are not counted")
+                     ->check(CLI::Range(0, 1000))
+                     ->capture_default_str();
+  auto* repetitions = command.add_option("--repetitions", options.request.repetitions, "Runs of each stage that are")
+                          ->check(CLI::Range(1, 1000))
+                          ->capture_default_str();
+  auto* scaling =
+      command
+          .add_flag(
+              "--scaling", options.scaling,
+              "Instead: seconds against tokens, frames and steps, each 1, 2, 4 and 8 times, as a table and a chart")
+          ->excludes(stages)
+          ->excludes(warmup)
+          ->excludes(repetitions);
+  command.add_option("--plot", options.plot, "Also draw the chart into this SVG file")->needs(scaling);
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  auto options = std::make_shared<BenchOptions>();
+  CLI::App* command = app.add_subcommand("bench", "Measure how fast each stage of a run is on this machine");
+  add_measuring_options(*command, *options);
+  command
+      ->add_option("--model-dir", options->model.model_dir,
+                   "Folder with the weights (default: none, but random ones in memory)")
+      ->group("Model");
+  command
+      ->add_option("--config", options->model.config,
+                   "Configuration: a file or a name (default: the model folder's config.json, else 256px; without a "
+                   "folder bench, 159 M parameters)")
+      ->group("Model");
+  GenerateRequest& run_request = options->request.run;
+  add_model_files(*command, run_request.files);
+  options->sampling.add_video_flags(*command);
+  add_machine_options(*command, run_request.device, run_request.dtype, run_request.threads);
+  options->trace.add_to(*command);
+  add_progress_option(*command, options->progress);
+  command->add_flag("--json", options->json, "Print one JSON object instead of a table")->group("Output");
+  options->log.add_to(*command);
+  command->footer(
+      "\"of peak\" is the time that the two probes predict for a stage's FLOPs, against the one that it took.\n"
+      "Examples:\n"
+      "  opensora bench\n"
+      "  opensora bench --model-dir ./ckpts --config 256px --num-frames 17 --stages load,step\n"
+      "  opensora bench --config 256px --stages decode,encode,write --device cpu --json\n"
+      "  opensora bench --scaling --plot scaling.svg");
+  command->callback([options] { options->trace.run([&] { run(*options); }); });
+}
+
+}  // namespace opensora::cli

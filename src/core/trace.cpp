@@ -1,0 +1,114 @@
+#include "core/trace.h"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
+
+#include "core/output_file.h"
+#include "opensora/error.h"
+#include "opensora/trace.h"
+
+namespace opensora {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Event {
+  std::string name;
+  bool is_operator;
+  int64_t begin, end;  // nanoseconds since the trace began
+  int64_t thread;
+};
+
+struct Recorder {
+  Clock::time_point start = Clock::now();
+  std::mutex mutex;
+  std::vector<Event> events;
+
+  int64_t now() const { return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count(); }
+};
+
+Recorder* recorder = nullptr;  // LibTorch's callbacks are plain functions: where they put what they are told
+
+constexpr int64_t kShortestOperator = 10'000;  // nanoseconds
+
+struct Begin final : at::ObserverContext {
+  int64_t time = 0;
+};
+
+std::unique_ptr<at::ObserverContext> note_begin(const at::RecordFunction&) {
+  auto begin = std::make_unique<Begin>();
+  begin->time = recorder->now();
+  return begin;
+}
+
+void note_end(const at::RecordFunction& function, at::ObserverContext* context) {
+  const int64_t begin = static_cast<Begin*>(context)->time, end = recorder->now();
+  const bool is_operator = function.scope() == at::RecordScope::FUNCTION;
+  if (is_operator && end - begin < kShortestOperator) return;
+  const std::lock_guard lock(recorder->mutex);
+  recorder->events.push_back({function.name(), is_operator, begin, end, syscall(SYS_gettid)});
+}
+
+nlohmann::json to_json(const Event& event) {
+  constexpr double kMicrosecond = 1000;
+  return {{"name", event.name},
+          {"cat", event.is_operator ? "operator" : "span"},
+          {"ph", "X"},
+          {"ts", static_cast<double>(event.begin) / kMicrosecond},
+          {"dur", static_cast<double>(event.end - event.begin) / kMicrosecond},
+          {"pid", getpid()},
+          {"tid", event.thread}};
+}
+
+}  // namespace
+
+TraceSpan::TraceSpan(const char* name, int64_t index) {
+  auto callbacks = at::getStepCallbacksUnlessEmpty(at::RecordScope::USER_SCOPE);
+  if (!callbacks) return;
+  name_ = name;
+  if (index >= 0) name_ += " " + std::to_string(index);
+  guard_.emplace(std::move(*callbacks));
+  guard_->before(name_);
+}
+
+struct Trace::State {
+  explicit State(const std::filesystem::path& path) : file(path, /*overwrite=*/true) {}
+
+  Recorder recorder;
+  OutputFile file;
+  at::CallbackHandle callback = 0;  // 0: not recording
+};
+
+Trace::Trace(const std::filesystem::path& file) : state_(std::make_unique<State>(file)) {
+  recorder = &state_->recorder;
+  state_->callback = at::addGlobalCallback(at::RecordFunctionCallback(note_begin, note_end)
+                                               .scopes({at::RecordScope::FUNCTION, at::RecordScope::USER_SCOPE}));
+}
+
+Trace::~Trace() {
+  if (state_->callback != 0) at::removeCallback(state_->callback);
+}
+
+void Trace::finish() {
+  at::removeCallback(std::exchange(state_->callback, 0));
+  std::ofstream out(state_->file.temporary_path(), std::ios::binary | std::ios::trunc);
+  out << "{\"traceEvents\": [";
+  const char* separator = "\n";
+  for (const Event& event : state_->recorder.events) {
+    out << std::exchange(separator, ",\n")
+        << to_json(event).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  }
+  out << "\n]}\n";
+  out.close();
+  if (!out) throw OutputError(state_->file.path().string() + ": cannot be written");
+  state_->file.commit();
+}
+
+}  // namespace opensora

@@ -1,0 +1,143 @@
+#include "pipeline/bench_stage.h"
+
+#include <stdlib.h>
+
+#include <chrono>
+#include <system_error>
+
+#include "core/device.h"
+#include "core/meta_device.h"
+#include "core/trace.h"
+#include "io/checkpoint.h"
+#include "io/model_files.h"
+#include "io/random_source.h"
+#include "opensora/error.h"
+#include "pipeline/component_files.h"
+#include "pipeline/stage.h"
+#include "pipeline/text_model.h"
+
+namespace opensora::pipeline {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+io::TextEncoderFiles text_files(const GenerateRequest& run, BenchModel model) {
+  return model == BenchModel::kT5
+             ? io::find_text_encoder(run.model_dir, io::Component::kT5, run.config.t5.from_pretrained, run.files.t5xxl)
+             : io::find_text_encoder(run.model_dir, io::Component::kClip, run.config.clip.from_pretrained,
+                                     run.files.clip_l);
+}
+
+fs::path weights_file(const GenerateRequest& run, BenchModel model) {
+  switch (model) {
+    case BenchModel::kTransformer:
+      return video_transformer_file(run);
+    case BenchModel::kAutoencoder:
+      return video_autoencoder_file(run);
+    default:
+      return text_files(run, model).weights;
+  }
+}
+
+BenchPlace real_place(const BenchSetup& setup) {
+  return {.device = setup.plan.device, .weights = [&setup](BenchModel model) -> Weights {
+            if (!has_weights(setup)) {
+              return {std::make_shared<io::RandomSource>(), setup.plan.device, setup.plan.dtype};
+            }
+            return {io::Checkpoint::open(weights_file(setup.request, model)), setup.plan.device, setup.plan.dtype};
+          }};
+}
+
+// Of one run after the first, so that what is done once does not count.
+FlopCount count_flops(const BenchSetup& setup, const BenchKind& kind) {
+  if (kind.models.empty()) return {};
+  MetaDevice meta_device(setup.plan.device);
+  const auto work = kind.bind(setup, {.device = at::kMeta, .weights = [&](BenchModel) -> Weights {
+                                        return {std::make_shared<MetaSource>(), at::kMeta, setup.plan.dtype};
+                                      }});
+  const auto flops_of = [&](int64_t times) {
+    meta_device.reset_flops();
+    work(times, [] {});
+    return meta_device.flops();
+  };
+  const FlopCount once = flops_of(1), twice = flops_of(2);
+  return {.linear = twice.linear - once.linear,
+          .convolution = twice.convolution - once.convolution,
+          .attention = twice.attention - once.attention};
+}
+
+// Seconds of each of so many runs, after `warmup` others.
+std::vector<double> time_work(const BenchSetup& setup, const BenchKind& kind, int64_t warmup, int64_t repetitions,
+                              const ProgressCallback& progress) {
+  const at::Device device = setup.plan.device;
+  const TraceSpan span(kind.stage);
+  const auto work = kind.bind(setup, real_place(setup));
+  std::vector<double> seconds;
+  Clock::time_point start = Clock::now();
+  work(warmup + repetitions, [&] {
+    synchronize(device);
+    seconds.push_back(seconds_since(start));
+    if (progress) progress({kind.stage, static_cast<int64_t>(seconds.size()), warmup + repetitions});
+    start = Clock::now();
+  });
+  seconds.erase(seconds.begin(), seconds.begin() + warmup);
+  return seconds;
+}
+
+}  // namespace
+
+BenchFolder::BenchFolder() {
+  std::string name = (fs::temp_directory_path() / "opensora-bench-XXXXXX").string();
+  if (::mkdtemp(name.data()) == nullptr) throw OutputError(name + ": no temporary folder can be made");
+  path_ = name;
+}
+
+BenchFolder::~BenchFolder() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
+bool has_weights(const BenchSetup& setup) { return !setup.request.model_dir.empty(); }
+
+BenchSetup make_bench_setup(const GenerateRequest& run, bool has_text, const fs::path& folder) {
+  BenchSetup setup{.request = run, .plan = {}, .clip = {}, .t5 = {}, .folder = folder};
+  Config& config = setup.request.config;
+  config.cond_type = "t2v";
+  config.use_t2i2v = setup.request.image_only = setup.request.metadata = false;
+  setup.request.references.clear();
+  if (!setup.request.seed) setup.request.seed = 0;
+  setup.plan = make_plan(setup.request);
+  if (has_weights(setup) && has_text) {
+    const io::TextEncoderFiles clip = text_files(run, BenchModel::kClip), t5 = text_files(run, BenchModel::kT5);
+    setup.clip = clip_config(clip, *io::Checkpoint::open(clip.weights));
+    setup.t5 = t5_config(t5, *io::Checkpoint::open(t5.weights));
+  } else if (has_text) {
+    setup.clip = proportioned_clip(config);
+    setup.t5 = proportioned_t5(config);
+  }
+  return setup;
+}
+
+BenchStage run_bench_stage(const BenchSetup& setup, const BenchKind& kind, int64_t warmup, int64_t repetitions,
+                           const ProgressCallback& progress) {
+  BenchStage stage{.stage = kind.stage, .tokens = kind.tokens(setup), .seconds = {}, .share_of_peak = {}};
+  const FlopCount flops = count_flops(setup, kind);
+  stage.linear_flops = flops.linear;
+  stage.convolution_flops = flops.convolution;
+  stage.attention_flops = flops.attention;
+  reset_peak_bytes(setup.plan.device);
+  try {
+    stage.seconds = time_work(setup, kind, warmup, repetitions, progress);
+  } catch (...) {
+    rethrow_with_stage(kind.stage);
+  }
+  stage.peak_resident_bytes = peak_resident_bytes();
+  stage.peak_device_bytes = peak_device_bytes(setup.plan.device);
+  release_cached_memory(setup.plan.device);
+  return stage;
+}
+
+}  // namespace opensora::pipeline
