@@ -100,6 +100,7 @@ ordered_json run_values(const GenerateRequest& request) {
           {"device", request.device},
           {"threads", request.threads > 0 ? ordered_json(request.threads) : ordered_json()},
           {"keep_models", request.keep_models},
+          {"cuda_graphs", request.cuda_graphs},
           {"output", request.output.empty() ? ordered_json() : ordered_json(request.output.string())},
           {"overwrite", request.overwrite},
           {"sidecar", request.sidecar},
