@@ -104,6 +104,7 @@ int run(int argc, char** argv) {
   add_completion(app);
   add_man(app);
   add_doctor(app);
+  add_selftest(app);
   return parse_and_run(app, argc, argv);
 }
 

@@ -16,5 +16,6 @@ void add_encode_text(CLI::App& app);
 void add_completion(CLI::App& app);
 void add_man(CLI::App& app);
 void add_doctor(CLI::App& app);
+void add_selftest(CLI::App& app);
 
 }  // namespace opensora::cli
