@@ -22,7 +22,7 @@ install_packages clang clang-tidy libomp-dev
 
 files=("$@")
 if ((${#files[@]} == 0)); then
-  mapfile -t files < <(find src -name '*.cpp' | sort)
+  mapfile -t files < <(find src -name '*.cpp' -not -path 'src/cuda/*' | sort)
 fi
 
 # A folder of its own, configured for clang, which cannot read g++'s precompiled header nor all of g++'s flags. Without

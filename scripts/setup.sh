@@ -3,8 +3,8 @@
 #
 # usage: scripts/setup.sh [--cuda]
 #
-#   --cuda   also get NVIDIA's libraries that a GPU needs (2 GB to download, 2.4 GB on disk). This is the default where
-#            there is an NVIDIA GPU, and once done it stays so.
+#   --cuda   also get NVIDIA's libraries that a GPU needs, and its compiler (2.1 GB to download, 2.7 GB on disk). This is
+#            the default where there is an NVIDIA GPU, and once done it stays so.
 #
 # It needs a Debian or Ubuntu system on x86-64, and root or sudo. What is there already is not installed again.
 
@@ -69,7 +69,7 @@ unpack_wheels() {
 # Makes the tree beside its place and moves it in only when it is complete.
 install_site_packages() {
   local flavour=$1 size="0.6 GB"
-  [[ $flavour == cpu ]] || size="2.3 GB"
+  [[ $flavour == cpu ]] || size="2.4 GB"
   trap 'rm -rf "$kStaging"' EXIT
   rm -rf "$kStaging"
   mkdir -p "$kStaging"

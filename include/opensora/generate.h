@@ -54,6 +54,9 @@ struct GenerateRequest {
   // Bytes that the run may take on the device; more is an OutOfMemoryError that names --max-memory. On the CPU mapped
   // files do not count, and their pages are let go of behind the blocks in use. 0: no limit.
   int64_t max_memory = 0;
+  // Whether a GPU replays the transformer's forwards as graphs: "auto" where it has them, "on" likewise, with a warning
+  // where it has none, "off". A graph is kept only if its first replay equals the forward as it is.
+  std::string cuda_graphs = "auto";
 
   // .mp4, .mov, .mkv (ffv1: .mkv, .mov), or .png for a single frame; empty: named after prompt and seed
   std::filesystem::path output;
@@ -86,6 +89,7 @@ struct GenerateResult {
   int64_t image_forwards = 0;  // of FLUX
   std::string device, dtype;
   std::string attention;                                // the kernel: "cudnn", "flash", "efficient", "math"
+  std::string cuda_graphs;                              // "replayed", "dropped", "off", "off (cpu)", …
   std::vector<std::pair<std::string, double>> seconds;  // by stage, in order
   std::string suspicious;  // "all black", "all of one colour" or "frozen"; empty: none of them
   int64_t peak_resident_bytes = 0, peak_device_bytes = 0;

@@ -106,6 +106,7 @@ int run(int argc, char** argv) {
   add_man(app);
   add_doctor(app);
   add_random_model(app);
+  add_selftest(app);
   return parse_and_run(app, argc, argv);
 }
 

@@ -18,5 +18,6 @@ void add_completion(CLI::App& app);
 void add_man(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_random_model(CLI::App& app);
+void add_selftest(CLI::App& app);
 
 }  // namespace opensora::cli

@@ -80,6 +80,13 @@ void GenerateOptions::add_to(CLI::App& command) {
                 "Keep transformers and autoencoders until the end, if memory allows: none is loaded twice")
       ->group("Machine");
   add_memory_options(command);
+  command
+      .add_option("--cuda-graphs", request.cuda_graphs,
+                  "Replay the transformer's forwards as CUDA graphs: auto (where there are any and the first replay "
+                  "equals the forward as it is), on (a warning where there are none) or off")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->capture_default_str()
+      ->group("Machine");
   add_output_options(command);
   command.add_option("--from", from, "Make a video again, from an MP4 or its .json; flags override what it says");
   command.add_flag("--print-config", print_config, "Print every value and where it comes from, and stop");

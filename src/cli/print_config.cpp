@@ -102,6 +102,7 @@ ordered_json run_values(const GenerateRequest& request) {
           {"keep_models", request.keep_models},
           {"offload", request.offload},
           {"max_memory", request.max_memory > 0 ? ordered_json(request.max_memory) : ordered_json()},
+          {"cuda_graphs", request.cuda_graphs},
           {"output", request.output.empty() ? ordered_json() : ordered_json(request.output.string())},
           {"overwrite", request.overwrite},
           {"sidecar", request.sidecar},

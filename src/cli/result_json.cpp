@@ -20,6 +20,7 @@ nlohmann::ordered_json to_json(const GenerateResult& result) {
           {"device", result.device},
           {"dtype", result.dtype},
           {"attention", result.attention},
+          {"cuda_graphs", result.cuda_graphs},
           {"suspicious", result.suspicious},
           {"latent", result.latent.empty() ? nlohmann::json() : nlohmann::json(result.latent.string())},
           {"seconds", batch::stage_seconds(result.seconds)},

@@ -72,8 +72,8 @@ std::string name_of(const batch::Row& row) {
   return found == row.values.end() ? std::string() : found->second;
 }
 
-// Where all rows have names and there is no template, their videos are called so: one that comes twice is an error of the
-// file, to be told with the others.
+// Where all rows have names and there is no template, their videos are called so: one that comes twice is an error of
+// the file, to be told with the others.
 void check_unique_names(const std::vector<batch::Row>& rows, batch::RowErrors& errors) {
   std::vector<batch::NamedVideo> names;
   names.reserve(rows.size());

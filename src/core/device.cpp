@@ -1,7 +1,9 @@
 #include "core/device.h"
 
+#include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <c10/core/AllocatorConfig.h>
 #include <dlfcn.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
@@ -10,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "core/cuda_plugin.h"
 #include "core/machine.h"
 #include "opensora/error.h"
 
@@ -27,7 +30,11 @@ std::filesystem::path libtorch_dir() {
 std::string open_libtorch_cuda() {
   static const std::string error = [] {
     const std::filesystem::path library = libtorch_dir() / "libtorch_cuda.so";
-    if (dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL) != nullptr) return std::string();
+    if (dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL) != nullptr) {
+      settle_cuda();
+      load_cuda_plugin();
+      return std::string();
+    }
     const char* text = dlerror();
     return std::string(text != nullptr ? text : "unknown error");
   }();
@@ -132,6 +139,19 @@ std::vector<CudaLibrary> cuda_libraries() {
   const std::string error = libraries.front().path.empty() ? "" : open_libtorch_cuda();
   if (!error.empty()) libraries.front() = {libraries.front().name, {}, "cannot be opened: " + error};
   return libraries;
+}
+
+void settle_cuda() {
+  namespace allocator = c10::CachingAllocator;
+  const std::string settings = allocator::getAllocatorSettings();
+  if (settings.find("expandable_segments") == std::string::npos) {
+    allocator::setAllocatorSettings(settings + (settings.empty() ? "" : ",") + "expandable_segments:True");
+  }
+  at::Context& context = at::globalContext();
+  context.setBenchmarkCuDNN(false);
+  for (const auto op : {at::Float32Op::CONV, at::Float32Op::RNN, at::Float32Op::MATMUL}) {
+    context.setFloat32Precision(at::Float32Backend::CUDA, op, at::Float32Precision::IEEE);
+  }
 }
 
 void release_cached_memory(at::Device device) {

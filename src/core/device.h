@@ -42,6 +42,11 @@ struct CudaLibrary {
 // LibTorch's CUDA half, the CUDA run time, cuBLAS and cuDNN. Opens them as far as that goes.
 std::vector<CudaLibrary> cuda_libraries();
 
+// What this program wants of LibTorch's CUDA half, as resolve_device() sets it: memory segments that grow, unless the
+// environment's allocator settings (PYTORCH_ALLOC_CONF) speak of them; cuDNN chooses kernels by its heuristics, not by
+// trying them out; float32 is float32, never TF32. Before the first allocation on a GPU.
+void settle_cuda();
+
 // Gives cached, unused device memory back to the device. Nothing on the CPU.
 void release_cached_memory(at::Device device);
 

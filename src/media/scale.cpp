@@ -157,4 +157,16 @@ AVFrame& FrameConverter::convert(const AVFrame& rgb) {
   return *frame_;
 }
 
+AVFrame& FrameConverter::copy_yuv420p(const uint8_t* planes) {
+  check_sws(av_frame_make_writable(frame_.get()), "allocate a frame");
+  for (int plane = 0; plane < 3; ++plane) {
+    const int shift = plane == 0 ? 0 : 1;
+    const int width = frame_->width >> shift, height = frame_->height >> shift;
+    for (int y = 0; y < height; ++y, planes += width) {
+      std::memcpy(frame_->data[plane] + static_cast<ptrdiff_t>(y) * frame_->linesize[plane], planes, width);
+    }
+  }
+  return *frame_;
+}
+
 }  // namespace opensora::media

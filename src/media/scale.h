@@ -49,6 +49,10 @@ class FrameConverter {
   // The result carries the colour tags, is owned by the converter and valid until the next call.
   AVFrame& convert(const AVFrame& rgb);
 
+  // For a converter to yuv420p: a frame of the planes Y, U and V as they are, packed one after the other, Y of the
+  // converter's size, U and V of half of it each way. The result is as convert()'s.
+  AVFrame& copy_yuv420p(const uint8_t* planes);
+
   // A frame as convert() gives them, for its format and its tags.
   const AVFrame& frame() const { return *frame_; }
 

@@ -149,9 +149,18 @@ void VideoWriter::write_header() {
   check(result, file_.path(), "write the header");
 }
 
-void VideoWriter::write(const uint8_t* rgb24) {
+void VideoWriter::write(const uint8_t* rgb24) { encode_next(converter_.convert(scaler_.scale(rgb24))); }
+
+bool VideoWriter::takes_yuv420p() const {
+  const Size input{options_.width, options_.height};
+  return encoding_.pixel_format == "yuv420p" &&
+         output_size(input, {options_.output_width, options_.output_height}) == input;
+}
+
+void VideoWriter::write_yuv420p(const uint8_t* planes) { encode_next(converter_.copy_yuv420p(planes)); }
+
+void VideoWriter::encode_next(AVFrame& frame) {
   const TraceSpan span("frame", frames_written_);
-  AVFrame& frame = converter_.convert(scaler_.scale(rgb24));
   frame.pts = frames_written_;
   encode(&frame);
   ++frames_written_;

@@ -46,6 +46,12 @@ class VideoWriter {
   // `rgb24`: height x width x 3, packed; copied. Throws OutputError, also for a full disk.
   void write(const uint8_t* rgb24);
 
+  // Whether frames may come as planes: those are encoded as yuv420p, and none is scaled.
+  bool takes_yuv420p() const;
+  // In place of write(), where takes_yuv420p(): the planes Y, U and V, packed one after the other, of the encoded size
+  // (BT.709, limited range, chroma sited left; copied).
+  void write_yuv420p(const uint8_t* planes);
+
   // Writes what the encoder still holds, opens the file again to check that it is what was asked for (verify_video()),
   // and gives it its name. Call once, after the last frame; throws OutputError if there was none, if the file cannot be
   // completed or is not whole, or as OutputFile::commit() does.
@@ -60,6 +66,7 @@ class VideoWriter {
   void set_up_encoder();
   void open_container();
   void write_header();
+  void encode_next(AVFrame& frame);
   void encode(const AVFrame* frame);  // null: flush
   void verify() const;
 

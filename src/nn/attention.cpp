@@ -17,10 +17,31 @@ void prefer_fast_attention() {
        static_cast<int64_t>(SDPBackend::efficient_attention), static_cast<int64_t>(SDPBackend::math)});
 }
 
+namespace {
+
+// LibTorch throws where every kernel that could run is switched off.
+at::SDPBackend choose(const at::Tensor& x) {
+  try {
+    return static_cast<at::SDPBackend>(at::_fused_sdp_choice(x, x, x));
+  } catch (const c10::Error&) {
+    return at::SDPBackend::error;
+  }
+}
+
+void enable(bool cudnn, bool flash, bool efficient, bool math) {
+  at::Context& context = at::globalContext();
+  context.setSDPUseCuDNN(cudnn);
+  context.setSDPUseFlash(flash);
+  context.setSDPUseMemEfficient(efficient);
+  context.setSDPUseMath(math);
+}
+
+}  // namespace
+
 std::string attention_backend(at::Device device, at::ScalarType dtype, int64_t length, int64_t head_dim) {
   // The choice depends on device, dtype, length and head width, not on the number of heads.
   const at::Tensor x = at::empty({1, 1, length, head_dim}, at::TensorOptions().device(device).dtype(dtype));
-  switch (static_cast<at::SDPBackend>(at::_fused_sdp_choice(x, x, x))) {
+  switch (choose(x)) {
     case at::SDPBackend::cudnn_attention:
       return "cudnn";
     case at::SDPBackend::flash_attention:
@@ -29,9 +50,21 @@ std::string attention_backend(at::Device device, at::ScalarType dtype, int64_t l
       return "efficient";
     case at::SDPBackend::math:
       return "math";
+    case at::SDPBackend::error:
+      return "none";
     default:
       return "other";
   }
 }
+
+OnlyAttentionBackend::OnlyAttentionBackend(const std::string& name)
+    : cudnn_(at::globalContext().userEnabledCuDNNSDP()),
+      flash_(at::globalContext().userEnabledFlashSDP()),
+      efficient_(at::globalContext().userEnabledMemEfficientSDP()),
+      math_(at::globalContext().userEnabledMathSDP()) {
+  enable(name == "cudnn", name == "flash", name == "efficient", name == "math");
+}
+
+OnlyAttentionBackend::~OnlyAttentionBackend() { enable(cudnn_, flash_, efficient_, math_); }
 
 }  // namespace opensora::nn

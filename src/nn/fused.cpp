@@ -1,8 +1,8 @@
 #include "nn/fused.h"
 
-#include <array>
-
+#include "nn/fused_check.h"
 #include "nn/fused_cpu.h"
+#include "nn/fused_cuda.h"
 
 namespace opensora::nn {
 namespace {
@@ -47,13 +47,18 @@ void plain::gelu_tanh(const at::Tensor& x) {
   at::gelu_(result, "tanh");
 }
 
+FusedKernels built_kernels(at::DeviceType device) {
+  return device == at::kCPU ? cpu_kernels() : device == at::kCUDA ? cuda_kernels() : FusedKernels{};
+}
+
 FusedKernels& fused_kernels(at::DeviceType device) {
-  static std::array<FusedKernels, at::COMPILE_TIME_MAX_DEVICE_TYPES> kernels = [] {
-    std::array<FusedKernels, at::COMPILE_TIME_MAX_DEVICE_TYPES> all{};
-    all[static_cast<size_t>(at::kCPU)] = cpu_kernels();
-    return all;
-  }();
-  return kernels[static_cast<size_t>(device)];
+  if (device == at::kCPU) {
+    static FusedKernels cpu = agreeing_kernels(built_kernels(at::kCPU), at::kCPU);
+    return cpu;
+  }
+  // All others share one place: a process has one kind of accelerator.
+  static FusedKernels accelerator = agreeing_kernels(built_kernels(device), device);
+  return accelerator;
 }
 
 void modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,

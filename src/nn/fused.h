@@ -53,7 +53,11 @@ struct FusedKernels {
   bool (*gelu_tanh)(const at::Tensor& x) = nullptr;
 };
 
-// Those in use for a kind of device. What a plug-in has is put here once, before a model runs.
+// Those that were built for a kind of device: the CPU's, or a plug-in's.
+FusedKernels built_kernels(at::DeviceType device);
+
+// Those in use for a kind of device: of those that were built, each that agrees with the plain path on small inputs of
+// its own (fused_check.h), which is tried once in a process, when one is first asked for.
 FusedKernels& fused_kernels(at::DeviceType device);
 
 }  // namespace opensora::nn

@@ -5,6 +5,7 @@
 #include "opensora/error.h"
 #include "pipeline/extra_outputs.h"
 #include "pipeline/metadata.h"
+#include "pipeline/yuv.h"
 
 namespace opensora::pipeline {
 
@@ -14,9 +15,16 @@ void check_finite_frames(const at::Tensor& frames, const std::string& what) {
   throw NumericError(what + " is not finite; try --dtype bf16 or fp32, or check the autoencoder's weights");
 }
 
-at::Tensor to_rgb24(const at::Tensor& frames, int64_t t) {
+at::Tensor rgb24_on_device(const at::Tensor& frames, int64_t t) {
   const at::Tensor frame = frames[0].select(1, t).to(at::kFloat).clamp(-1, 1);
-  return ((frame + 1) * 127.5).round().to(at::kByte).permute({1, 2, 0}).contiguous().cpu();
+  return ((frame + 1) * 127.5).round().to(at::kByte).permute({1, 2, 0}).contiguous();
+}
+
+at::Tensor to_rgb24(const at::Tensor& frames, int64_t t) { return to_host(rgb24_on_device(frames, t)); }
+
+at::Tensor to_host(const at::Tensor& x) {
+  if (x.is_cpu() || x.is_meta()) return x;
+  return at::empty(x.sizes(), x.options().device(at::kCPU).pinned_memory(true)).copy_(x);
 }
 
 void write_picture(const std::filesystem::path& path, const at::Tensor& rgb, bool overwrite) {
@@ -26,19 +34,23 @@ void write_picture(const std::filesystem::path& path, const at::Tensor& rgb, boo
 
 void write_frames(const FrameFile& file, int64_t count, const std::function<at::Tensor(int64_t t)>& frame,
                   const StageClock& clock) {
-  at::Tensor rgb = frame(0);
+  const at::Tensor first = frame(0);
   media::VideoOptions video = file.video;
-  video.height = static_cast<int>(rgb.size(0));
-  video.width = static_cast<int>(rgb.size(1));
+  video.height = static_cast<int>(first.size(0));
+  video.width = static_cast<int>(first.size(1));
   if (count == 1) {
-    media::write_png(file.path, rgb.const_data_ptr<uint8_t>(), video.width, video.height, file.overwrite,
+    media::write_png(file.path, to_host(first).const_data_ptr<uint8_t>(), video.width, video.height, file.overwrite,
                      video.output_width, video.output_height);
     return;
   }
   media::VideoWriter writer(file.path, video, file.overwrite);
   for (int64_t t = 0; t < count; ++t) {
-    if (t > 0) rgb = frame(t);
-    writer.write(rgb.const_data_ptr<uint8_t>());
+    const at::Tensor rgb = t > 0 ? frame(t) : first;
+    if (!rgb.is_cpu() && writer.takes_yuv420p()) {
+      writer.write_yuv420p(to_host(to_yuv420p(rgb)).const_data_ptr<uint8_t>());
+    } else {
+      writer.write(to_host(rgb).const_data_ptr<uint8_t>());
+    }
     clock.report({"write", t + 1, count});
   }
   writer.finish();
@@ -59,8 +71,8 @@ std::string write_output(const GenerateRequest& request, const Plan& plan, const
                        .overwrite = request.overwrite};
   ExtraOutputs extras(request, frames.size(2));
   const auto next = [&](int64_t t) {
-    at::Tensor rgb = to_rgb24(frames, t);
-    extras.add(rgb);
+    at::Tensor rgb = rgb24_on_device(frames, t);
+    extras.add(to_host(rgb));
     return rgb;
   };
   write_frames(file, frames.size(2), next, clock);

@@ -1,6 +1,7 @@
 #include "pipeline/video_stages.h"
 
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <system_error>
@@ -75,6 +76,19 @@ void write(Video& video, const at::Tensor& latent, const at::Tensor& frames) {
     save_tensors(video, tensors);
   }
   video.result.suspicious = write_output(video.request, video.plan, frames, *video.clock);
+}
+
+// Null where none are to be used; the result says why.
+std::unique_ptr<GraphRecorder> graph_recorder_for(Video& video) {
+  const std::string& wanted = video.request.cuda_graphs;
+  const std::string missing = why_no_graphs(video.plan.device);
+  video.result.cuda_graphs = wanted == "off" || missing.empty() ? "off" : "off (" + missing + ")";
+  if (wanted == "on" && !missing.empty()) {
+    spdlog::warn("{}--cuda-graphs on: there are none here ({})", video.label, missing);
+  } else {
+    spdlog::debug("{}CUDA graphs: {}", video.label, missing.empty() ? wanted : video.result.cuda_graphs);
+  }
+  return wanted == "off" ? nullptr : make_graph_recorder(video.plan.device);
 }
 
 }  // namespace
@@ -161,9 +175,12 @@ at::Tensor sample_latent(Video& video, Models& models) {
         preview.after_step(step, steps, clean);
       };
     }
+    const auto graphs = graph_recorder_for(video);
+    input.graphs = graphs.get();
     const sampling::SamplerResult sampled = sampling::sample(*model, input, video.plan.device);
     at::Tensor latent = sampled.latent.to(at::kCPU);
     video.result.forwards = sampled.forwards;
+    if (graphs) video.result.cuda_graphs = sampled.dropped_graphs ? "dropped" : "replayed";
     sampling::place_references(video.plan.condition, video.references, latent);
     video.prompt = video.negative = {};
     video.references.clear();

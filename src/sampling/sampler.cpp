@@ -1,6 +1,7 @@
 #include "sampling/sampler.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "core/trace.h"
@@ -37,6 +38,64 @@ struct StepModulations {
     const auto row = std::find(rows.begin(), rows.end(), std::pair(step, text));
     return all.rows(row - rows.begin(), 1);
   }
+};
+
+// As one list: what changes from step to step beside the latent.
+std::vector<at::Tensor> list_of(const diffusion::Modulations& mods) {
+  std::vector<at::Tensor> list;
+  for (const auto& block : mods.double_blocks) list.insert(list.end(), {block.img, block.txt});
+  list.insert(list.end(), mods.single_blocks.begin(), mods.single_blocks.end());
+  list.push_back(mods.final_layer);
+  return list;
+}
+
+diffusion::Modulations modulations_of(const std::vector<at::Tensor>& list, const MMDiTConfig& config) {
+  diffusion::Modulations mods;
+  auto next = list.begin();
+  for (int64_t i = 0; i < config.depth; ++i, next += 2) mods.double_blocks.push_back({next[0], next[1]});
+  mods.single_blocks.assign(next, next + config.depth_single_blocks);
+  mods.final_layer = list.back();
+  return mods;
+}
+
+// The transformer's forwards, each kind of branch by itself: with a recorder they are replayed where that is right.
+class Forwards {
+ public:
+  Forwards(const Session& session, GraphRecorder* recorder) : session_(session), recorder_(recorder) {}
+
+  // [1, N, C] in the model's dtype, valid until the next call.
+  at::Tensor operator()(const Branch& branch, const at::Tensor& img, const diffusion::Modulations& mods) {
+    Replayed& forward = of(branch);
+    replayed_ += forward.is_replayed() ? 1 : 0;
+    std::vector<at::Tensor> inputs = list_of(mods);
+    inputs.push_back(img);
+    return forward(inputs);
+  }
+
+  int64_t replayed() const { return replayed_; }
+  bool dropped() const {
+    return std::any_of(kinds_.begin(), kinds_.end(), [](const auto& kind) { return kind.second.was_dropped(); });
+  }
+
+ private:
+  Replayed& of(const Branch& branch) {
+    const TextEmbedding* text = branch.text;
+    const at::Tensor cond = branch.conditioned ? session_.cond : at::Tensor();
+    const auto run = [this, text, cond](std::vector<at::Tensor> inputs) {
+      const at::Tensor img = inputs.back();
+      inputs.pop_back();
+      const diffusion::Modulations mods = modulations_of(inputs, session_.model.config);
+      return session_.model.forward(
+          diffusion::MMDiTStep{.img = img, .txt = text->txt, .cond = cond, .modulations = mods}, session_.pe,
+          session_.work);
+    };
+    return kinds_.try_emplace({text, branch.conditioned}, recorder_, "the transformer's forward", run).first->second;
+  }
+
+  const Session& session_;
+  GraphRecorder* recorder_;
+  std::map<std::pair<const TextEmbedding*, bool>, Replayed> kinds_;
+  int64_t replayed_ = 0;
 };
 
 std::vector<Branch> needed_branches(const SamplerInput& input, const Session& session, int64_t step) {
@@ -95,16 +154,11 @@ StepModulations modulations_from(const Session& session, const SamplerInput& inp
 }
 
 // The guided velocity of a step: [1, N, C], float32.
-at::Tensor guided_velocity(const Session& session, const at::Tensor& img, int64_t step,
-                           const std::vector<Branch>& branches, const StepModulations& modulations) {
+at::Tensor guided_velocity(Forwards& forwards, const at::Tensor& img, int64_t step, const std::vector<Branch>& branches,
+                           const StepModulations& modulations) {
   at::Tensor velocity;
   for (const Branch& branch : branches) {
-    const diffusion::Modulations mods = modulations.of(step, branch.text);
-    const diffusion::MMDiTStep forward{.img = img,
-                                       .txt = branch.text->txt,
-                                       .cond = branch.conditioned ? session.cond : at::Tensor(),
-                                       .modulations = mods};
-    const at::Tensor out = session.model.forward(forward, session.pe, session.work);
+    const at::Tensor out = forwards(branch, img, modulations.of(step, branch.text));
     const at::Tensor v = scaled(out.to(at::kFloat).contiguous(), branch.weights);
     velocity = velocity.defined() ? velocity + v : v;
   }
@@ -161,6 +215,7 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
   const int64_t patch = model.config.patch_size;
   const Session session = make_session(model, input, device);
 
+  Forwards forwards(session, input.graphs);
   SamplerResult result;
   at::Tensor img = diffusion::pack(input.noise.to(device), patch);  // [1, N, C]
   const int64_t steps = static_cast<int64_t>(input.timesteps.size()) - 1;
@@ -170,7 +225,7 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
     const std::vector<Branch> branches = needed_branches(input, session, i);
     const TraceSpan span("step", i + 1);
     const double dt = static_cast<double>(input.timesteps[i + 1]) - static_cast<double>(input.timesteps[i]);
-    const at::Tensor velocity = guided_velocity(session, img, i, branches, modulations);
+    const at::Tensor velocity = guided_velocity(forwards, img, i, branches, modulations);
     const at::Tensor noisy = input.on_estimate ? img : at::Tensor();
     img = img + dt * velocity;
     result.forwards += static_cast<int64_t>(branches.size());
@@ -181,6 +236,8 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
     }
     if (input.on_step) input.on_step(i + 1, steps);
   }
+  result.replayed = forwards.replayed();
+  result.dropped_graphs = forwards.dropped();
   result.latent = unpacked(img, input.noise, patch);
   return result;
 }

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/graph.h"
 #include "diffusion/mmdit.h"
 #include "sampling/guidance.h"
 
@@ -32,6 +33,7 @@ struct SamplerInput {
   // Called before on_step with what makes the estimate of the clean latent, x - t * v: [1, C, T, H, W], float32, on the
   // model's device. It is only made when asked for, while the call lasts. Does not change the result.
   std::function<void(int64_t step, int64_t steps, const std::function<at::Tensor()>& clean)> on_estimate = {};
+  GraphRecorder* graphs = nullptr;  // records the forwards, so that they are replayed; null: none are
 };
 
 // The transformer's modulations are computed for as many steps at once as use so many times and texts.
@@ -40,6 +42,8 @@ constexpr int64_t kModulationRows = 128;
 struct SamplerResult {
   at::Tensor latent;     // [1, C, T, H, W], float32, on the model's device
   int64_t forwards = 0;  // of the transformer
+  int64_t replayed = 0;  // of those: by a graph
+  bool dropped_graphs = false;
 };
 
 // x += (t_next - t) * v for each step. The latent stays in float32 between steps; branches run one at a time.

@@ -9,6 +9,7 @@
 #include "sampling/sampler.h"
 #include "sampling/schedule.h"
 #include "sampling/size.h"
+#include "support/fake_recorder.h"
 #include "support/reference.h"
 #include "text/prompt.h"
 
@@ -140,6 +141,31 @@ TEST(Sampler, NotFiniteStopsTheRun) {
                                      .distilled_guidance = {},
                                      .on_step = {}};
   EXPECT_THROW(sampling::sample(model, input, at::kCPU), NumericError);
+}
+
+// Six steps with three branches, of which the replayed forwards must see the right time, text and condition.
+TEST(Sampler, ReplayedForwardsMakeTheSameLatent) {
+  const Config config = load_config(test::checkpoint_dir() / "tiny.json");
+  const diffusion::MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), config.model);
+  at::manual_seed(3);
+  const auto text = [] { return sampling::TextEmbedding{.txt = at::randn({1, 4, 32}), .vec = at::randn({1, 32})}; };
+  sampling::SamplerInput input{.noise = at::randn({1, 16, 3, 4, 4}),
+                               .prompt = text(),
+                               .negative = text(),
+                               .condition = at::randn({1, 17, 3, 4, 4}),
+                               .timesteps = {1.0F, 0.9F, 0.7F, 0.5F, 0.3F, 0.1F, 0.0F},
+                               .guidance = {},
+                               .distilled_guidance = {},
+                               .on_step = {}};
+  const sampling::SamplerResult plain = sampling::sample(model, input, at::kCPU);
+  test::FakeRecorder recorder;
+  input.graphs = &recorder;
+  const sampling::SamplerResult replayed = sampling::sample(model, input, at::kCPU);
+  EXPECT_TRUE(at::equal(replayed.latent, plain.latent));
+  EXPECT_EQ(plain.replayed, 0);
+  EXPECT_GE(recorder.recorded, 2);
+  EXPECT_EQ(replayed.replayed, replayed.forwards - 2 * recorder.recorded);  // each branch's first two are not
+  EXPECT_FALSE(replayed.dropped_graphs);
 }
 
 }  // namespace

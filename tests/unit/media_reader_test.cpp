@@ -3,7 +3,6 @@
 
 #include <gtest/gtest.h>
 #include <spdlog/fmt/fmt.h>
-#include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include "media/video_writer.h"
 #include "opensora/error.h"
 #include "support/contains.h"
+#include "support/log_capture.h"
 #include "support/temporary_folder.h"
 #include "support/write_media.h"
 
@@ -49,23 +49,6 @@ testing::AssertionResult is_near(const Color& found, const Color& expected, int 
 Fill solid(std::vector<int> components) {
   return [components = std::move(components)](int, int, int component) { return components.at(component); };
 }
-
-// What is logged while it lives.
-class CapturedLog {
- public:
-  CapturedLog() : previous_(spdlog::default_logger()) {
-    auto logger = std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_));
-    spdlog::set_default_logger(logger);
-  }
-  ~CapturedLog() { spdlog::set_default_logger(previous_); }
-  CapturedLog(const CapturedLog&) = delete;
-  CapturedLog& operator=(const CapturedLog&) = delete;
-  std::string text() const { return text_.str(); }
-
- private:
-  std::ostringstream text_;
-  std::shared_ptr<spdlog::logger> previous_;
-};
 
 class MediaReaderTest : public testing::Test {
  protected:
@@ -252,7 +235,7 @@ TEST_F(MediaReaderTest, TakesTheFirstFrameOfAnAnimatedImage) {
     for (int i = 0; i < 4; ++i) frames.push_back(make_frame(format, 16, 16, solid({i, i, i})));
     const fs::path path =
         write(std::string("a.") + codec, {.codec = codec, .muxer = codec, .fps = 10}, std::move(frames));
-    const CapturedLog log;
+    const test::LogCapture log;
     const auto [picture, is_image] = read_picture(path, Position::kLast);
     EXPECT_TRUE(is_image);
     EXPECT_EQ(at(picture, 4, 4), (Color{0, 0, 0}));
@@ -290,7 +273,7 @@ TEST_F(MediaReaderTest, ReadsEveryFrameOfAVideo) {
 }
 
 TEST_F(MediaReaderTest, ResamplesInTimeByTheNearestFrame) {
-  const CapturedLog log;
+  const test::LogCapture log;
   EXPECT_EQ(levels(write_video("48.mp4", 48, 16), 24), (std::vector{0, 2, 4, 6, 8, 10, 12, 14}));
   EXPECT_TRUE(contains(log.text(), "has 48 frames a second; read as 24"));
   EXPECT_EQ(levels(write_video("12.mp4", 12, 4), 24), (std::vector{0, 0, 1, 1, 2, 2, 3, 3}));
@@ -318,14 +301,14 @@ TEST_F(MediaReaderTest, Reads10BitsAndSaysThatHdrIsNotToneMapped) {
   MediaSpec spec{.codec = "ffv1", .muxer = "matroska", .color_space = "bt709", .color_range = "tv"};
   const fs::path sdr = write("a.mkv", spec, make_frame("yuv420p10le", 32, 32, solid({4 * 126, 512, 512})));
   {
-    const CapturedLog log;
+    const test::LogCapture log;
     EXPECT_TRUE(is_near(at(read_picture(sdr).picture, 9, 9), {128, 128, 128}, 1));
     EXPECT_EQ(log.text(), "");
   }
   spec.color_space = "bt2020nc";
   spec.color_transfer = "smpte2084";
   const fs::path hdr = write("b.mkv", spec, make_frame("yuv420p10le", 32, 32, solid({4 * 126, 512, 512})));
-  const CapturedLog log;
+  const test::LogCapture log;
   EXPECT_TRUE(is_near(at(read_picture(hdr).picture, 9, 9), {128, 128, 128}, 1));
   EXPECT_TRUE(contains(log.text(), "is HDR (smpte2084)"));
 }

@@ -1,0 +1,112 @@
+// opensora selftest: whether the program computes what it should on this device.
+#include "opensora/selftest.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/logging.h"
+#include "opensora/error.h"
+#include "opensora/version.h"
+
+namespace opensora::cli {
+namespace {
+
+struct SelftestCommand {
+  SelftestOptions options;
+  bool json = false;
+  LogOptions log;
+};
+
+const char* verdict_name(Verdict verdict) {
+  switch (verdict) {
+    case Verdict::kOk:
+      return "ok";
+    case Verdict::kFailed:
+      return "FAILED";
+    case Verdict::kSkipped:
+      return "skipped";
+  }
+  return "";
+}
+
+void print(const SelftestResult& result) {
+  std::cout << fmt::format("{:<7}  {:<9}  {}: {} ({:.2f} s)\n", verdict_name(result.verdict), result.topic, result.name,
+                           result.text, result.seconds)
+            << std::flush;
+}
+
+nlohmann::ordered_json to_json(const SelftestReport& report) {
+  nlohmann::ordered_json checks = nlohmann::ordered_json::array(), versions;
+  for (const SelftestResult& result : report.results) {
+    checks.push_back({{"topic", result.topic},
+                      {"name", result.name},
+                      {"verdict", verdict_name(result.verdict)},
+                      {"text", result.text},
+                      {"seconds", result.seconds}});
+  }
+  for (const auto& [name, value] : library_versions()) versions[name] = value;
+  return {{"ok", report.count(Verdict::kFailed) == 0},
+          {"device", report.device},
+          {"version", version()},
+          {"libraries", versions},
+          {"passed", report.count(Verdict::kOk)},
+          {"failed", report.count(Verdict::kFailed)},
+          {"skipped", report.count(Verdict::kSkipped)},
+          {"checks", checks}};
+}
+
+void run(const SelftestCommand& command) {
+  spdlog::set_level(spdlog::level::warn);  // the runs within would tell of themselves
+  command.log.apply();
+  SelftestOptions options = command.options;
+  if (!command.json) options.on_result = print;
+  const SelftestReport report = selftest(options);
+  const int64_t failed = report.count(Verdict::kFailed);
+  if (command.json) {
+    std::cout << to_json(report).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+  } else {
+    std::cout << fmt::format("{} on {}: {} ok, {} failed, {} skipped\n", failed == 0 ? "ok" : "FAILED", report.device,
+                             report.count(Verdict::kOk), failed, report.count(Verdict::kSkipped));
+  }
+  if (failed > 0) {
+    throw Error(ExitCode::kInternal,
+                fmt::format("selftest: {} of {} checks failed on {}", failed, report.results.size(), report.device));
+  }
+}
+
+}  // namespace
+
+void add_selftest(CLI::App& app) {
+  auto options = std::make_shared<SelftestCommand>();
+  CLI::App* command = app.add_subcommand(
+      "selftest", "Compute bundled cases on the device in every dtype and compare with the official code's results");
+  const char* group = "Machine";
+  command->add_option("--device", options->options.device, "auto, cpu, cuda or cuda:N")
+      ->capture_default_str()
+      ->group(group);
+  command->add_option("--dtype", options->options.dtypes, "fp32, bf16 or fp16, several with commas (default: all)")
+      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}))
+      ->delimiter(',')
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group(group);
+  command->add_option("--threads", options->options.threads, "CPU threads (default: all cores)")
+      ->check(CLI::Range(1, 4096))
+      ->group(group);
+  command->add_flag("--json", options->json, "Print one JSON object at the end");
+  options->log.add_to(*command);
+  command->footer(
+      "Each line is ok, FAILED or skipped, and says what was measured and allowed. The exit code is 0, or 1 if a "
+      "check\n"
+      "failed.\n"
+      "Examples:\n"
+      "  opensora selftest --device cuda\n"
+      "  opensora selftest --dtype bf16 --json");
+  command->callback([options] { run(*options); });
+}
+
+}  // namespace opensora::cli

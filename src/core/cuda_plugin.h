@@ -1,0 +1,49 @@
+// The optional plug-in libopensora_cuda.so: what only CUDA has. It is opened after libtorch_cuda.so; without it, runs
+// on a GPU take LibTorch's own kernels and no graphs.
+//
+// This header is the plug-in's interface and includes neither ATen nor CUDA.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace opensora {
+
+// What the plug-in offers. Functions that return an int32_t return a cudaError_t, 0 for success.
+struct CudaPlugin {
+  static constexpr int32_t kVersion = 1;  // of this table: another one is not used
+
+  // What a functor's tensors hold.
+  enum class Element : int32_t { kFloat32, kFloat16, kBFloat16 };
+  // Launches the functor of its name of nn/fused_functors.h, made for the element's type, for all rows on a
+  // cudaStream_t.
+  using LaunchRows = int32_t (*)(Element element, const void* functor, int64_t rows, void* stream);
+
+  int32_t version;
+  LaunchRows modulated_layer_norm, rms_norm_rope;
+  const char* (*error_text)(int32_t error);
+
+  // A graph of what is launched on the current stream of the current device between begin and end; that stream must not
+  // be the default one. Memory allocated meanwhile is the graph's own until it is destroyed. These throw c10::Error.
+  void* (*create_graph)();
+  void (*begin_graph)(void* graph, void* shared);  // shared: a graph whose memory it may use too, or null
+  void (*end_graph)(void* graph);
+  void (*replay_graph)(void* graph);  // on the current stream
+  void (*destroy_graph)(void* graph);
+};
+
+// The plug-in's only symbol: returns its table.
+using GetCudaPlugin = const CudaPlugin* (*)();
+inline constexpr const char* kGetCudaPlugin = "opensora_cuda_plugin";
+
+// Opens the plug-in once, from beside the program or an installation's lib/opensora. Call after libtorch_cuda.so is
+// open. A plug-in that is there and cannot be used is a warning.
+void load_cuda_plugin();
+
+// Null unless it was loaded.
+const CudaPlugin* cuda_plugin();
+
+// "loaded", "not built", or what is wrong with it.
+std::string cuda_plugin_state();
+
+}  // namespace opensora

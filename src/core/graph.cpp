@@ -1,0 +1,129 @@
+#include "core/graph.h"
+
+#include <ATen/DeviceAccelerator.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+#include "core/cuda_plugin.h"
+#include "core/device.h"
+
+namespace opensora {
+namespace {
+
+std::shared_ptr<void> make_cuda_graph() { return {cuda_plugin()->create_graph(), cuda_plugin()->destroy_graph}; }
+
+class CudaGraph final : public Graph {
+ public:
+  explicit CudaGraph(std::shared_ptr<void> graph) : graph_(std::move(graph)) {}
+  void replay() override { cuda_plugin()->replay_graph(graph_.get()); }
+
+ private:
+  std::shared_ptr<void> graph_;
+};
+
+class CudaGraphRecorder final : public GraphRecorder {
+ public:
+  explicit CudaGraphRecorder(at::Device device) : device_(device) {}
+
+  std::unique_ptr<Graph> record(const std::function<void()>& work) override {
+    // What is cached cannot be used by the graph's own memory, and a recording must not wait for anything.
+    at::accelerator::synchronizeDevice(device_.index());
+    release_cached_memory(device_);
+    const c10::StreamGuard guard(c10::impl::VirtualGuardImpl(device_.type()).getStreamFromGlobalPool(device_));
+    std::shared_ptr<void> graph = make_cuda_graph();
+    cuda_plugin()->begin_graph(graph.get(), first_.get());
+    try {
+      work();
+    } catch (...) {
+      end_quietly(graph.get());
+      throw;
+    }
+    cuda_plugin()->end_graph(graph.get());
+    if (!first_) first_ = graph;
+    return std::make_unique<CudaGraph>(std::move(graph));
+  }
+
+ private:
+  // Of a recording that has failed: the stream must leave it, and the first error is the one to tell.
+  static void end_quietly(void* graph) {
+    try {
+      cuda_plugin()->end_graph(graph);
+    } catch (const c10::Error& error) {
+      spdlog::debug("ending a failed recording: {}", error.what_without_backtrace());
+    }
+  }
+
+  at::Device device_;
+  std::shared_ptr<void> first_;  // all others share its memory
+};
+
+}  // namespace
+
+std::unique_ptr<GraphRecorder> make_graph_recorder(at::Device device) {
+  if (!why_no_graphs(device).empty()) return nullptr;
+  return std::make_unique<CudaGraphRecorder>(device);
+}
+
+std::string why_no_graphs(at::Device device) {
+  if (!device.is_cuda()) return device.str();
+  return cuda_plugin() == nullptr ? "no CUDA plug-in" : "";
+}
+
+Replayed::Replayed(GraphRecorder* recorder, std::string name, Function function)
+    : recorder_(recorder), name_(std::move(name)), function_(std::move(function)) {}
+
+at::Tensor Replayed::operator()(const std::vector<at::Tensor>& inputs) {
+  const bool can_record = recorder_ != nullptr && !dropped_;
+  if (!can_record || !std::exchange(is_warm_, true)) return function_(inputs);
+  if (!graph_) return record(inputs);
+  if (!fits(inputs)) return function_(inputs);
+  std::vector<at::Tensor> from, to;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (!inputs[i].defined()) continue;
+    from.push_back(inputs[i]);
+    to.push_back(inputs_[i]);
+  }
+  at::_foreach_copy_(to, from);  // few launches for many small tensors
+  graph_->replay();
+  return output_;
+}
+
+at::Tensor Replayed::record(const std::vector<at::Tensor>& inputs) {
+  at::Tensor expected = function_(inputs);
+  try {
+    inputs_.clear();
+    for (const at::Tensor& input : inputs) inputs_.push_back(input.defined() ? input.clone() : input);
+    graph_ = recorder_->record([&] { output_ = function_(inputs_); });
+    graph_->replay();
+    if (at::equal(output_, expected)) {
+      spdlog::debug("{}: replayed as a graph from now on", name_);
+    } else {
+      const double difference = (output_.to(at::kDouble) - expected.to(at::kDouble)).abs().max().item<double>();
+      drop(fmt::format("its first replay differs from the step as it is by up to {:.1e}", difference));
+    }
+  } catch (const c10::Error& error) {
+    drop(error.what_without_backtrace());
+  }
+  return expected;
+}
+
+bool Replayed::fits(const std::vector<at::Tensor>& inputs) const {
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (inputs[i].defined() != inputs_[i].defined()) return false;
+    if (inputs[i].defined() && inputs[i].sizes() != inputs_[i].sizes()) return false;
+  }
+  return inputs.size() == inputs_.size();
+}
+
+void Replayed::drop(const std::string& why) {
+  spdlog::warn("{}: no graph is used: {}", name_, why.substr(0, why.find('\n')));
+  dropped_ = true;
+  graph_.reset();
+  output_ = at::Tensor();
+  inputs_.clear();
+}
+
+}  // namespace opensora

@@ -1,0 +1,65 @@
+// Work of static shapes that is recorded once and replayed: a GPU then needs no host to launch its kernels.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace opensora {
+
+// What was recorded. It reads and writes the tensors it was recorded with, so those must live as long.
+class Graph {
+ public:
+  virtual ~Graph() = default;
+  virtual void replay() = 0;  // on the current stream
+};
+
+class GraphRecorder {
+ public:
+  virtual ~GraphRecorder() = default;
+  // Calls `work` once and keeps what it launches; whether that is also run then is left open. Tensors that it allocates
+  // stay valid in replays; those of two graphs of one recorder may share memory, so that a result is to be used before
+  // another graph is replayed. Throws c10::Error for work that cannot be recorded.
+  virtual std::unique_ptr<Graph> record(const std::function<void()>& work) = 0;
+};
+
+// Null where there are no graphs: why_no_graphs() says why ("cpu", "no CUDA plug-in"), and is empty otherwise.
+std::unique_ptr<GraphRecorder> make_graph_recorder(at::Device device);
+std::string why_no_graphs(at::Device device);
+
+// A function of tensors that is replayed where that is right. The first call runs it as it is, as libraries choose
+// kernels and allocate then. The second one records it: the graph is kept only if its first replay equals, bit for bit,
+// what the function returns; otherwise a warning says so and the function is called from then on, as it is for inputs
+// of other shapes.
+class Replayed {
+ public:
+  using Function = std::function<at::Tensor(const std::vector<at::Tensor>& inputs)>;
+
+  // `recorder` may be null: the function is called, always. `name` is for messages. Inputs may be undefined, but always
+  // the same ones.
+  Replayed(GraphRecorder* recorder, std::string name, Function function);
+
+  // The result is valid until the next call of this or of another Replayed of the recorder.
+  at::Tensor operator()(const std::vector<at::Tensor>& inputs);
+
+  bool is_replayed() const { return graph_ != nullptr; }
+  bool was_dropped() const { return dropped_; }
+
+ private:
+  at::Tensor record(const std::vector<at::Tensor>& inputs);
+  bool fits(const std::vector<at::Tensor>& inputs) const;
+  void drop(const std::string& why);
+
+  GraphRecorder* recorder_;
+  std::string name_;
+  Function function_;
+  bool is_warm_ = false, dropped_ = false;
+  std::vector<at::Tensor> inputs_;  // the graph's own
+  at::Tensor output_;
+  std::unique_ptr<Graph> graph_;
+};
+
+}  // namespace opensora

@@ -1,0 +1,12 @@
+// What kernels.cu has, as the plug-in's table takes it.
+#pragma once
+
+#include "core/cuda_plugin.h"
+
+namespace opensora::cuda {
+
+int32_t modulated_layer_norm(CudaPlugin::Element element, const void* functor, int64_t rows, void* stream);
+int32_t rms_norm_rope(CudaPlugin::Element element, const void* functor, int64_t rows, void* stream);
+const char* error_text(int32_t error);
+
+}  // namespace opensora::cuda

@@ -1,0 +1,60 @@
+#include "nn/fused_cuda.h"
+
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "core/cuda_plugin.h"
+#include "nn/fused_arguments.h"
+
+namespace opensora::nn {
+namespace {
+
+using Element = CudaPlugin::Element;
+
+std::optional<Element> element_of(std::initializer_list<at::Tensor> tensors) {
+  const at::ScalarType dtype = tensors.begin()->scalar_type();
+  const bool share_dtype =
+      std::all_of(tensors.begin(), tensors.end(), [&](const at::Tensor& x) { return x.scalar_type() == dtype; });
+  if (!share_dtype) return std::nullopt;
+  if (dtype == at::kFloat) return Element::kFloat32;
+  if (dtype == at::kHalf) return Element::kFloat16;
+  if (dtype == at::kBFloat16) return Element::kBFloat16;
+  return std::nullopt;
+}
+
+// `functor`: on any type, as it holds nothing but pointers to it.
+template <typename Functor>
+void launch(CudaPlugin::LaunchRows launch_rows, Element element, const Functor& functor, const at::Tensor& out) {
+  const c10::DeviceGuard guard(out.device());
+  const c10::Stream stream = c10::impl::VirtualGuardImpl(out.device().type()).getStream(out.device());
+  const int32_t error = launch_rows(element, &functor, out.numel() / out.size(-1), stream.native_handle());
+  TORCH_CHECK(error == 0, "a fused kernel cannot be launched: ", cuda_plugin()->error_text(error));
+}
+
+bool modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
+                          double eps) {
+  const auto element = element_of({out, x, shift, scale});
+  if (!element) return false;
+  launch(cuda_plugin()->modulated_layer_norm, *element, modulated_layer_norm_of<void>(out, x, shift, scale, eps), out);
+  return true;
+}
+
+bool rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale, const RotaryEmbedding& rope,
+                   double eps) {
+  const auto element = element_of({out, x, scale});
+  if (!element) return false;
+  launch(cuda_plugin()->rms_norm_rope, *element, rms_norm_rope_of<void>(out, x, scale, rope, eps), out);
+  return true;
+}
+
+}  // namespace
+
+FusedKernels cuda_kernels() {
+  if (cuda_plugin() == nullptr) return {};
+  return {.modulated_layer_norm = modulated_layer_norm, .rms_norm_rope = rms_norm_rope};
+}
+
+}  // namespace opensora::nn

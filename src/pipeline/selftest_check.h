@@ -1,0 +1,51 @@
+// A check of opensora selftest, and the groups of them.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "opensora/selftest.h"
+
+namespace opensora::pipeline {
+
+struct Outcome {
+  Verdict verdict = Verdict::kOk;
+  std::string text;
+};
+
+struct SelfCheck {
+  std::string topic, name;
+  std::function<Outcome()> run;  // what it throws is a failure
+};
+
+// What the checks run on.
+struct SelftestMachine {
+  at::Device device = at::kCPU;
+  std::vector<at::ScalarType> dtypes;
+};
+
+// Relative error of whole tensors, |actual - expected| / |expected|, in float64 on the CPU: at most `limit`.
+Outcome compare(const at::Tensor& actual, const at::Tensor& expected, double limit);
+Outcome skipped(std::string why);
+
+// What each dtype's rounding may amount to.
+struct Limits {
+  double fp32, fp16, bf16;
+  double of(at::ScalarType dtype) const { return dtype == at::kFloat ? fp32 : dtype == at::kHalf ? fp16 : bf16; }
+};
+
+// The bundled cases: `cases` and `ckpts` of tests/data/reference, beside a build tree or in an installation's
+// share/opensora/selftest. Throws CheckpointError where there are none.
+std::filesystem::path selftest_data_dir();
+
+std::vector<SelfCheck> golden_checks(const SelftestMachine& machine, const std::filesystem::path& data);
+std::vector<SelfCheck> attention_checks(const SelftestMachine& machine);
+// Of our own: fused kernels against the plain path, frames made on the device, graphs.
+std::vector<SelfCheck> kernel_checks(const SelftestMachine& machine);
+std::vector<SelfCheck> speed_checks(const SelftestMachine& machine);
+
+}  // namespace opensora::pipeline

@@ -1,0 +1,197 @@
+// What the official code computed with tiny checkpoints, through every model and through whole runs.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "autoencoder/autoencoder.h"
+#include "core/device.h"
+#include "diffusion/mmdit.h"
+#include "io/checkpoint.h"
+#include "io/safetensors.h"
+#include "opensora/generate.h"
+#include "pipeline/selftest_check.h"
+#include "text/clip_encoder.h"
+#include "text/t5_encoder.h"
+
+namespace opensora::pipeline {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Where a case is run, and on what.
+struct Golden {
+  fs::path data;
+  at::Device device;
+  at::ScalarType dtype;
+
+  fs::path checkpoints() const { return data / "ckpts"; }
+  io::SafetensorsFile open_case(const std::string& name) const {
+    return io::SafetensorsFile(data / "cases" / (name + ".safetensors"));
+  }
+  Weights weights(const std::string& file) const { return {io::Checkpoint::open(checkpoints() / file), device, dtype}; }
+  Config config(const char* file) const { return load_config(checkpoints() / file); }
+};
+
+using RunCase = std::function<Outcome(const Golden&, double limit)>;
+
+struct GoldenCase {
+  const char* name;
+  Limits limits;
+  bool is_video;  // float16 convolutions over time take a minute on a CPU
+  RunCase run;
+};
+
+Outcome run_clip(const Golden& golden, double limit) {
+  const char* folder = "openai/clip-vit-large-patch14";
+  const io::SafetensorsFile reference = golden.open_case("clip");
+  const text::ClipEncoder encoder(golden.weights(folder), text::load_clip_config(golden.checkpoints() / folder));
+  return compare(encoder.forward(reference.tensor("ids").to(golden.device)).last_hidden_state,
+                 reference.tensor("last_hidden_state"), limit);
+}
+
+Outcome run_t5(const Golden& golden, double limit) {
+  const char* folder = "google/t5-v1_1-xxl";
+  const io::SafetensorsFile reference = golden.open_case("t5");
+  const text::T5Encoder encoder(golden.weights(folder), text::load_t5_config(golden.checkpoints() / folder));
+  return compare(encoder.forward(reference.tensor("ids").to(golden.device)), reference.tensor("out"), limit);
+}
+
+RunCase transformer_case(const char* name, const char* file,
+                         const std::function<MMDiTConfig(const Golden&)>& config_of) {
+  return [=](const Golden& golden, double limit) {
+    const MMDiTConfig config = config_of(golden);
+    const io::SafetensorsFile reference = golden.open_case(name);
+    const auto input = [&](const char* key) { return reference.tensor(key).to(golden.device); };
+    const diffusion::MMDiT model(golden.weights(file), config);
+    const at::Tensor ids = at::cat({input("in.txt_ids")[0], input("in.img_ids")[0]});
+    const at::Tensor out = model.forward({.img = input("in.img"),
+                                          .txt = input("in.txt"),
+                                          .y_vec = input("in.y_vec"),
+                                          .timesteps = input("in.timesteps"),
+                                          .cond = config.cond_embed ? input("in.cond") : at::Tensor(),
+                                          .guidance = config.guidance_embed ? input("in.guidance") : at::Tensor()},
+                                         diffusion::rotary_embedding(ids, config));
+    return compare(out, reference.tensor("out"), limit);
+  };
+}
+
+// Both halves of an autoencoder; the worse of the two counts.
+RunCase autoencoder_case(const char* name, const char* file,
+                         const std::function<autoencoder::AutoencoderConfig(const Golden&)>& config_of) {
+  return [=](const Golden& golden, double limit) {
+    const io::SafetensorsFile reference = golden.open_case(name);
+    const auto model = autoencoder::make_autoencoder(golden.weights(file), config_of(golden), autoencoder::Half::kBoth);
+    const auto input = [&](const char* key) { return reference.tensor(key).to(golden.device, golden.dtype); };
+    Outcome encoded = compare(model->encode(input("in.x")), reference.tensor("z"), limit);
+    Outcome decoded = compare(model->decode(input("z")), reference.tensor("out"), limit);
+    const Verdict verdict = encoded.verdict == Verdict::kFailed ? Verdict::kFailed : decoded.verdict;
+    return Outcome{verdict, "encoder: " + encoded.text + "; decoder: " + decoded.text};
+  };
+}
+
+// A folder that goes with what is in it.
+struct ScratchFolder {
+  fs::path path = fs::temp_directory_path() / fmt::format("opensora-selftest-{}", ::getpid());
+
+  ScratchFolder() { fs::create_directories(path); }
+  ~ScratchFolder() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+  ScratchFolder(const ScratchFolder&) = delete;
+  ScratchFolder& operator=(const ScratchFolder&) = delete;
+};
+
+GenerateRequest whole_run(const Golden& golden, const nlohmann::json& description, const fs::path& folder) {
+  const nlohmann::json& options = description["options"];
+  GenerateRequest request;
+  request.prompt = description["user_prompt"];
+  request.model_dir = golden.checkpoints();
+  request.config = golden.config("tiny.json");
+  request.config.cond_type = description["cond_type"];
+  SamplingConfig& sampling = request.config.sampling;
+  sampling.resolution = sampling.aspect_ratio = std::nullopt;
+  sampling.height = options["height"];
+  sampling.width = options["width"];
+  sampling.num_frames = options["num_frames"];
+  sampling.num_steps = options["num_steps"];
+  request.seed = description["seed"];
+  request.device = golden.device.str();
+  request.dtype = dtype_name(golden.dtype);
+  if (!description["refs"].is_null()) {
+    request.references = {golden.data / "cases" / description["refs"][0][0].get<std::string>()};
+  }
+  request.output = folder / "video.mp4";
+  request.save_tensors = folder / "tensors.safetensors";
+  return request;
+}
+
+// From the prompt to the file.
+RunCase whole_run_case(const char* name) {
+  return [=](const Golden& golden, double limit) {
+    const ScratchFolder folder;
+    const io::SafetensorsFile reference = golden.open_case(name);
+    generate(whole_run(golden, nlohmann::json::parse(reference.metadata().at("case")), folder.path));
+    const io::SafetensorsFile saved(folder.path / "tensors.safetensors");
+    return compare(saved.tensor("video"), reference.tensor("video"), limit);
+  };
+}
+
+autoencoder::AutoencoderConfig hunyuan(const Golden& golden) {
+  auto config = std::get<HunyuanVAEConfig>(golden.config("tiny.json").ae);
+  config.use_spatial_tiling = config.use_temporal_tiling = false;
+  return config;
+}
+
+autoencoder::AutoencoderConfig dc_ae(const Golden& golden) {
+  auto config = std::get<DCAEConfig>(golden.config("tiny_high_compression.json").ae);
+  config.use_spatial_tiling = config.use_temporal_tiling = false;
+  return config;
+}
+
+// Measured on a CPU: models 7e-6, 2e-3 and 2e-2 at most (fp32, fp16, bf16), whole runs 2e-4, 3e-3 and 2e-2. TF32 in
+// place of float32 would be ten times over the limit.
+constexpr Limits kModel{1e-4, 1e-2, 5e-2}, kWholeRun{2e-3, 2e-2, 1e-1};
+
+std::vector<GoldenCase> golden_cases() {
+  const auto video = [](const Golden& golden) { return golden.config("tiny.json").model; };
+  const auto compressed = [](const Golden& golden) { return golden.config("tiny_high_compression.json").model; };
+  const auto flux = [](const Golden& golden) { return golden.config("tiny_t2i2v.json").text_to_image->model; };
+  const auto flux_ae = [](const Golden& golden) { return golden.config("tiny_t2i2v.json").text_to_image->ae; };
+  return {
+      {"clip", kModel, false, run_clip},
+      {"t5", kModel, false, run_t5},
+      {"mmdit", kModel, false, transformer_case("mmdit", "Open_Sora_v2.safetensors", video)},
+      {"mmdit_dc_ae", kModel, false,
+       transformer_case("mmdit_dc_ae", "Open_Sora_v2_Video_DC_AE.safetensors", compressed)},
+      {"flux", kModel, false, transformer_case("flux", "flux1-dev.safetensors", flux)},
+      {"flux_ae", kModel, false, autoencoder_case("flux_ae", "flux1-dev-ae.safetensors", flux_ae)},
+      {"hunyuan_vae_image", kModel, false, autoencoder_case("hunyuan_vae_image", "hunyuan_vae.safetensors", hunyuan)},
+      {"hunyuan_vae", kModel, true, autoencoder_case("hunyuan_vae_untiled", "hunyuan_vae.safetensors", hunyuan)},
+      {"dc_ae_image", kModel, false, autoencoder_case("dc_ae_image", "F32T4C128_AE.safetensors", dc_ae)},
+      {"dc_ae", kModel, true, autoencoder_case("dc_ae_untiled", "F32T4C128_AE.safetensors", dc_ae)},
+      {"text to video", kWholeRun, true, whole_run_case("pipeline_t2v")},
+      {"image to video", kWholeRun, true, whole_run_case("pipeline_i2v_head")},
+  };
+}
+
+}  // namespace
+
+std::vector<SelfCheck> golden_checks(const SelftestMachine& machine, const fs::path& data) {
+  std::vector<SelfCheck> checks;
+  for (const GoldenCase& each : golden_cases()) {
+    for (const at::ScalarType dtype : machine.dtypes) {
+      const Golden golden{data, machine.device, dtype};
+      const bool is_slow = each.is_video && machine.device.is_cpu() && dtype == at::kHalf;
+      checks.push_back({"golden", fmt::format("{} {}", each.name, dtype_name(dtype)), [=] {
+                          if (is_slow) return skipped("videos in fp16 take minutes on a CPU");
+                          return each.run(golden, each.limits.of(dtype));
+                        }});
+    }
+  }
+  return checks;
+}
+
+}  // namespace opensora::pipeline
