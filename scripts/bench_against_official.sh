@@ -104,7 +104,7 @@ print_row() {
   [[ -f $folder/$run.$stage.ours && -f $folder/$run.$stage.official ]] || return 0
   a=$(median "$folder/$run.$stage.ours") b=$(median "$folder/$run.$stage.official")
   awk -v run="$run" -v stage="$stage" -v unit="$unit" -v a="$a" -v b="$b" \
-    'BEGIN { printf "%-9s %-16s %10.2f %10.2f %8.2f\n", run, stage unit, a, b, a > 0 ? b / a : 0 }'
+    'BEGIN { printf "%-9s %-16s %10.2f %10.2f %8.2f\n", run, stage unit, a, b, b / a }'
 }
 
 # Seconds a forward: the official code runs more of them.
