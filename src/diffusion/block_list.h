@@ -38,6 +38,8 @@ class BlockList {
   Iterator begin() const { return {*this, 0}; }
   Iterator end() const { return {*this, blocks_.size()}; }
   size_t size() const { return blocks_.size(); }
+  // Weights are not there all the time.
+  bool wait_for_weights() const { return stream_ != nullptr; }
 
   const Block& operator[](size_t index) const {
     if (stream_) stream_->use(first_ + static_cast<int64_t>(index));

@@ -79,16 +79,18 @@ void write(Video& video, const at::Tensor& latent, const at::Tensor& frames) {
 }
 
 // Null where none are to be used; the result says why.
-std::unique_ptr<GraphRecorder> graph_recorder_for(Video& video) {
+std::unique_ptr<GraphRecorder> graph_recorder_for(Video& video, const diffusion::MMDiT& model) {
   const std::string& wanted = video.request.cuda_graphs;
-  const std::string missing = why_no_graphs(video.plan.device);
+  std::string missing = why_no_graphs(video.plan.device);
+  const bool waits = missing.empty() && model.double_blocks.wait_for_weights();
+  if (waits) missing = "blocks are streamed: --offload";  // a replay would not wait for them
   video.result.cuda_graphs = wanted == "off" || missing.empty() ? "off" : "off (" + missing + ")";
   if (wanted == "on" && !missing.empty()) {
     spdlog::warn("{}--cuda-graphs on: there are none here ({})", video.label, missing);
   } else {
     spdlog::debug("{}CUDA graphs: {}", video.label, missing.empty() ? wanted : video.result.cuda_graphs);
   }
-  return wanted == "off" ? nullptr : make_graph_recorder(video.plan.device);
+  return wanted == "off" || waits ? nullptr : make_graph_recorder(video.plan.device);
 }
 
 }  // namespace
@@ -175,7 +177,7 @@ at::Tensor sample_latent(Video& video, Models& models) {
         preview.after_step(step, steps, clean);
       };
     }
-    const auto graphs = graph_recorder_for(video);
+    const auto graphs = graph_recorder_for(video, *model);
     input.graphs = graphs.get();
     const sampling::SamplerResult sampled = sampling::sample(*model, input, video.plan.device);
     at::Tensor latent = sampled.latent.to(at::kCPU);
