@@ -24,6 +24,7 @@ struct StagePlan {
   int64_t anonymous_bytes = 0;
   int64_t forwards = 0;  // of the model
   double flops = 0;      // of all forwards: matrix products, convolutions, attention; two a multiply-add
+  bool encodes = false;  // frames are written meanwhile
 };
 
 // Whether a run fits, and otherwise what would make it fit.

@@ -20,6 +20,10 @@ at::Tensor repeat_last(const at::Tensor& x, int64_t dim, int64_t length) {
 
 }  // namespace
 
+at::Tensor Autoencoder::decode(const at::Tensor& latent, const TileProgress& progress) const {
+  return join_pieces([&](const PieceSink& sink) { decode_pieces(latent, sink, progress); });
+}
+
 at::Tensor pad_frames(const Autoencoder& autoencoder, const at::Tensor& frames) {
   const int64_t s = autoencoder.spatial_compression();
   const auto round_up = [s](int64_t pixels) { return (pixels + s - 1) / s * s; };

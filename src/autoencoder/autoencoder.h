@@ -38,7 +38,11 @@ class Autoencoder {
 
   // A scaled latent [B, C, t, h, w] -> frames [B, 3, decoded_frames(t), h*s, w*s], nominally in [-1, 1], not clamped.
   // Needs the decoder's half.
-  virtual at::Tensor decode(const at::Tensor& latent, const TileProgress& progress = {}) const = 0;
+  virtual at::Tensor decode(const at::Tensor& latent, const TileProgress& progress = {}) const;
+
+  // The same, handed to `sink` piece by piece as they are finished: no more than a tile is held.
+  virtual void decode_pieces(const at::Tensor& latent, const PieceSink& sink,
+                             const TileProgress& progress = {}) const = 0;
 
   virtual int64_t spatial_compression() const = 0;                  // pixels a latent pixel, in height and width
   virtual int64_t decoded_frames(int64_t latent_frames) const = 0;  // frames that a latent decodes to

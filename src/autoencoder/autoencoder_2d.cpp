@@ -165,8 +165,19 @@ at::Tensor Autoencoder2D::encode(const at::Tensor& frames, const EncodeOptions& 
 }
 
 at::Tensor Autoencoder2D::decode(const at::Tensor& latent, const TileProgress& progress) const {
+  if (latent.dim() == 4) return decode(latent.unsqueeze(2), progress).squeeze(2);
+  return Autoencoder::decode(latent, progress);
+}
+
+void Autoencoder2D::decode_pieces(const at::Tensor& latent, const PieceSink& sink, const TileProgress& progress) const {
   TORCH_CHECK(decoder, "the image autoencoder was bound without its decoder");
-  return for_each_frame((latent / config.scale_factor + config.shift_factor).to(dtype), std::cref(*decoder), progress);
+  const int64_t frames = latent.size(2);
+  for (int64_t t = 0; t < frames; ++t) {
+    const at::Tensor z = (latent.select(2, t) / config.scale_factor + config.shift_factor).to(dtype);
+    const at::Tensor frame = (*decoder)(z).unsqueeze(2);
+    if (progress) progress(t + 1, frames);
+    sink({frame, t, 0, 0, {frames, frame.size(3), frame.size(4)}});
+  }
 }
 
 }  // namespace opensora::autoencoder

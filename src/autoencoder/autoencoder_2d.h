@@ -9,7 +9,7 @@
 #include "autoencoder/autoencoder.h"
 #include "core/weights.h"
 #include "nn/conv.h"
-#include "nn/norm.h"
+#include "nn/group_norm.h"
 #include "opensora/config.h"
 
 namespace opensora::autoencoder {
@@ -84,6 +84,7 @@ struct Autoencoder2D final : Autoencoder {
   // is what the progress counts: nothing is tiled.
   at::Tensor encode(const at::Tensor& frames, const EncodeOptions& options = {}) const override;
   at::Tensor decode(const at::Tensor& latent, const TileProgress& progress = {}) const override;
+  void decode_pieces(const at::Tensor& latent, const PieceSink& sink, const TileProgress& progress = {}) const override;
   int64_t spatial_compression() const override { return int64_t{1} << (config.ch_mult.size() - 1); }
   int64_t decoded_frames(int64_t latent_frames) const override { return latent_frames; }
   int64_t latent_frames(int64_t frames) const override { return frames; }

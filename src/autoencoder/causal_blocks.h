@@ -1,17 +1,19 @@
 // The layers of HunyuanVAE: causal 3D convolutions, residual blocks, frame-causal attention.
 //
-// Activations are [B, C, T, H, W].
+// Activations are [B, C, T, H, W] with the channels innermost in memory: frames then lie one after another, and layers
+// run over a few of them at a time. Only a block's input and what it makes of it are ever there whole.
 #pragma once
 
 #include <ATen/ATen.h>
 
 #include <array>
+#include <functional>
 #include <optional>
 #include <vector>
 
 #include "core/weights.h"
+#include "nn/group_norm.h"
 #include "nn/linear.h"
-#include "nn/norm.h"
 
 namespace opensora::autoencoder {
 
@@ -26,18 +28,34 @@ struct CausalConv3d {
   CausalConv3d(const Weights& weights, int64_t in_channels, int64_t out_channels, int64_t kernel_size = 3,
                Stride stride = {1, 1, 1});
   at::Tensor operator()(const at::Tensor& x) const;
+  at::Tensor after(const nn::ChannelAffine& norm, const at::Tensor& x) const;  // of silu(norm(x))
+
+  // In parts: `read` writes what is convolved of some frames of x; `place` says where some frames of the result go,
+  // from the first-th on. It is called when what they depend on has been read, so it may be x's memory.
+  struct Place {
+    at::Tensor frames;
+    bool add;  // to what is there
+  };
+  using Read = std::function<void(const at::Tensor& x, const at::Tensor& frames)>;
+  using Placing = std::function<Place(int64_t first, int64_t count)>;
+  void run(const at::Tensor& x, const Read& read, const Placing& place) const;
+
+ private:
+  at::Tensor run(const at::Tensor& x, const Read& read) const;
+  at::Tensor mix_channels(const at::Tensor& x) const;  // of kernel size 1
 };
 
+// Writes over its input.
 struct ResnetBlock {
   nn::GroupNorm norm1, norm2;
   CausalConv3d conv1, conv2;
   std::optional<CausalConv3d> conv_shortcut;  // where the width changes
 
   ResnetBlock(const Weights& weights, int64_t in_channels, int64_t out_channels, int64_t groups);
-  at::Tensor operator()(const at::Tensor& x) const;
+  at::Tensor operator()(at::Tensor x) const;
 };
 
-// One head as wide as the block; a frame attends to itself and the frames before it.
+// One head as wide as the block; a frame attends to itself and the frames before it. Writes over its input.
 struct FrameCausalAttention {
   nn::GroupNorm group_norm;
   nn::Linear to_q, to_k, to_v, to_out;
@@ -52,7 +70,7 @@ struct MidBlock {
   ResnetBlock after;
 
   MidBlock(const Weights& weights, int64_t channels, int64_t groups);
-  at::Tensor operator()(const at::Tensor& x) const;
+  at::Tensor operator()(at::Tensor x) const;
 };
 
 // Nearest-neighbour up-sampling, then a convolution. The first frame stays single in time.
@@ -62,6 +80,10 @@ struct CausalUpsample {
 
   CausalUpsample(const Weights& weights, int64_t channels, bool space, bool time);
   at::Tensor operator()(const at::Tensor& x) const;
+
+ private:
+  void run_enlarged(const at::Tensor& x, const at::Tensor& out) const;
+  void run_phases(const at::Tensor& x, const at::Tensor& out) const;
 };
 
 // A level of the encoder or of the decoder: residual blocks, then the change of size to the next level.

@@ -130,11 +130,11 @@ at::Tensor DCAE::encode(const at::Tensor& frames, const EncodeOptions& options) 
       options.progress);
 }
 
-at::Tensor DCAE::decode(const at::Tensor& latent, const TileProgress& progress) const {
+void DCAE::decode_pieces(const at::Tensor& latent, const PieceSink& sink, const TileProgress& progress) const {
   TORCH_CHECK(decoder, "DC-AE was bound without its decoder");
-  return apply_tiled(
+  apply_tiled(
       latent.to(dtype), make_tiling(config, /*encoding=*/false), [&](const at::Tensor& z) { return (*decoder)(z); },
-      progress);
+      sink, progress);
 }
 
 int64_t DCAE::decoded_frames(int64_t latent_frames) const {

@@ -54,7 +54,7 @@ struct DCAE final : Autoencoder {
   DCAE(const Weights& weights, const DCAEConfig& config, Half half = Half::kDecoder);
 
   at::Tensor encode(const at::Tensor& frames, const EncodeOptions& options = {}) const override;
-  at::Tensor decode(const at::Tensor& latent, const TileProgress& progress = {}) const override;
+  void decode_pieces(const at::Tensor& latent, const PieceSink& sink, const TileProgress& progress = {}) const override;
   int64_t spatial_compression() const override { return config.spatial_compression(); }
   int64_t decoded_frames(int64_t latent_frames) const override;
   int64_t latent_frames(int64_t frames) const override;

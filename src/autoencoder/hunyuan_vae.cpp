@@ -1,6 +1,6 @@
 #include "autoencoder/hunyuan_vae.h"
 
-#include "nn/activation.h"
+#include <utility>
 
 namespace opensora::autoencoder {
 namespace {
@@ -74,8 +74,8 @@ HunyuanEncoder::HunyuanEncoder(const Weights& weights, const HunyuanVAEConfig& c
 at::Tensor HunyuanEncoder::operator()(const at::Tensor& frames) const {
   at::Tensor x = conv_in(frames);
   for (const DownBlock& block : down_blocks) x = block(std::move(x));
-  x = mid_block(x);
-  return quant_conv(conv_out(nn::silu_in_place(conv_norm_out(x))));
+  x = mid_block(std::move(x));
+  return quant_conv(conv_out.after(conv_norm_out.affine(x), x));
 }
 
 HunyuanDecoder::HunyuanDecoder(const Weights& weights, const HunyuanVAEConfig& config)
@@ -90,7 +90,7 @@ HunyuanDecoder::HunyuanDecoder(const Weights& weights, const HunyuanVAEConfig& c
 at::Tensor HunyuanDecoder::operator()(const at::Tensor& z) const {
   at::Tensor x = mid_block(conv_in(post_quant_conv(z)));
   for (const UpBlock& block : up_blocks) x = block(std::move(x));
-  return conv_out(nn::silu_in_place(conv_norm_out(x)));
+  return conv_out.after(conv_norm_out.affine(x), x);
 }
 
 HunyuanVAE::HunyuanVAE(const Weights& weights, const HunyuanVAEConfig& config, Half half)
@@ -116,11 +116,11 @@ at::Tensor HunyuanVAE::encode(const at::Tensor& frames, const EncodeOptions& opt
   return (z - config.shift_factor) * config.scale_factor;
 }
 
-at::Tensor HunyuanVAE::decode(const at::Tensor& latent, const TileProgress& progress) const {
+void HunyuanVAE::decode_pieces(const at::Tensor& latent, const PieceSink& sink, const TileProgress& progress) const {
   TORCH_CHECK(decoder, "HunyuanVAE was bound without its decoder");
   const at::Tensor z = (latent / config.scale_factor + config.shift_factor).to(dtype);
-  return apply_tiled(
-      z, make_tiling(config, TileGeometry::decoding), [&](const at::Tensor& part) { return (*decoder)(part); },
+  apply_tiled(
+      z, make_tiling(config, TileGeometry::decoding), [&](const at::Tensor& part) { return (*decoder)(part); }, sink,
       progress);
 }
 

@@ -50,7 +50,7 @@ struct HunyuanVAE final : Autoencoder {
   at::Tensor encode_moments(const at::Tensor& frames, const TileProgress& progress = {}) const;
 
   at::Tensor encode(const at::Tensor& frames, const EncodeOptions& options = {}) const override;
-  at::Tensor decode(const at::Tensor& latent, const TileProgress& progress = {}) const override;
+  void decode_pieces(const at::Tensor& latent, const PieceSink& sink, const TileProgress& progress = {}) const override;
   int64_t spatial_compression() const override { return config.spatial_compression(); }
   int64_t decoded_frames(int64_t latent_frames) const override;
   int64_t latent_frames(int64_t frames) const override;

@@ -27,16 +27,9 @@ at::Tensor tail(const at::Tensor& x, int64_t dim, int64_t length) {
   return x.narrow(dim, x.size(dim) - length, length).clone();
 }
 
-// Space for an output like `tile`, but of `length` units along `dim`.
-at::Tensor empty_like_tile(const at::Tensor& tile, std::initializer_list<std::pair<int64_t, int64_t>> lengths) {
-  std::vector<int64_t> shape = tile.sizes().vec();
-  for (const auto& [dim, length] : lengths) shape[dim] = length;
-  return at::empty(shape, tile.options());
-}
-
-at::Tensor tile_space(const at::Tensor& x, const TileGeometry& g, const TileFunction& fn) {
+void tile_space(const at::Tensor& x, const TileGeometry& g, const TileFunction& fn, const PieceSink& sink) {
   const int64_t rows = count_tiles(x.size(3), g.stride), columns = count_tiles(x.size(4), g.stride);
-  at::Tensor out;
+  const int64_t out_height = g.output_length(x.size(3)), out_width = g.output_length(x.size(4));
   std::vector<at::Tensor> above(columns);  // the lower ends of the row before
   for (int64_t i = 0; i < rows; ++i) {
     at::Tensor left;
@@ -47,37 +40,33 @@ at::Tensor tile_space(const at::Tensor& x, const TileGeometry& g, const TileFunc
       if (j > 0) blend(left, tile, 4, g.blend);
       above[j] = tail(tile, 3, g.blend);
       left = tail(tile, 4, g.blend);
-      if (!out.defined()) {
-        out = empty_like_tile(tile, {{3, g.output_length(x.size(3))}, {4, g.output_length(x.size(4))}});
-      }
       const int64_t height = std::min(g.limit, tile.size(3)), width = std::min(g.limit, tile.size(4));
-      out.narrow(3, i * g.limit, height)
-          .narrow(4, j * g.limit, width)
-          .copy_(tile.narrow(3, 0, height).narrow(4, 0, width));
+      sink({tile.narrow(3, 0, height).narrow(4, 0, width),
+            0,
+            i * g.limit,
+            j * g.limit,
+            {tile.size(2), out_height, out_width}});
     }
   }
-  return out;
 }
 
-at::Tensor tile_time(const at::Tensor& x, const TimeGeometry& g, const TileFunction& fn) {
-  const int64_t count = g.count(x.size(2));
-  at::Tensor out, before;
+void tile_time(const at::Tensor& x, const TimeGeometry& g, const TileFunction& fn, const PieceSink& sink) {
+  const int64_t count = g.count(x.size(2)), frames = g.lead + g.output_length(x.size(2) - g.lead);
+  at::Tensor before;
   int64_t done = 0;
   for (int64_t i = 0; i < count; ++i) {
     const int64_t begin = i * g.stride;
     const bool last = i == count - 1;
     at::Tensor tile = fn(x.slice(2, begin, last ? x.size(2) : begin + g.tile + g.lead));
-    if (!out.defined()) out = empty_like_tile(tile, {{2, g.lead + g.output_length(x.size(2) - g.lead)}});
     if (i > 0) {
       tile = tile.slice(2, g.lead);
       blend(before, tile, 2, g.blend);
     }
     const int64_t kept = last ? tile.size(2) : g.limit + (i == 0 ? g.lead : 0);
-    before = tail(tile, 2, g.blend);
-    out.narrow(2, done, kept).copy_(tile.narrow(2, 0, kept));
+    before = last ? at::Tensor() : tail(tile, 2, g.blend);
+    sink({tile.narrow(2, 0, kept), done, 0, 0, {frames, tile.size(3), tile.size(4)}});
     done += kept;
   }
-  return out;
 }
 
 }  // namespace
@@ -97,8 +86,8 @@ int64_t TimeGeometry::count(int64_t length) const {
   return tiles > 1 && tiled - (tiles - 1) * stride <= min_tail ? tiles - 1 : tiles;
 }
 
-at::Tensor apply_tiled(const at::Tensor& x, const Tiling& tiling, const TileFunction& fn,
-                       const TileProgress& progress) {
+void apply_tiled(const at::Tensor& x, const Tiling& tiling, const TileFunction& fn, const PieceSink& sink,
+                 const TileProgress& progress) {
   const bool in_space = tiling.space && std::max(x.size(3), x.size(4)) > tiling.space->tile;
   const bool in_time = tiling.time && x.size(2) > tiling.time->tile;
   int64_t done = 0, total = 1;
@@ -110,10 +99,42 @@ at::Tensor apply_tiled(const at::Tensor& x, const Tiling& tiling, const TileFunc
     if (progress) progress(++done, total);
     return tile;
   };
-  const TileFunction whole_frames = [&](const at::Tensor& part) {
-    return in_space ? tile_space(part, *tiling.space, counted) : counted(part);
+  const auto whole_frames = [&](const at::Tensor& part, const PieceSink& to) {
+    if (in_space) {
+      tile_space(part, *tiling.space, counted, to);
+    } else {
+      const at::Tensor values = counted(part);
+      to({values, 0, 0, 0, {values.size(2), values.size(3), values.size(4)}});
+    }
   };
-  return in_time ? tile_time(x, *tiling.time, whole_frames) : whole_frames(x);
+  if (!in_time) return whole_frames(x, sink);
+  const TileFunction joined = [&](const at::Tensor& part) {
+    return join_pieces([&](const PieceSink& to) { whole_frames(part, to); });
+  };
+  tile_time(x, *tiling.time, joined, sink);
+}
+
+at::Tensor join_pieces(const std::function<void(const PieceSink& sink)>& produce) {
+  at::Tensor out;
+  produce([&](const Piece& piece) {
+    const at::Tensor& values = piece.values;
+    const auto [frames, height, width] = piece.size;
+    if (values.size(2) == frames && values.size(3) == height && values.size(4) == width) {
+      out = values;
+      return;
+    }
+    if (!out.defined()) out = at::empty({values.size(0), values.size(1), frames, height, width}, values.options());
+    out.narrow(2, piece.t, values.size(2))
+        .narrow(3, piece.y, values.size(3))
+        .narrow(4, piece.x, values.size(4))
+        .copy_(values);
+  });
+  return out;
+}
+
+at::Tensor apply_tiled(const at::Tensor& x, const Tiling& tiling, const TileFunction& fn,
+                       const TileProgress& progress) {
+  return join_pieces([&](const PieceSink& sink) { apply_tiled(x, tiling, fn, sink, progress); });
 }
 
 }  // namespace opensora::autoencoder

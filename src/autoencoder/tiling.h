@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
 #include <functional>
 #include <optional>
 
@@ -47,9 +48,28 @@ using TileFunction = std::function<at::Tensor(const at::Tensor&)>;  // [B, C, t,
 // Called after each tile: tiles done and in all.
 using TileProgress = std::function<void(int64_t done, int64_t total)>;
 
+// A part of the output that is finished: blended with all its neighbours.
+struct Piece {
+  at::Tensor values;            // [B, C', t', h', w']; valid during the call
+  int64_t t, y, x;              // where it begins in the output
+  std::array<int64_t, 3> size;  // of the whole output: frames, height, width
+
+  // Whether it is the last one of its frames.
+  bool ends_frames() const { return y + values.size(3) == size[1] && x + values.size(4) == size[2]; }
+};
+using PieceSink = std::function<void(const Piece&)>;
+
 // Applies `fn` to x in tiles along the axes on which x is larger than one, and to x as it is where there are none.
-// `fn` must return a tensor of its own, which is written to. Beside the output there is never more than one tile with
-// the strips that its neighbours blend with; with tiles in time, one of those over the whole frame.
+// `fn` must return a tensor of its own, which is written to. Pieces come in the order of time, rows, columns; those of
+// some frames are complete before the next frames'. There is never more than one tile with the strips that its
+// neighbours blend with; with tiles in time, one of those over the whole frame.
+void apply_tiled(const at::Tensor& x, const Tiling& tiling, const TileFunction& fn, const PieceSink& sink,
+                 const TileProgress& progress = {});
+
+// The output that `produce` hands out in pieces.
+at::Tensor join_pieces(const std::function<void(const PieceSink& sink)>& produce);
+
+// The same as a whole.
 at::Tensor apply_tiled(const at::Tensor& x, const Tiling& tiling, const TileFunction& fn,
                        const TileProgress& progress = {});
 

@@ -61,6 +61,11 @@ int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1
 // Channels that oneDNN's blocked layouts put together: as many floats as a vector register holds.
 int64_t channel_block() { return at::get_cpu_capability().starts_with("AVX512") ? 16 : 8; }
 
+// Frames whose channels lie innermost in memory: a convolution takes them, and makes its result, as they are.
+bool is_channels_last(const at::Tensor& x) {
+  return x.dim() == 5 && x.is_contiguous(at::MemoryFormat::ChannelsLast3d) && !x.is_contiguous();
+}
+
 // What at::convolution allocates on the CPU beside its input and output, as measured with LibTorch 2.11 on a CPU with
 // AVX-512: oneDNN computes in a layout of its own, so the input is copied into it and the result out of it.
 int64_t convolution_scratch(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& out, int64_t groups) {
@@ -74,6 +79,7 @@ int64_t convolution_scratch(const at::Tensor& x, const at::Tensor& weight, const
     const int64_t taps = weight.numel() / weight.size(0);
     return taps * (out.numel() / out_channels) * x.element_size();
   }
+  if (is_channels_last(x)) return static_cast<int64_t>(weight.numel()) * x.element_size();  // alone is reordered
   const int64_t in_copy = in_bytes / in * round_up(in, block);
   const int64_t out_copy = out_bytes / out_channels * round_up(out_channels, block);
   // The output itself is touched when the input's copy is gone.
@@ -97,8 +103,10 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
                        at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
                        at::IntArrayRef /*output_padding*/, int64_t groups) {
   TORCH_CHECK(!transposed, "no transposed convolutions on the meta device");
-  const at::Tensor x = input.contiguous();
-  at::Tensor out = at::empty(convolved_shape(x, weight, stride, padding, dilation), x.options());
+  const bool channels_last = is_channels_last(input);
+  const at::Tensor x = channels_last ? input : input.contiguous();
+  at::Tensor out = at::empty(convolved_shape(x, weight, stride, padding, dilation), x.options(),
+                             channels_last ? at::MemoryFormat::ChannelsLast3d : at::MemoryFormat::Contiguous);
   counted->convolution += 2 * count(out) * count(weight) / length(weight, 0);
   // cuDNN's workspace is of no known size; its default limit is small beside the activations.
   if (stands_for_cpu) at::empty({convolution_scratch(x, weight, out, groups)}, x.options().dtype(at::kByte));
@@ -193,5 +201,14 @@ int64_t MetaDevice::peak_bytes() const { return state_->counter->peak; }
 void MetaDevice::reset_peak() { state_->counter->peak = state_->counter->live; }
 const FlopCount& MetaDevice::flops() const { return state_->flops; }
 void MetaDevice::reset_flops() { state_->flops = {}; }
+
+at::DeviceType kernel_device(const at::Tensor& x) {
+  if (!x.is_meta() || counted == nullptr) return x.device().type();
+  return stands_for_cpu ? at::kCPU : at::kCUDA;
+}
+
+void count_convolution(double flops) {
+  if (counted != nullptr) counted->convolution += flops;
+}
 
 }  // namespace opensora

@@ -41,4 +41,9 @@ class MetaDevice {
   std::unique_ptr<State> state_;
 };
 
+// For kernels of our own: whose kernels run on `x`, its own device's or those that the MetaDevice of the moment stands
+// in for; and what one of them has done on the meta device.
+at::DeviceType kernel_device(const at::Tensor& x);
+void count_convolution(double flops);
+
 }  // namespace opensora

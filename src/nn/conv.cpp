@@ -1,5 +1,10 @@
 #include "nn/conv.h"
 
+#include <algorithm>
+
+#include "nn/padded_window.h"
+#include "nn/winograd.h"
+
 namespace opensora::nn {
 namespace {
 
@@ -18,7 +23,34 @@ Conv::Conv(const Weights& weights, int64_t dims, const ConvOptions& options)
       padding(dims, options.pad ? options.kernel_size / 2 : 0),
       groups(options.groups) {}
 
+bool Conv::runs_in_parts(const at::Tensor& x) const {
+  const auto all = [](const std::vector<int64_t>& list) {
+    return std::all_of(list.begin(), list.end(), [](int64_t value) { return value == 1; });
+  };
+  return x.dim() == 5 && groups == 1 && all(stride) && all(padding) && WinogradConv::is_for(x, weight);
+}
+
+// Some frames at a time, between their neighbours and behind a border of zeros.
+at::Tensor Conv::run_in_parts(const at::Tensor& x) const {
+  const int64_t frames = x.size(2), height = x.size(3), width = x.size(4), step = frames_at_a_time(x);
+  const WinogradConv conv(weight, bias);
+  at::Tensor out = empty_channels_last(x, {x.size(0), weight.size(0), frames, height, width});
+  const at::Tensor window = empty_channels_last(x, {x.size(0), x.size(1), step + 2, height + 2, width + 2}).zero_();
+  for (int64_t first = 0; first < frames; first += step) {
+    const int64_t count = std::min(step, frames - first);
+    const int64_t begin = std::max<int64_t>(first - 1, 0), end = std::min(first + count + 1, frames);
+    window.narrow(2, begin - first + 1, end - begin)
+        .narrow(3, 1, height)
+        .narrow(4, 1, width)
+        .copy_(x.narrow(2, begin, end - begin));
+    if (first + count == frames) window.select(2, count + 1).zero_();
+    conv(window.narrow(2, 0, count + 2), out.narrow(2, first, count), /*add=*/false);
+  }
+  return out;
+}
+
 at::Tensor Conv::operator()(const at::Tensor& x) const {
+  if (runs_in_parts(x)) return run_in_parts(x);
   const at::ScalarType dtype = x.scalar_type();
   const std::vector<int64_t> dilation(stride.size(), 1), output_padding(stride.size(), 0);
   return at::convolution(x, weight.to(dtype), bias.defined() ? bias.to(dtype) : bias, stride, padding, dilation,

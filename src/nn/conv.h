@@ -28,7 +28,12 @@ struct Conv {
 
   // `dims`: spatial dimensions, 2 or 3.
   Conv(const Weights& weights, int64_t dims, const ConvOptions& options);
+  // The result of a kernel of 3x3x3 that WinogradConv is for has its channels innermost in memory.
   at::Tensor operator()(const at::Tensor& x) const;
+
+ private:
+  bool runs_in_parts(const at::Tensor& x) const;
+  at::Tensor run_in_parts(const at::Tensor& x) const;
 };
 
 // Repeats each element of the last factors.size() dimensions, factors[i] times along the i-th of them.

@@ -21,15 +21,4 @@ at::Tensor RMSNorm::operator()(const at::Tensor& x) const {
   return (wide * inverse_rms).to(x.scalar_type()) * scale.to(x.scalar_type());
 }
 
-GroupNorm::GroupNorm(const Weights& weights, int64_t channels, int64_t groups, double eps)
-    : weight(weights.tensor("weight", {channels})),
-      bias(weights.tensor("bias", {channels})),
-      groups(groups),
-      eps(eps) {}
-
-at::Tensor GroupNorm::operator()(const at::Tensor& x) const {
-  const at::ScalarType dtype = x.scalar_type();
-  return at::group_norm(x, groups, weight.to(dtype), bias.to(dtype), eps);
-}
-
 }  // namespace opensora::nn

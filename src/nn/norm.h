@@ -28,13 +28,4 @@ struct RMSNorm {
   at::Tensor operator()(const at::Tensor& x) const;
 };
 
-struct GroupNorm {
-  at::Tensor weight, bias;  // [channels]
-  int64_t groups;
-  double eps;
-
-  GroupNorm(const Weights& weights, int64_t channels, int64_t groups, double eps);
-  at::Tensor operator()(const at::Tensor& x) const;  // [B, C, ...]
-};
-
 }  // namespace opensora::nn

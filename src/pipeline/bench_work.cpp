@@ -5,7 +5,7 @@
 
 #include "autoencoder/autoencoder.h"
 #include "diffusion/mmdit.h"
-#include "pipeline/frames.h"
+#include "pipeline/output_writer.h"
 #include "sampling/sampler.h"
 #include "text/clip_encoder.h"
 #include "text/t5_encoder.h"

@@ -83,7 +83,7 @@ RunPlan plan_on(const GenerateRequest& request, const Target& target, const Base
   for (StagePlan& stage : run.stages) {
     if (target.device.is_cpu()) {
       int64_t besides = heap_slack(stage.anonymous_bytes);
-      if (stage.stage == "write" && run.frames > 1) besides += encoder_bytes(run, request);
+      if (stage.encodes && run.frames > 1) besides += encoder_bytes(run, request);
       stage.peak_bytes += base.resident + besides;
       stage.anonymous_bytes += base.anonymous + besides;
     }

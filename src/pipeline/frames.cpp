@@ -3,8 +3,6 @@
 #include "media/png_writer.h"
 #include "media/video_writer.h"
 #include "opensora/error.h"
-#include "pipeline/extra_outputs.h"
-#include "pipeline/metadata.h"
 #include "pipeline/yuv.h"
 
 namespace opensora::pipeline {
@@ -33,7 +31,7 @@ void write_picture(const std::filesystem::path& path, const at::Tensor& rgb, boo
 }
 
 void write_frames(const FrameFile& file, int64_t count, const std::function<at::Tensor(int64_t t)>& frame,
-                  const StageClock& clock) {
+                  const std::function<void(int64_t)>& written) {
   const at::Tensor first = frame(0);
   media::VideoOptions video = file.video;
   video.height = static_cast<int>(first.size(0));
@@ -51,33 +49,9 @@ void write_frames(const FrameFile& file, int64_t count, const std::function<at::
     } else {
       writer.write(to_host(rgb).const_data_ptr<uint8_t>());
     }
-    clock.report({"write", t + 1, count});
+    written(t + 1);
   }
   writer.finish();
-}
-
-std::string write_output(const GenerateRequest& request, const Plan& plan, const at::Tensor& frames,
-                         const StageClock& clock) {
-  const PixelSize scaled = request.output_size.value_or(PixelSize{});
-  const FrameFile file{.path = plan.output,
-                       .video = {.output_width = static_cast<int>(scaled.width),
-                                 .output_height = static_cast<int>(scaled.height),
-                                 .fps = static_cast<int>(request.config.fps_save),
-                                 .codec = request.codec,
-                                 .pixel_format = request.pix_fmt,
-                                 .crf = request.crf,
-                                 .threads = request.threads,
-                                 .comment = request.metadata ? plan.metadata : ""},
-                       .overwrite = request.overwrite};
-  ExtraOutputs extras(request, frames.size(2));
-  const auto next = [&](int64_t t) {
-    at::Tensor rgb = rgb24_on_device(frames, t);
-    extras.add(to_host(rgb));
-    return rgb;
-  };
-  write_frames(file, frames.size(2), next, clock);
-  if (request.sidecar) write_sidecar(plan.output, plan.metadata, request.overwrite);
-  return extras.finish();
 }
 
 }  // namespace opensora::pipeline

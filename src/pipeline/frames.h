@@ -8,9 +8,6 @@
 #include <string>
 
 #include "media/video_writer.h"
-#include "opensora/generate.h"
-#include "pipeline/plan.h"
-#include "pipeline/stage.h"
 
 namespace opensora::pipeline {
 
@@ -31,15 +28,11 @@ struct FrameFile {
   bool overwrite = false;
 };
 
-// Writes frame(0) to frame(count - 1), each uint8 [H, W, 3], all of one size. Those that are not on the CPU become the
-// encoder's planes where they are, if it takes yuv420p and nothing is scaled. Throws OutputError.
+// Writes frame(0) to frame(count - 1), each uint8 [H, W, 3], all of one size; calls `written` with the number of frames
+// so far. Those that are not on the CPU become the encoder's planes where they are, if it takes yuv420p and nothing is
+// scaled. Throws OutputError.
 void write_frames(const FrameFile& file, int64_t count, const std::function<at::Tensor(int64_t t)>& frame,
-                  const StageClock& clock);
-
-// Writes `frames` as the plan's output: a video, or a PNG of a single frame; and what the request wants beside it.
-// Returns what is suspicious about them (SuspicionDetector). Throws OutputError.
-std::string write_output(const GenerateRequest& request, const Plan& plan, const at::Tensor& frames,
-                         const StageClock& clock);
+                  const std::function<void(int64_t)>& written);
 
 // Writes uint8 [H, W, 3] as a PNG.
 void write_picture(const std::filesystem::path& path, const at::Tensor& rgb, bool overwrite);

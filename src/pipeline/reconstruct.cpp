@@ -19,6 +19,7 @@
 #include "pipeline/frames.h"
 #include "pipeline/quality.h"
 #include "pipeline/resize.h"
+#include "pipeline/rgb_frames.h"
 #include "pipeline/stage.h"
 
 namespace opensora {
@@ -85,17 +86,18 @@ at::Tensor encode(const ReconstructRequest& request, const Autoencoder& autoenco
 // Cut to the input's size and rounded to 8 bits: uint8 [T, H, W, 3].
 at::Tensor decode(const Autoencoder& autoencoder, const at::Tensor& latent, const at::Tensor& rgb,
                   const StageClock& clock) {
-  const at::Tensor video =
-      autoencoder.decode(latent,
-                         [&](int64_t done, int64_t total) {
-                           clock.report({"decode", done, total});
-                         })
-          .slice(2, 0, rgb.size(0))
-          .slice(3, 0, rgb.size(1))
-          .slice(4, 0, rgb.size(2));
-  pipeline::check_finite_frames(video, "the reconstruction");
   at::Tensor result = at::empty_like(rgb);
-  for (int64_t t = 0; t < rgb.size(0); ++t) result[t].copy_(pipeline::to_rgb24(video, t));
+  int64_t done = 0;
+  pipeline::RgbFrames frames({rgb.size(0), rgb.size(1), rgb.size(2)}, "the reconstruction",
+                             [&](const at::Tensor& next) {
+                               result.narrow(0, done, next.size(0)).copy_(next);
+                               done += next.size(0);
+                             });
+  autoencoder.decode_pieces(
+      latent, [&](const autoencoder::Piece& piece) { frames.add(piece); },
+      [&](int64_t tiles, int64_t total) {
+        clock.report({"decode", tiles, total});
+      });
   return result;
 }
 
@@ -126,7 +128,8 @@ void write(const ReconstructRequest& request, const Input& input, const at::Tens
       .path = request.output,
       .video = {.fps = static_cast<int>(fps), .crf = request.crf, .threads = request.threads},
       .overwrite = request.overwrite};
-  pipeline::write_frames(file, input.frames.size(0), frame, clock);
+  const int64_t count = input.frames.size(0);
+  pipeline::write_frames(file, count, frame, [&](int64_t written) { clock.report({"write", written, count}); });
 }
 
 void run_stages(const ReconstructRequest& request, const pipeline::AutoencoderFile& file, at::Device device,

@@ -3,6 +3,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -16,6 +17,7 @@
 #include "pipeline/component_files.h"
 #include "pipeline/frames.h"
 #include "pipeline/offload.h"
+#include "pipeline/rgb_frames.h"
 #include "pipeline/text_model.h"
 #include "sampling/sampler.h"
 #include "text/clip_encoder.h"
@@ -108,7 +110,7 @@ class Simulation {
     if (plan_.makes_picture) {
       at::Tensor latent;
       stage("image", "img_flux", [&](StagePlan& s) { latent = sample_picture(s); });
-      stage("image", "img_flux_ae", [&](StagePlan& s) { video_ = decode_picture(s, latent); });
+      stage("image", "img_flux_ae", [&](StagePlan& s) { video_ = {decode_picture(s, latent)}; });
       if (request_.image_only) return finish();
     }
     if (plan_.condition != sampling::ConditionType::kT2V) {
@@ -116,7 +118,7 @@ class Simulation {
     }
     at::Tensor latent;
     stage("denoise", "model", [&](StagePlan& s) { latent = denoise(s, references); });
-    stage("decode", "ae", [&](StagePlan& s) { video_ = decode(s, latent); });
+    stage("decode", "ae", [&](StagePlan& s) { decode(s, latent); });
     return finish();
   }
 
@@ -135,7 +137,7 @@ class Simulation {
   }
 
   std::vector<StagePlan> finish() {
-    stage("write", "", [](StagePlan&) {});  // the video and one frame of it
+    stage("write", "", [](StagePlan& s) { s.encodes = true; });
     return std::move(stages_);
   }
 
@@ -316,11 +318,18 @@ class Simulation {
                   count_forwards(guidance, plan_));
   }
 
-  at::Tensor decode(StagePlan& stage, const at::Tensor& latent) {
+  // Frames are written while the next are decoded, but never more than two parts of the video wait.
+  void decode(StagePlan& stage, const at::Tensor& latent) {
     const auto autoencoder = video_autoencoder_again(stage, autoencoder::Half::kDecoder);
-    at::Tensor video = autoencoder->decode(latent, [&](int64_t, int64_t total) { stage.forwards = total; });
-    check_finite_frames(video, "the decoded video");
-    return video.slice(2, 0, config_.sampling.num_frames);
+    RgbFrames rgb({config_.sampling.num_frames, plan_.size.height, plan_.size.width}, "the decoded video",
+                  [&](const at::Tensor& frames) {
+                    stage.encodes = frames.size(0) < config_.sampling.num_frames;
+                    video_.push_back(frames);
+                    if (video_.size() > 2) video_.pop_front();
+                  });
+    autoencoder->decode_pieces(
+        latent, [&](const autoencoder::Piece& piece) { rgb.add(piece); },
+        [&](int64_t, int64_t total) { stage.forwards = total; });
   }
 
   const GenerateRequest& request_;
@@ -337,7 +346,8 @@ class Simulation {
   std::shared_ptr<autoencoder::Autoencoder> kept_autoencoder_;
   std::pair<int64_t, int64_t> autoencoder_bytes_;  // stored, in memory
   std::vector<at::Tensor> vec_, txt_;              // one a prompt
-  at::Tensor noise_, video_;
+  at::Tensor noise_;
+  std::deque<at::Tensor> video_;  // of 8 bits, or FLUX's picture
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "pipeline/video_stages.h"
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <set>
@@ -11,9 +12,11 @@
 #include "opensora/error.h"
 #include "pipeline/frames.h"
 #include "pipeline/latent_file.h"
+#include "pipeline/output_writer.h"
 #include "pipeline/preview.h"
 #include "pipeline/reference_media.h"
 #include "pipeline/references.h"
+#include "pipeline/rgb_frames.h"
 #include "pipeline/text_stage.h"
 #include "pipeline/text_to_image.h"
 #include "sampling/sampler.h"
@@ -56,26 +59,50 @@ sampling::SamplerInput sampler_input(const Video& video) {
           }};
 }
 
-at::Tensor decode(const Video& video, const at::Tensor& latent, Models& models) {
-  const auto decoder = models.video_decoder(video.request.config.ae);
-  const at::Tensor frames = decoder->decode(latent.to(models.source().device), [&](int64_t done, int64_t total) {
-    video.clock->report({"decode", done, total});
-  });
-  check_finite_frames(frames, "the decoded video");
-  return frames.slice(2, 0, video.request.config.sampling.num_frames);
+// What has to be one tensor at the end is kept in float; all else goes on as soon as it is there.
+struct Decoded {
+  std::unique_ptr<OutputWriter> writer;
+  at::Tensor video;  // [1, 3, T, H, W], for request.save_tensors alone
+};
+
+Decoded decode(const Video& video, const at::Tensor& latent, Models& models) {
+  const GenerateRequest& request = video.request;
+  const auto decoder = models.video_decoder(request.config.ae);
+  const FrameSize size{request.config.sampling.num_frames, latent.size(3) * decoder->spatial_compression(),
+                       latent.size(4) * decoder->spatial_compression()};
+  Decoded decoded;
+  decoded.writer = std::make_unique<OutputWriter>(request, video.plan,
+                                                  std::min(size.frames, decoder->decoded_frames(latent.size(2))));
+  RgbFrames rgb(size, "the decoded video", [&](const at::Tensor& frames) { decoded.writer->push(frames); });
+  const auto decode_to = [&](const autoencoder::PieceSink& sink) {
+    decoder->decode_pieces(latent.to(models.source().device), sink, [&](int64_t done, int64_t total) {
+      video.clock->report({"decode", done, total});
+    });
+  };
+  if (request.save_tensors.empty()) {
+    decode_to([&](const autoencoder::Piece& piece) { rgb.add(piece); });
+  } else {
+    decoded.video = autoencoder::join_pieces([&](const autoencoder::PieceSink& keep) {
+                      decode_to([&](const autoencoder::Piece& piece) {
+                        rgb.add(piece);
+                        keep(piece);
+                      });
+                    }).slice(2, 0, size.frames);
+  }
+  return decoded;
 }
 
-void write(Video& video, const at::Tensor& latent, const at::Tensor& frames) {
-  if (!video.request.save_tensors.empty()) {  // or the float copy of the video would be for nothing
+void write(Video& video, const at::Tensor& latent, Decoded decoded) {
+  if (decoded.video.defined()) {
     const Plan& plan = video.plan;
     NamedTensors tensors = std::move(video.tensors);
     tensors.insert(tensors.end(), {{"noise", sampling::make_noise(plan.latent_shape, plan.seed)},
                                    {"latent", latent},
-                                   {"video", frames.to(at::kFloat)},
+                                   {"video", decoded.video.to(at::kFloat)},
                                    {"timesteps", at::tensor(sampling::timesteps(plan.schedule))}});
     save_tensors(video, tensors);
   }
-  video.result.suspicious = write_output(video.request, video.plan, frames, *video.clock);
+  video.result.suspicious = decoded.writer->finish(*video.clock);
 }
 
 // Null where none are to be used; the result says why.
@@ -192,8 +219,8 @@ at::Tensor sample_latent(Video& video, Models& models) {
 
 void decode_and_write(Video& video, Models& models) {
   const at::Tensor latent = video.latent.defined() ? video.latent : read_latent(video.plan.latent).latent;
-  const at::Tensor frames = video.clock->run("decode", [&] { return decode(video, latent, models); });
-  video.clock->run("write", [&] { write(video, latent, frames); });
+  Decoded decoded = video.clock->run("decode", [&] { return decode(video, latent, models); });
+  video.clock->run("write", [&] { write(video, latent, std::move(decoded)); });
 }
 
 }  // namespace opensora::pipeline

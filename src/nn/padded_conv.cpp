@@ -1,0 +1,27 @@
+#include "nn/padded_conv.h"
+
+#include <algorithm>
+
+namespace opensora::nn {
+
+PaddedConv::PaddedConv(const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& x, at::IntArrayRef stride)
+    : stride_(stride.vec()) {
+  const bool is_dense = std::all_of(stride.begin(), stride.end(), [](int64_t s) { return s == 1; });
+  if (is_dense && WinogradConv::is_for(x, weight)) {
+    winograd_.emplace(weight, bias);
+  } else {
+    weight_ = weight.to(x.scalar_type());
+    bias_ = bias.to(x.scalar_type());
+  }
+}
+
+void PaddedConv::operator()(const at::Tensor& padded, const at::Tensor& out, bool add) const {
+  if (winograd_) {
+    (*winograd_)(padded, out, add);
+    return;
+  }
+  const at::Tensor result = at::conv3d(padded, weight_, bias_, stride_);
+  add ? out.add_(result) : out.copy_(result);
+}
+
+}  // namespace opensora::nn
