@@ -12,7 +12,7 @@ struct ExitCodeRow {
 
 inline constexpr std::array<ExitCodeRow, 13> kExitCodes = {{
     {"0", "done"},
-    {"1", "internal error, or a check of selftest failed"},
+    {"1", "internal error, or a check of `selftest` failed"},
     {"2", "a flag, a configuration, a prompt or a prompts file that cannot be used"},
     {"3", "some videos of a batch failed; the others are done"},
     {"4", "a checkpoint, tokenizer or text embedding is missing, damaged or of another model"},

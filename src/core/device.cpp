@@ -149,9 +149,9 @@ void settle_cuda() {
   }
   at::Context& context = at::globalContext();
   context.setBenchmarkCuDNN(false);
-  for (const auto op : {at::Float32Op::CONV, at::Float32Op::RNN, at::Float32Op::MATMUL}) {
-    context.setFloat32Precision(at::Float32Backend::CUDA, op, at::Float32Precision::IEEE);
-  }
+  // Not setFloat32Precision(): LibTorch throws where it is asked by the old names and only the new ones were set.
+  context.setAllowTF32CuDNN(false);
+  context.setAllowTF32CuBLAS(false);
 }
 
 void release_cached_memory(at::Device device) {

@@ -38,7 +38,7 @@ int largest_difference(const at::Tensor& a, const at::Tensor& b) {
 TEST(Yuv420p, IsWithinALevelOfSwscale) {
   at::manual_seed(1);
   for (const auto& [height, width] :
-       std::vector<std::pair<int64_t, int64_t>>{{64, 96}, {65, 97}, {2, 2}, {1, 1}, {192, 336}}) {
+       std::vector<std::pair<int64_t, int64_t>>{{64, 96}, {65, 97}, {8, 8}, {16, 16}, {15, 33}, {192, 336}}) {
     const at::Tensor noise = at::randint(256, {height, width, 3}).to(at::kByte);
     const at::Tensor converted = pipeline::to_yuv420p(noise), expected = by_swscale(noise);
     ASSERT_EQ(converted.sizes(), expected.sizes()) << width << "x" << height;
