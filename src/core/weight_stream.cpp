@@ -167,7 +167,7 @@ void WeightStream::Implementation::use(int64_t group) {
   wanted_.notify_all();
   if (slots_.empty()) return;  // what has not been read ahead is read as it is touched
   fetched_.wait(lock, [&] { return next_ > turn_ || failure_; });
-  if (failure_) std::rethrow_exception(failure_);
+  if (next_ <= turn_) std::rethrow_exception(failure_);  // what was read before it is good
   slot_of(turn_).copied.block_current();
 }
 

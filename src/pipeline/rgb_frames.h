@@ -19,7 +19,8 @@ struct FrameSize {
 // soon as some frames are whole, they are handed on.
 class RgbFrames {
  public:
-  // `done` is given the next frames, uint8 [t, H, W, 3] on the pieces' device. `what` names them where they are not finite.
+  // `done` is given the next frames, uint8 [t, H, W, 3] on the pieces' device. `what` names them where they are not
+  // finite.
   RgbFrames(const FrameSize& size, std::string what, std::function<void(const at::Tensor& frames)> done);
 
   // Throws NumericError if any value of the piece is not finite, whether or not it is cut off.

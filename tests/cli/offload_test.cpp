@@ -85,19 +85,19 @@ TEST_F(Offload, MakesTheSameVideoWhereverWeightsAre) {
 }
 
 TEST_F(Offload, TheLimitIsKept) {
-  const test::ProgramResult whole = run("generate", {"-q", "--offload", "none", "--max-memory", "380MiB"});
+  const test::ProgramResult whole = run("generate", {"-q", "--offload", "none", "--max-memory", "320MiB"});
   EXPECT_EQ(whole.exit_code, 6) << whole.err;
   EXPECT_TRUE(test::contains(whole.err, "--max-memory")) << whole.err;
   EXPECT_TRUE(test::contains(whole.err, "--offload block")) << whole.err;
   for (const char* offload : {"block", "model", "auto"}) {
-    const test::ProgramResult result = run("generate", {"-q", "--offload", offload, "--max-memory", "380MiB"});
+    const test::ProgramResult result = run("generate", {"-q", "--offload", offload, "--max-memory", "320MiB"});
     EXPECT_EQ(result.exit_code, 0) << offload << result.err;
   }
 }
 
 TEST_F(Offload, ThePlanKnowsTheLimit) {
   const auto plan = [&](const char* offload) {
-    return nlohmann::json::parse(run("plan", {"-q", "--json", "--max-memory", "380MiB", "--offload", offload}).out);
+    return nlohmann::json::parse(run("plan", {"-q", "--json", "--max-memory", "320MiB", "--offload", offload}).out);
   };
   const nlohmann::json none = plan("none"), block = plan("block"), model = plan("model");
   EXPECT_FALSE(none["memory"]["fits"]) << none;

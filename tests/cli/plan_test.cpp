@@ -52,12 +52,12 @@ TEST(Plan, ListsTheStagesOfTheRun) {
 }
 
 TEST(Plan, NamesFlagsThatFit) {
-  const nlohmann::json plan = run_json("plan", {"-W", "256", "-H", "256", "--device-memory", "700MiB"});
+  const nlohmann::json plan = run_json("plan", {"-W", "256", "-H", "256", "--device-memory", "500MiB"});
   const nlohmann::json& memory = plan["memory"];
   EXPECT_FALSE(memory["fits"]);
   ASSERT_FALSE(memory["flags"].empty());
   EXPECT_LE(memory["peak_with_flags_bytes"], memory["available_bytes"]);
-  EXPECT_EQ(memory["available_bytes"], int64_t{700} << 20);
+  EXPECT_EQ(memory["available_bytes"], int64_t{500} << 20);
 }
 
 TEST(Plan, SaysThatNothingFits) {
