@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/trace.h"
 #include "nn/attention.h"
 #include "nn/conv.h"
 #include "nn/padded_conv.h"
@@ -105,6 +106,7 @@ ResnetBlock::ResnetBlock(const Weights& weights, int64_t in_channels, int64_t ou
 }
 
 at::Tensor ResnetBlock::operator()(at::Tensor x) const {
+  const TraceSpan span("ResnetBlock");
   at::Tensor h = conv1.after(norm1.affine(x), x);
   const nn::ChannelAffine norm = norm2.affine(h);
   // The sum is made where its first half lies: in x, or where the width changes in h, part by part after it was read.
@@ -127,6 +129,7 @@ FrameCausalAttention::FrameCausalAttention(const Weights& weights, int64_t chann
       to_out(weights["to_out"][0], channels, channels) {}
 
 at::Tensor FrameCausalAttention::operator()(const at::Tensor& x) const {
+  const TraceSpan span("FrameCausalAttention");
   const int64_t frames = x.size(2), area = x.size(3) * x.size(4);
   at::Tensor h = nn::empty_channels_last(x, x.sizes());
   nn::apply_affine(x, group_norm.affine(x), kNone, h);
@@ -152,6 +155,7 @@ CausalUpsample::CausalUpsample(const Weights& weights, int64_t channels, bool sp
     : space(space), time(time), conv(weights["conv"], channels, channels) {}
 
 at::Tensor CausalUpsample::operator()(const at::Tensor& x) const {
+  const TraceSpan span("CausalUpsample");
   const int64_t factor = space ? 2 : 1, frames = time ? 2 * x.size(2) - 1 : x.size(2);
   at::Tensor out =
       nn::empty_channels_last(x, {x.size(0), conv.weight.size(0), frames, x.size(3) * factor, x.size(4) * factor});

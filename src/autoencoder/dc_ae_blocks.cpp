@@ -1,5 +1,6 @@
 #include "autoencoder/dc_ae_blocks.h"
 
+#include "core/trace.h"
 #include "nn/activation.h"
 
 namespace opensora::autoencoder {
@@ -63,7 +64,10 @@ ResBlock::ResBlock(const Weights& weights, int64_t channels)
       conv2(conv3d(weights["conv2"]["conv"], {.in_channels = channels, .out_channels = channels, .bias = false})),
       norm(weights["conv2"]["norm"], channels) {}
 
-at::Tensor ResBlock::operator()(const at::Tensor& x) const { return norm(conv2(nn::silu_in_place(conv1(x)))).add_(x); }
+at::Tensor ResBlock::operator()(const at::Tensor& x) const {
+  const TraceSpan span("ResBlock");
+  return norm(conv2(nn::silu_in_place(conv1(x)))).add_(x);
+}
 
 LiteMLA::LiteMLA(const Weights& weights, int64_t channels)
     : qkv(pointwise(weights["qkv"]["conv"], channels, 3 * channels, false)),
@@ -108,6 +112,7 @@ EfficientViTBlock::EfficientViTBlock(const Weights& weights, int64_t channels)
       local_module(weights["local_module"]["main"], channels) {}
 
 at::Tensor EfficientViTBlock::operator()(const at::Tensor& x) const {
+  const TraceSpan span("EfficientViTBlock");
   const at::Tensor h = context_module(x).add_(x);
   return local_module(h).add_(h);
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/trace.h"
+
 namespace opensora::autoencoder {
 namespace {
 
@@ -95,8 +97,10 @@ void apply_tiled(const at::Tensor& x, const Tiling& tiling, const TileFunction& 
   if (in_time) total *= tiling.time->count(x.size(2));
 
   const TileFunction counted = [&](const at::Tensor& part) {
+    const TraceSpan span("tile", done);
     at::Tensor tile = fn(part);
-    if (progress) progress(++done, total);
+    ++done;
+    if (progress) progress(done, total);
     return tile;
   };
   const auto whole_frames = [&](const at::Tensor& part, const PieceSink& to) {
