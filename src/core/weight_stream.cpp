@@ -211,9 +211,12 @@ void WeightStream::Implementation::read_ahead() {
       failure = std::current_exception();
     }
     lock.lock();
-    failure_ = failure;
     fetching_ = false;
-    ++next_;
+    if (failure) {
+      failure_ = failure;
+    } else {
+      ++next_;
+    }
     fetched_.notify_all();
   }
 }

@@ -100,6 +100,7 @@ struct WinogradConv::Job {
   }
   int64_t input_plane(int64_t tiles) const { return tiles * padded_frames() * in + kPlaneGap; }
   int64_t output_plane(int64_t tiles) const { return tiles * out_channels + kPlaneGap; }
+  int64_t blocks() const { return (tiles() + block() - 1) / block(); }
   int64_t scratch_floats() const { return kPoints * (input_plane(block()) + output_plane(block())); }
 
   Pixels inputs(int64_t tile, int64_t frame) const;
@@ -161,7 +162,7 @@ void WinogradConv::operator()(const at::Tensor& padded, const at::Tensor& out, b
           .taps = taps_,
           .add = add};
   if (padded.is_meta()) {
-    at::empty({job.scratch_floats() * std::min<int64_t>(at::get_num_threads(), job.tiles())}, padded.options());
+    at::empty({job.scratch_floats() * std::min<int64_t>(at::get_num_threads(), job.blocks())}, padded.options());
     count_convolution(2.0 * kPoints * static_cast<double>(padded.size(0) * job.tiles() * job.frames * kernel_.size(1)) *
                       static_cast<double>(job.out_channels));
     return;
@@ -174,7 +175,7 @@ void WinogradConv::operator()(const at::Tensor& padded, const at::Tensor& out, b
 }
 
 void WinogradConv::run(const Job& job) const {
-  const int64_t block = job.block(), blocks = (job.tiles() + block - 1) / block;
+  const int64_t block = job.block(), blocks = job.blocks();
   const int64_t depth = job.padded_frames() * job.in;  // floats of a tile at one of the points
   at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below;  // which a thread of the pool does not inherit

@@ -51,7 +51,10 @@ void ExtraOutputs::add(const at::Tensor& rgb) {
   const int64_t t = next_++;
   const auto* pixels = rgb.const_data_ptr<uint8_t>();
   detector_.add(pixels, rgb.size(1), rgb.size(0));
-  if (!request_.save_frames.empty()) write_picture(frame_file(request_.save_frames, t), rgb, request_.overwrite);
+  if (!request_.save_frames.empty()) {
+    write_picture(frame_file(request_.save_frames, t), rgb, request_.overwrite);
+    ++saved_;
+  }
   if (request_.contact_sheet.empty()) return;
   if (!sheet_) {
     sheet_.emplace(frames_, media::Size{static_cast<int>(rgb.size(1)), static_cast<int>(rgb.size(0))});
@@ -59,11 +62,17 @@ void ExtraOutputs::add(const at::Tensor& rgb) {
   sheet_->add(t, pixels);
 }
 
-std::string ExtraOutputs::finish() const {
+ExtraOutputs::~ExtraOutputs() {
+  std::error_code ignored;
+  for (int64_t t = 0; !finished_ && t < saved_; ++t) fs::remove(frame_file(request_.save_frames, t), ignored);
+}
+
+std::string ExtraOutputs::finish() {
   if (sheet_) {
     const media::Picture& sheet = sheet_->picture();
     media::write_png(request_.contact_sheet, sheet.rgb.data(), sheet.width, sheet.height, request_.overwrite);
   }
+  finished_ = true;
   return detector_.finding();
 }
 

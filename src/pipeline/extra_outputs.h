@@ -15,20 +15,26 @@ namespace opensora::pipeline {
 // The paths that the request names, before anything is loaded. Throws UsageError, OutputError.
 void check_extra_outputs(const GenerateRequest& request, int64_t frames);
 
+// Without finish(), the frames that were written go again.
 class ExtraOutputs {
  public:
   // `request` must outlive this object.
   ExtraOutputs(const GenerateRequest& request, int64_t frames) : request_(request), frames_(frames) {}
+  ~ExtraOutputs();
+  ExtraOutputs(const ExtraOutputs&) = delete;
+  ExtraOutputs& operator=(const ExtraOutputs&) = delete;
 
   // The next frame, uint8 [H, W, 3] on the CPU; with save_frames it is written. Throws OutputError.
   void add(const at::Tensor& rgb);
 
   // After the last frame: writes the contact sheet. Returns what SuspicionDetector found. Throws OutputError.
-  std::string finish() const;
+  std::string finish();
 
  private:
   const GenerateRequest& request_;
   int64_t frames_, next_ = 0;
+  int64_t saved_ = 0;  // of the frames, as pictures
+  bool finished_ = false;
   std::optional<media::ContactSheet> sheet_;
   SuspicionDetector detector_;
 };

@@ -1,7 +1,10 @@
 #include "pipeline/output_writer.h"
 
 #include <c10/core/InferenceMode.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <optional>
 #include <utility>
 
 #include "pipeline/extra_outputs.h"
@@ -53,14 +56,19 @@ void OutputWriter::push(const at::Tensor& frames) {
 
 std::string OutputWriter::finish(const StageClock& clock) {
   std::unique_lock lock(mutex_);
-  for (int64_t reported = 0;;) {
-    changed_.wait(lock, [&] { return ended_ || written_ > reported; });
-    if (written_ == reported) break;
-    reported = written_;
+  const auto report = [&](int64_t frames) {
     lock.unlock();
-    clock.report({"write", reported, count_});
+    clock.report({"write", frames, count_});
     lock.lock();
+  };
+  for (int64_t reported = 0; reported < count_ - 1;) {
+    changed_.wait(lock, [&] { return ended_ || written_ > reported; });
+    if (ended_) break;
+    report(reported = written_);
   }
+  if (!ended_) report(count_);  // the last chance to stop the run: from here on the file appears
+  finishing_ = true;
+  changed_.notify_all();
   lock.unlock();
   thread_.join();
   lock.lock();
@@ -74,6 +82,10 @@ void OutputWriter::rethrow() {
 
 void OutputWriter::work() {
   const c10::InferenceMode inference;
+  std::optional<c10::StreamGuard> stream;  // of its own: the device's default one is the sampler's
+  if (!plan_.device.is_cpu()) {
+    stream.emplace(c10::impl::VirtualGuardImpl(plan_.device.type()).getStreamFromGlobalPool(plan_.device));
+  }
   std::exception_ptr error;
   try {
     write_all();
@@ -114,8 +126,9 @@ std::string write_output(const GenerateRequest& request, const Plan& plan, const
 
 at::Tensor OutputWriter::next_frame() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return cancelled_ || !queue_.empty(); });
+  changed_.wait(lock, [&] { return cancelled_ || (!queue_.empty() && (given_ < count_ - 1 || finishing_)); });
   if (cancelled_) throw Cancelled{};
+  ++given_;
   at::Tensor frame = queue_.front()[taken_++];
   if (taken_ == queue_.front().size(0)) {
     taken_ = 0;

@@ -30,7 +30,7 @@ class OutputWriter {
   void push(const at::Tensor& frames);
 
   // When all have been pushed: waits for them, completes the files. Returns what is suspicious about the frames
-  // (SuspicionDetector). Throws OutputError.
+  // (SuspicionDetector). Throws OutputError, and what `clock` throws at a report; no file appears then.
   std::string finish(const StageClock& clock);
 
  private:
@@ -47,8 +47,10 @@ class OutputWriter {
   std::condition_variable changed_;
   std::deque<at::Tensor> queue_;
   int64_t taken_ = 0;    // frames of the queue's first
+  int64_t given_ = 0;    // frames to the thread, in all
   int64_t written_ = 0;  // frames in all
   bool cancelled_ = false, ended_ = false;
+  bool finishing_ = false;  // the last frame, and with it the file, waits for this
   std::exception_ptr error_;
   std::string suspicious_;
   std::thread thread_;

@@ -1,6 +1,6 @@
 #include "pipeline/rgb_frames.h"
 
-#include <ATen/DeviceAccelerator.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <utility>
@@ -28,7 +28,8 @@ void RgbFrames::add(const autoencoder::Piece& piece) {
   }
   if (!piece.ends_frames()) return;
   const at::Device device = frames_.device();
-  if (device.is_cuda()) at::accelerator::synchronizeDevice(device.index());  // they are read on another stream
+  // They are read on another stream. Only this one is waited for: another thread's may be recording a graph.
+  if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
   done_(std::exchange(frames_, {}));
 }
 

@@ -209,7 +209,8 @@ at::Tensor sample_latent(Video& video, Models& models) {
     const sampling::SamplerResult sampled = sampling::sample(*model, input, video.plan.device);
     at::Tensor latent = sampled.latent.to(at::kCPU);
     video.result.forwards = sampled.forwards;
-    if (graphs) video.result.cuda_graphs = sampled.dropped_graphs ? "dropped" : "replayed";
+    if (graphs)
+      video.result.cuda_graphs = sampled.dropped_graphs ? "dropped" : sampled.replayed > 0 ? "replayed" : "off";
     sampling::place_references(video.plan.condition, video.references, latent);
     video.prompt = video.negative = {};
     video.references.clear();
