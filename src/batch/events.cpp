@@ -85,8 +85,8 @@ void EventSink::write(std::string_view line) {
 
 void Events::record(std::string_view event, const ordered_json& fields) const {
   const std::string line = line_of(event, fields);
+  if (journal_ != nullptr) journal_->append(line);  // first: what a script has heard of is on disk
   if (sink_ != nullptr) sink_->write(line);
-  if (journal_ != nullptr) journal_->append(line);
 }
 
 void Events::tell(std::string_view event, const ordered_json& fields) const {
