@@ -3,9 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-extern "C" {
-#include <libavutil/frame.h>
-}
+#include "media/ffmpeg_functions.h"
 
 namespace opensora::media {
 namespace {

@@ -8,12 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
-
-extern "C" {
-#include <libavcodec/avcodec.h>
-#include <libavformat/avformat.h>
-}
 
 namespace opensora::media {
 namespace {

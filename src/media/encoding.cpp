@@ -6,13 +6,8 @@
 #include <algorithm>
 #include <string_view>
 
+#include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
-
-extern "C" {
-#include <libavcodec/avcodec.h>
-#include <libavutil/pixdesc.h>
-#include <libswscale/swscale.h>
-}
 
 namespace opensora::media {
 namespace {

@@ -1,19 +1,14 @@
 #include "media/ffmpeg.h"
 
+#include <dlfcn.h>
 #include <spdlog/spdlog.h>
 
 #include <cstdarg>
 #include <mutex>
 #include <utility>
 
+#include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
-
-extern "C" {
-#include <libavcodec/avcodec.h>
-#include <libavformat/avformat.h>
-#include <libavutil/log.h>
-#include <libswscale/swscale.h>
-}
 
 namespace opensora::media {
 namespace {
@@ -30,6 +25,17 @@ void log_callback(void* source, int level, const char* format, va_list arguments
 }
 
 }  // namespace
+
+void* ffmpeg_function(const char* library, const char* name) {
+  void* opened = dlopen(library, RTLD_NOW | RTLD_LOCAL);  // FFmpeg stays loaded: opening it again only counts
+  void* function = opened == nullptr ? nullptr : dlsym(opened, name);
+  if (function == nullptr) {
+    const char* error = dlerror();
+    throw OutputError(fmt::format("FFmpeg cannot be used: {}; install its libraries (libavformat, libswscale)",
+                                  error != nullptr ? error : name));
+  }
+  return function;
+}
 
 void AvDeleter::operator()(AVCodecContext* context) const noexcept { avcodec_free_context(&context); }
 void AvDeleter::operator()(AVFrame* frame) const noexcept { av_frame_free(&frame); }

@@ -7,11 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
-
-extern "C" {
-#include <libavformat/avformat.h>
-}
 
 namespace opensora::media {
 namespace {

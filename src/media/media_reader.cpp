@@ -5,10 +5,7 @@
 #include <cmath>
 #include <utility>
 
-extern "C" {
-#include <libavformat/avformat.h>
-#include <libavutil/frame.h>
-}
+#include "media/ffmpeg_functions.h"
 
 namespace opensora::media {
 namespace {

@@ -4,14 +4,9 @@
 
 #include "core/output_file.h"
 #include "media/ffmpeg.h"
+#include "media/ffmpeg_functions.h"
 #include "media/scale.h"
 #include "opensora/error.h"
-
-extern "C" {
-#include <libavcodec/avcodec.h>
-#include <libavformat/avio.h>
-#include <libavutil/opt.h>
-}
 
 namespace opensora::media {
 namespace {

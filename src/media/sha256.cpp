@@ -8,12 +8,8 @@
 #include <fstream>
 #include <vector>
 
-extern "C" {
-#include <libavutil/mem.h>
-#include <libavutil/sha.h>
-}
-
 #include "media/ffmpeg.h"
+#include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
 
 namespace opensora::media {

@@ -7,16 +7,8 @@
 #include <cstring>
 #include <string_view>
 
+#include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
-
-extern "C" {
-#include <libavformat/avformat.h>
-#include <libavutil/display.h>
-#include <libavutil/frame.h>
-#include <libavutil/opt.h>
-#include <libavutil/pixdesc.h>
-#include <libswscale/swscale.h>
-}
 
 namespace opensora::media {
 namespace {

@@ -3,14 +3,9 @@
 #include <algorithm>
 
 #include "media/ffmpeg.h"
+#include "media/ffmpeg_functions.h"
 #include "media/input.h"
 #include "opensora/error.h"
-
-extern "C" {
-#include <libavcodec/avcodec.h>
-#include <libavformat/avformat.h>
-#include <libavutil/pixdesc.h>
-}
 
 namespace opensora {
 namespace {

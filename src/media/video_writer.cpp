@@ -6,14 +6,9 @@
 #include <utility>
 
 #include "core/trace.h"
+#include "media/ffmpeg_functions.h"
 #include "media/verify_video.h"
 #include "opensora/error.h"
-
-extern "C" {
-#include <libavcodec/avcodec.h>
-#include <libavformat/avformat.h>
-#include <libavutil/opt.h>
-}
 
 namespace opensora::media {
 namespace {
