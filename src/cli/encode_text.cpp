@@ -2,10 +2,7 @@
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <set>
 
-#include "batch/prompts_file.h"
-#include "batch/row_errors.h"
 #include "batch/stage_seconds.h"
 #include "cli/commands.h"
 #include "cli/common_options.h"
@@ -62,18 +59,14 @@ std::vector<Prompt> prompts_of_file(const EncodeTextOptions& options, const CLI:
   CLI::App generate;
   GenerateOptions columns;
   columns.add_to(generate);
-  batch::RowErrors errors(options.prompts_file == "-" ? "stdin" : options.prompts_file);
-  std::vector<batch::Row> rows = batch::read_prompts_file(options.prompts_file, prompts_columns(generate), errors);
-  static const std::set<std::string> references = {"image", "end-image", "video", "cond-type"};
-  for (batch::Row& row : rows) {
-    std::erase_if(row.values, [&](const auto& value) { return references.contains(value.first); });
-  }
   std::vector<Prompt> prompts;
-  for (const RowRequest& row : resolve_rows(rows, given_flags(command), model_dir, config, errors)) {
+  for (const RowRequest& row : read_rows({.file = options.prompts_file,
+                               .format = {},
+                               .ignored = {"image", "end-image", "video", "cond-type"},
+                               .names_videos = false},
+                                         prompts_columns(generate), given_flags(command), model_dir, config)) {
     prompts.push_back({row.request.prompt, row.request.negative_prompt, row.request.config});
   }
-  errors.throw_if_any();
-  if (prompts.empty()) throw UsageError(errors.file() + ": has no prompts");
   return prompts;
 }
 

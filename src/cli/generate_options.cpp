@@ -1,8 +1,8 @@
 #include "cli/generate_options.h"
 
-#include "cli/byte_size.h"
 #include "cli/common_options.h"
 #include "cli/output_options.h"
+#include "core/byte_size.h"
 #include "opensora/error.h"
 
 namespace opensora::cli {

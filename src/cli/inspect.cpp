@@ -10,7 +10,7 @@
 #include "cli/commands.h"
 #include "cli/inspect_video.h"
 #include "cli/logging.h"
-#include "core/device.h"
+#include "core/byte_size.h"
 #include "opensora/checkpoint.h"
 #include "opensora/error.h"
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include "core/device.h"
+#include "core/byte_size.h"
 #include "opensora/video_info.h"
 
 namespace opensora::cli {

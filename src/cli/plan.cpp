@@ -9,10 +9,11 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "cli/byte_size.h"
 #include "cli/commands.h"
 #include "cli/result_json.h"
 #include "cli/row_request.h"
+#include "core/byte_size.h"
+#include "core/machine.h"
 #include "opensora/error.h"
 #include "opensora/metadata.h"
 #include "opensora/plan.h"
@@ -21,15 +22,6 @@ namespace opensora::cli {
 namespace {
 
 using nlohmann::ordered_json;
-
-constexpr double kKiB = 1024, kMiB = 1024 * kKiB, kGiB = 1024 * kMiB;
-
-std::string bytes_text(int64_t bytes) {
-  const auto value = static_cast<double>(bytes);
-  if (value >= kGiB) return fmt::format("{:.2f} GiB", value / kGiB);
-  if (value >= kMiB) return fmt::format("{:.1f} MiB", value / kMiB);
-  return fmt::format("{:.0f} KiB", value / kKiB);
-}
 
 std::string flops_text(double flops) {
   if (flops >= 1e15) return fmt::format("{:.2f} P", flops / 1e15);
@@ -89,12 +81,12 @@ ordered_json to_json(const RunPlan& plan) {
 std::string verdict_text(const RunPlan& plan) {
   if (!plan.memory) return "memory: how much the device has is not known; say so with --device-memory";
   const MemoryVerdict& memory = *plan.memory;
-  const std::string have = bytes_text(memory.available_bytes) + " (" + memory.source + ")";
-  const std::string need = bytes_text(plan.anonymous_bytes) + (plan.device == "cpu" ? " beside mapped files" : "");
+  const std::string have = format_bytes(memory.available_bytes) + " (" + memory.source + ")";
+  const std::string need = format_bytes(plan.anonymous_bytes) + (plan.device == "cpu" ? " beside mapped files" : "");
   if (memory.fits) return "fits: " + need + " of " + have;
   const std::string lack = "does not fit: " + need + " is more than " + have;
   if (memory.flags.empty()) return lack + "; none of the tried flags makes it fit";
-  return lack + "; with " + joined(memory.flags) + " it does, with " + bytes_text(memory.peak_with_flags);
+  return lack + "; with " + joined(memory.flags) + " it does, with " + format_bytes(memory.peak_with_flags);
 }
 
 void print_table(const RunPlan& plan) {
@@ -105,12 +97,12 @@ void print_table(const RunPlan& plan) {
   for (const StagePlan& stage : plan.stages) {
     const bool has_model = !stage.model.empty();
     std::cout << fmt::format("{:<8}  {:<11}  {:>10}  {:>10}  {:>11}  {:>8}  {:>9}\n", stage.stage, stage.model,
-                             has_model ? bytes_text(stage.stored_bytes) : "",
-                             has_model ? bytes_text(stage.weight_bytes) : "", bytes_text(stage.peak_bytes),
+                             has_model ? format_bytes(stage.stored_bytes) : "",
+                             has_model ? format_bytes(stage.weight_bytes) : "", format_bytes(stage.peak_bytes),
                              has_model ? std::to_string(stage.forwards) : "", has_model ? flops_text(stage.flops) : "");
   }
-  std::cout << fmt::format("peak memory {}, {}FLOP, {} of about {}\n", bytes_text(plan.peak_bytes),
-                           flops_text(plan.flops), plan.output.string(), bytes_text(plan.output_bytes));
+  std::cout << fmt::format("peak memory {}, {}FLOP, {} of about {}\n", format_bytes(plan.peak_bytes),
+                           flops_text(plan.flops), plan.output.string(), format_bytes(plan.output_bytes));
   std::cout << verdict_text(plan) << '\n';
 }
 
@@ -128,8 +120,8 @@ std::string plan_key(const GenerateRequest& request) {
   return values.dump();
 }
 
-std::vector<PlannedRow> plan_rows(const std::vector<RowRequest>& rows, const BatchFlags& flags,
-                                  const PlanOptions& options) {
+std::vector<PlannedRow> plan_rows(const std::vector<RowRequest>& rows, const BatchFlags& flags, PlanOptions options) {
+  options.base_bytes = resident_bytes();  // the same for all rows: planning itself takes memory that stays
   std::map<std::string, RunPlan> known;
   std::vector<PlannedRow> plans;
   plans.reserve(rows.size());
@@ -153,7 +145,7 @@ void print_rows(const std::vector<PlannedRow>& rows) {
   for (const auto& [place, count, plan] : rows) {
     std::cout << fmt::format(kFormat, place, width, count, plan.condition,
                              fmt::format("{}x{}", plan.width, plan.height), plan.frames, plan.steps, plan.tokens,
-                             bytes_text(plan.peak_bytes), flops_text(plan.flops));
+                             format_bytes(plan.peak_bytes), flops_text(plan.flops));
     videos += count;
     flops += static_cast<double>(count) * plan.flops;
     bytes += static_cast<double>(count * plan.output_bytes);
@@ -161,7 +153,7 @@ void print_rows(const std::vector<PlannedRow>& rows) {
   const PlannedRow& largest = *std::max_element(
       rows.begin(), rows.end(), [](const auto& a, const auto& b) { return a.plan.peak_bytes < b.plan.peak_bytes; });
   std::cout << fmt::format("{} videos, {}FLOP, about {} of files\n", videos, flops_text(flops),
-                           bytes_text(static_cast<int64_t>(bytes)));
+                           format_bytes(static_cast<int64_t>(bytes)));
   std::cout << fmt::format("{}: {}\n", largest.place, verdict_text(largest.plan));
 }
 

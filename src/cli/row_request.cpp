@@ -154,6 +154,29 @@ std::vector<RowRequest> resolve_rows(const std::vector<batch::Row>& rows, const 
   return requests;
 }
 
+std::vector<RowRequest> read_rows(const PromptsFile& prompts, batch::PromptsFileOptions columns,
+                                  const FlagValues& flags, const std::filesystem::path& model_dir,
+                                  const Config& config) {
+  batch::RowErrors errors(prompts.file == "-" ? "stdin" : prompts.file);
+  if (!prompts.format.empty()) columns.format = batch::parse_prompts_format(prompts.format);
+  std::vector<batch::Row> rows = batch::read_prompts_file(prompts.file, columns, errors);
+  for (batch::Row& row : rows) {
+    std::erase_if(row.values, [&](const auto& value) { return prompts.ignored.contains(value.first); });
+  }
+  std::vector<RowRequest> requests = resolve_rows(rows, flags, model_dir, config, errors);
+  for (const RowRequest& row : requests) {
+    try {
+      effective_values(row.request);  // sizes, lengths, conditions: with the errors above, all in one list
+    } catch (const UsageError& error) {
+      errors.add(row.line, error.what());
+    }
+  }
+  if (prompts.names_videos) check_unique_names(rows, errors);
+  errors.throw_if_any();
+  if (requests.empty()) throw UsageError(errors.file() + ": has no prompts");
+  return requests;
+}
+
 FlagValues values_of_from(const GenerateOptions& options) {
   return options.from.empty() ? FlagValues{} : read_request_flags(options.from);
 }
@@ -166,24 +189,13 @@ std::vector<RowRequest> requested_rows(const GenerateOptions& options, const CLI
     row.request = options.from.empty() ? options.resolve() : resolve_flags(lay_over(from, given_flags(command), true));
     return {row};
   }
-  batch::RowErrors errors(flags.prompts_file == "-" ? "stdin" : flags.prompts_file);
-  batch::PromptsFileOptions format = prompts_columns(command);
-  if (!flags.prompts_format.empty()) format.format = batch::parse_prompts_format(flags.prompts_format);
-  const std::vector<batch::Row> rows = batch::read_prompts_file(flags.prompts_file, format, errors);
   const std::filesystem::path model_dir = options.model.resolve_model_dir();
-  std::vector<RowRequest> requests = resolve_rows(rows, lay_over(from, given_flags(command), true), model_dir,
-                                                  options.model.resolve_config(model_dir), errors);
-  for (const RowRequest& row : requests) {
-    try {
-      effective_values(row.request);  // sizes, lengths, conditions: with the errors above, all in one list
-    } catch (const UsageError& error) {
-      errors.add(row.line, error.what());
-    }
-  }
-  if (flags.options.name_template.empty()) check_unique_names(rows, errors);
-  errors.throw_if_any();
-  if (requests.empty()) throw UsageError(errors.file() + ": has no prompts");
-  return requests;
+  return read_rows({.file = flags.prompts_file,
+                    .format = flags.prompts_format,
+                    .ignored = {},
+                    .names_videos = flags.options.name_template.empty()},
+                   prompts_columns(command), lay_over(from, given_flags(command), true), model_dir,
+                   options.model.resolve_config(model_dir));
 }
 
 std::vector<BatchRow> batch_rows(const std::vector<RowRequest>& rows, const std::vector<uint64_t>& seeds) {

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,20 @@ std::vector<RowRequest> resolve_rows(const std::vector<batch::Row>& rows, const 
                                      const std::filesystem::path& model_dir, const Config& config,
                                      batch::RowErrors& errors);
 
+// A prompts file, and what its reader wants of it.
+struct PromptsFile {
+  std::string file;               // "-": standard input
+  std::string format;             // empty: by the file's name
+  std::set<std::string> ignored;  // columns that are not looked at
+  bool names_videos = false;      // by the rows' own names, of which none may come twice
+};
+
+// Reads the file, and resolves and checks its rows as resolve_rows() does; sizes, lengths and conditions are checked
+// too. Throws one UsageError with a line for each error, or for a file without rows.
+std::vector<RowRequest> read_rows(const PromptsFile& prompts, batch::PromptsFileOptions columns,
+                                  const FlagValues& flags, const std::filesystem::path& model_dir,
+                                  const Config& config);
+
 // One request from flags alone, with the model folder and configuration that they name, or those given.
 // Throws UsageError as the command line's parser and the request's checks do.
 GenerateRequest resolve_flags(const FlagValues& flags);
@@ -42,8 +57,8 @@ GenerateRequest resolve_flags(const FlagValues& flags, const std::filesystem::pa
 // The values that --from gives, where it is there: they lie below the flags. Throws as read_request_flags().
 FlagValues values_of_from(const GenerateOptions& options);
 
-// What a command's flags ask for: the rows of --prompts-file, whose sizes, lengths and conditions are checked too, or
-// the one request of the flags alone. `from` lies below all. Throws one UsageError with a line for each error.
+// What a command's flags ask for: the rows of --prompts-file as read_rows() does, or the one request of the flags
+// alone. `from` lies below all.
 std::vector<RowRequest> requested_rows(const GenerateOptions& options, const CLI::App& command, const FlagValues& from);
 
 // As run_batch() takes them; `seeds` are the command line's.

@@ -4,6 +4,7 @@
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/AllocatorConfig.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <dlfcn.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
@@ -58,7 +59,14 @@ at::Device cuda_device(int index) {
     throw DeviceError(wanted + ": LibTorch can use " + std::to_string(usable) +
                       " GPU(s); is the driver new enough for CUDA 13?");
   }
-  return {at::kCUDA, static_cast<c10::DeviceIndex>(index)};
+  const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
+  if (index > 0) make_current(device);
+  return device;
+}
+
+// LibTorch's allocator has no figures before the first tensor on a device.
+bool has_memory_figures(at::Device device) {
+  return !device.is_cpu() && c10::getDeviceAllocator(device.type())->initialized();
 }
 
 int cuda_index(const std::string& name) {
@@ -154,6 +162,10 @@ void settle_cuda() {
   context.setAllowTF32CuBLAS(false);
 }
 
+void make_current(at::Device device) {
+  if (!device.is_cpu() && !device.is_meta()) at::accelerator::setDeviceIndex(device.index());
+}
+
 void release_cached_memory(at::Device device) {
   if (!device.is_cpu()) at::accelerator::emptyCache();
 }
@@ -165,26 +177,18 @@ int64_t peak_resident_bytes() {
 }
 
 int64_t peak_device_bytes(at::Device device) {
-  if (device.is_cpu()) return 0;
+  if (!has_memory_figures(device)) return 0;
   constexpr size_t kAggregate = 0;
   return at::accelerator::getDeviceStats(device.index()).allocated_bytes[kAggregate].peak;
 }
 
 void reset_peak_bytes(at::Device device) {
   std::ofstream("/proc/self/clear_refs") << "5";  // proc(5): the peak resident set size, and nothing else
-  if (!device.is_cpu()) at::accelerator::resetPeakStats(device.index());
+  if (has_memory_figures(device)) at::accelerator::resetPeakStats(device.index());
 }
 
 void synchronize(at::Device device) {
   if (!device.is_cpu()) at::accelerator::synchronizeDevice(device.index());
-}
-
-std::string format_bytes(int64_t bytes) {
-  constexpr double kKiB = 1024.0, kMiB = 1024.0 * kKiB, kGiB = 1024.0 * kMiB;
-  const auto value = static_cast<double>(bytes);
-  if (value >= kGiB) return fmt::format("{:.2f} GiB", value / kGiB);
-  if (value >= kMiB) return fmt::format("{:.0f} MiB", value / kMiB);
-  return fmt::format("{:.0f} KiB", value / kKiB);
 }
 
 }  // namespace opensora

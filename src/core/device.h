@@ -47,6 +47,11 @@ std::vector<CudaLibrary> cuda_libraries();
 // trying them out; float32 is float32, never TF32. Before the first allocation on a GPU.
 void settle_cuda();
 
+// Makes `device` what this thread's work on GPUs goes to where it names none: each thread begins with the first, which
+// would get a context, and half a gigabyte of its memory would go. resolve_device() does so for its caller's thread.
+// Nothing on the CPU.
+void make_current(at::Device device);
+
 // Gives cached, unused device memory back to the device. Nothing on the CPU.
 void release_cached_memory(at::Device device);
 
@@ -62,8 +67,5 @@ void reset_peak_bytes(at::Device device);
 
 // Waits for what was launched on `device`. Nothing on the CPU.
 void synchronize(at::Device device);
-
-// "3.42 GiB", "17 MiB"
-std::string format_bytes(int64_t bytes);
 
 }  // namespace opensora

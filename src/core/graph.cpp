@@ -5,6 +5,8 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <spdlog/spdlog.h>
 
+#include <map>
+#include <mutex>
 #include <utility>
 
 #include "core/cuda_plugin.h"
@@ -12,6 +14,20 @@
 
 namespace opensora {
 namespace {
+
+// One for all recordings, since LibTorch keeps a workspace for each stream that multiplies matrices. Of high priority,
+// as those streams are nobody else's: LibTorch gives out the others of a device in turn, so another thread may have the
+// same.
+c10::Stream recording_stream(at::Device device) {
+  static std::mutex mutex;
+  static std::map<at::DeviceIndex, c10::Stream> streams;
+  const std::lock_guard lock(mutex);
+  const auto found = streams.find(device.index());
+  if (found != streams.end()) return found->second;
+  const c10::impl::VirtualGuardImpl devices(device.type());
+  return streams.emplace(device.index(), devices.getStreamFromGlobalPool(device, /*isHighPriority=*/true))
+      .first->second;
+}
 
 std::shared_ptr<void> make_cuda_graph() { return {cuda_plugin()->create_graph(), cuda_plugin()->destroy_graph}; }
 
@@ -32,7 +48,7 @@ class CudaGraphRecorder final : public GraphRecorder {
     // What is cached cannot be used by the graph's own memory, and a recording must not wait for anything.
     at::accelerator::synchronizeDevice(device_.index());
     release_cached_memory(device_);
-    const c10::StreamGuard guard(c10::impl::VirtualGuardImpl(device_.type()).getStreamFromGlobalPool(device_));
+    const c10::StreamGuard guard(recording_stream(device_));
     std::shared_ptr<void> graph = make_cuda_graph();
     cuda_plugin()->begin_graph(graph.get(), first_.get());
     try {

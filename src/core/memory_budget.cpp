@@ -1,7 +1,9 @@
 #include "core/memory_budget.h"
 
 #include <c10/core/AllocatorConfig.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <atomic>
@@ -9,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/byte_size.h"
 #include "core/device.h"
 #include "core/machine.h"
 #include "opensora/error.h"
@@ -91,15 +94,20 @@ CountingAllocator& counting_allocator() {
   return *allocator;
 }
 
-// LibTorch's allocator takes its limit as a part of the device's memory, as it starts.
+// LibTorch's allocator takes its limit as a part of the device's memory, as it starts, and keeps it from then on.
 void limit_accelerator(at::Device device, int64_t bytes) {
   const std::vector<GpuInfo> gpus = nvidia_gpus();
   const auto index = static_cast<size_t>(std::max<int>(device.index(), 0));
   if (index >= gpus.size() || gpus[index].memory_bytes == 0) {
     throw DeviceError("--max-memory: how much memory " + device.str() + " has cannot be told");
   }
+  if (c10::getDeviceAllocator(device.type())->initialized()) {
+    spdlog::warn("--max-memory: {} is in use already, so that this limit is not kept", device.str());
+  }
   const double part = std::min(1.0, static_cast<double>(bytes) / static_cast<double>(gpus[index].memory_bytes));
-  c10::CachingAllocator::setAllocatorSettings(fmt::format("per_process_memory_fraction:{:.6f}", part));
+  const std::string others = c10::CachingAllocator::getAllocatorSettings();  // or they would be lost
+  c10::CachingAllocator::setAllocatorSettings(
+      fmt::format("{}{}per_process_memory_fraction:{:.6f}", others, others.empty() ? "" : ",", part));
 }
 
 }  // namespace

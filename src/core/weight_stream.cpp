@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <omp.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -11,6 +12,7 @@
 #include <thread>
 #include <utility>
 
+#include "core/device.h"
 #include "core/device_stream.h"
 #include "core/huge_pages.h"
 #include "core/weights.h"
@@ -119,6 +121,7 @@ void WeightStream::Implementation::make_slots() {
     use_huge_pages(slot.memory);
     slot.copied = DeviceEvent(options_.device);
     slot.used = DeviceEvent(options_.device);
+    slot.used.record_current();  // by whoever had this memory before
   }
   for (int64_t i = 0; i < groups(); ++i) give_places(groups_[i], slot_of(i).memory);
 }
@@ -155,7 +158,11 @@ WeightStream::Implementation::~Implementation() {
   }
   wanted_.notify_all();
   reader_.join();
-  copying_.finish();  // or buffers would go while they are written
+  try {
+    copying_.finish();                 // or buffers would go while they are written
+  } catch (const c10::Error& error) {  // the device has failed: whoever uses it is told
+    spdlog::debug("streaming weights: {}", error.what_without_backtrace());
+  }
 }
 
 void WeightStream::Implementation::use(int64_t group) {
@@ -188,6 +195,7 @@ bool WeightStream::Implementation::may_fetch() const {
 
 void WeightStream::Implementation::read_ahead() {
   const c10::InferenceMode inference;
+  make_current(options_.device);
   // The CPU's cores belong to the model; where that runs elsewhere, a few are needed to keep up with the bus.
   constexpr int kCopyingThreads = 4;
   at::internal::lazy_init_num_threads();

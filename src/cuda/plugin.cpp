@@ -1,4 +1,5 @@
 // The plug-in's table, and graphs by way of LibTorch's, which keep the memory of what they recorded.
+#include <ATen/core/CachingHostAllocator.h>
 #include <ATen/cuda/CUDAGraph.h>
 
 #include "cuda/kernels.h"
@@ -6,12 +7,54 @@
 namespace opensora::cuda {
 namespace {
 
-at::cuda::CUDAGraph& graph_of(void* graph) { return *static_cast<at::cuda::CUDAGraph*>(graph); }
+// LibTorch's graph, except that a recording that fails is over for its allocators too: otherwise they would not give
+// cached memory back for the rest of the process.
+class Graph final : public at::cuda::CUDAGraph {
+ public:
+  // Other threads may go on using the device while this one records.
+  void begin(at::cuda::MempoolId_t pool) {
+    attempt([&] { capture_begin(pool, cudaStreamCaptureModeThreadLocal); });
+  }
+  void end() {
+    attempt([&] { capture_end(); });
+  }
 
-// Other threads may go on using the device while this one records.
+ private:
+  template <typename Work>
+  void attempt(Work&& work) {
+    try {
+      work();
+    } catch (...) {
+      abandon();
+      throw;
+    }
+  }
+
+  void abandon() {
+    namespace device = c10::cuda::CUDACachingAllocator;
+    at::HostAllocator* const host = at::getHostAllocator(at::kCUDA);
+    if (capture_dev_ == UNDEFINED_DEVICE) return;  // it had not begun
+    ignore_errors([&] { device::endAllocateToPool(capture_dev_, mempool_id_); });
+    ignore_errors([&] { host->end_allocate_to_pool(mempool_id_); });
+    if (capture_ended_) return;  // what follows is reset()'s
+    ignore_errors([&] { device::releasePool(capture_dev_, mempool_id_); });
+    ignore_errors([&] { host->release_pool(mempool_id_); });
+  }
+
+  // Each throws where the recording did not get so far, or had got past it.
+  template <typename Work>
+  static void ignore_errors(Work&& work) {
+    try {
+      work();
+    } catch (const c10::Error&) {
+    }
+  }
+};
+
+Graph& graph_of(void* graph) { return *static_cast<Graph*>(graph); }
+
 void begin(void* graph, void* shared) {
-  const at::cuda::MempoolId_t pool = shared == nullptr ? at::cuda::MempoolId_t{0, 0} : graph_of(shared).pool();
-  graph_of(graph).capture_begin(pool, cudaStreamCaptureModeThreadLocal);
+  graph_of(graph).begin(shared == nullptr ? at::cuda::MempoolId_t{0, 0} : graph_of(shared).pool());
 }
 
 constexpr CudaPlugin kTable = {
@@ -19,9 +62,9 @@ constexpr CudaPlugin kTable = {
     .modulated_layer_norm = modulated_layer_norm,
     .rms_norm_rope = rms_norm_rope,
     .error_text = error_text,
-    .create_graph = []() -> void* { return new at::cuda::CUDAGraph(); },
+    .create_graph = []() -> void* { return new Graph(); },
     .begin_graph = begin,
-    .end_graph = [](void* graph) { graph_of(graph).capture_end(); },
+    .end_graph = [](void* graph) { graph_of(graph).end(); },
     .replay_graph = [](void* graph) { graph_of(graph).replay(); },
     .destroy_graph = [](void* graph) { delete &graph_of(graph); },
 };

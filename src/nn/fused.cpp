@@ -1,5 +1,6 @@
 #include "nn/fused.h"
 
+#include "core/trace.h"
 #include "nn/fused_check.h"
 #include "nn/fused_cpu.h"
 #include "nn/fused_cuda.h"
@@ -51,20 +52,21 @@ FusedKernels built_kernels(at::DeviceType device) {
   return device == at::kCPU ? cpu_kernels() : device == at::kCUDA ? cuda_kernels() : FusedKernels{};
 }
 
-FusedKernels& fused_kernels(at::DeviceType device) {
-  if (device == at::kCPU) {
+FusedKernels& fused_kernels(at::Device device) {
+  if (device.is_cpu()) {
     static FusedKernels cpu = agreeing_kernels(built_kernels(at::kCPU), at::kCPU);
     return cpu;
   }
   // All others share one place: a process has one kind of accelerator.
-  static FusedKernels accelerator = agreeing_kernels(built_kernels(device), device);
+  static FusedKernels accelerator = agreeing_kernels(built_kernels(device.type()), device);
   return accelerator;
 }
 
 void modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
                           double eps) {
   if (out.is_meta()) return;
-  const auto kernel = fused_kernels(out.device().type()).modulated_layer_norm;
+  const TraceSpan span("modulated_layer_norm");
+  const auto kernel = fused_kernels(out.device()).modulated_layer_norm;
   const bool fits = are_dense_rows(out) && are_dense_rows(x) && are_dense_rows(shift) && are_dense_rows(scale);
   if (kernel != nullptr && fits && kernel(out, x, shift, scale, eps)) return;
   plain::modulated_layer_norm(out, x, shift, scale, eps);
@@ -73,7 +75,8 @@ void modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::
 void rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale, const RotaryEmbedding& rope,
                    double eps) {
   if (out.is_meta()) return;
-  const auto kernel = fused_kernels(out.device().type()).rms_norm_rope;
+  const TraceSpan span("rms_norm_rope");
+  const auto kernel = fused_kernels(out.device()).rms_norm_rope;
   const bool fits = are_dense_rows(out) && are_dense_rows(x) && scale.is_contiguous() && rope.cos.is_contiguous() &&
                     rope.sin.is_contiguous();
   if (kernel != nullptr && fits && kernel(out, x, scale, rope, eps)) return;
@@ -84,7 +87,8 @@ void add_gated(const at::Tensor& x, const at::Tensor& gate, const at::Tensor& y)
 
 void gelu_tanh(const at::Tensor& x) {
   if (x.is_meta()) return;
-  const auto kernel = fused_kernels(x.device().type()).gelu_tanh;
+  const TraceSpan span("gelu_tanh");
+  const auto kernel = fused_kernels(x.device()).gelu_tanh;
   if (kernel != nullptr && are_dense_rows(x) && kernel(x)) return;
   plain::gelu_tanh(x);
 }

@@ -58,6 +58,6 @@ FusedKernels built_kernels(at::DeviceType device);
 
 // Those in use for a kind of device: of those that were built, each that agrees with the plain path on small inputs of
 // its own (fused_check.h), which is tried once in a process, when one is first asked for.
-FusedKernels& fused_kernels(at::DeviceType device);
+FusedKernels& fused_kernels(at::Device device);
 
 }  // namespace opensora::nn

@@ -2,8 +2,6 @@
 
 namespace opensora::nn {
 
-at::Tensor layer_norm(const at::Tensor& x, double eps) { return at::layer_norm(x, {x.size(-1)}, {}, {}, eps); }
-
 LayerNorm::LayerNorm(const Weights& weights, int64_t width, double eps)
     : weight(weights.tensor("weight", {width})), bias(weights.tensor("bias", {width})), eps(eps) {}
 

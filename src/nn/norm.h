@@ -7,9 +7,6 @@
 
 namespace opensora::nn {
 
-// LayerNorm over the last dimension, without scale and shift (the transformer's modulation supplies them).
-at::Tensor layer_norm(const at::Tensor& x, double eps);
-
 struct LayerNorm {
   at::Tensor weight, bias;  // [width]
   double eps;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <set>
 
+#include "core/byte_size.h"
 #include "core/device.h"
 #include "core/machine.h"
 #include "opensora/error.h"

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <functional>
 
+#include "core/byte_size.h"
 #include "core/device.h"
 #include "core/machine.h"
 #include "core/output_file.h"

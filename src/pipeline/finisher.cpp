@@ -2,10 +2,10 @@
 
 #include <c10/core/InferenceMode.h>
 #include <c10/core/StreamGuard.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
-#include <optional>
 #include <utility>
+
+#include "core/device_stream.h"
 
 namespace opensora::pipeline {
 
@@ -61,27 +61,41 @@ void Finisher::rethrow() {
   if (error_) std::rethrow_exception(error_);
 }
 
+bool Finisher::wait_until_idle() {
+  std::unique_lock lock(mutex_);
+  const bool was_busy = thread_.joinable() && (working_ || !queue_.empty());
+  if (was_busy) changed_.wait(lock, [&] { return error_ || (!working_ && queue_.empty()); });
+  rethrow();
+  return was_busy;
+}
+
 void Finisher::work() {
   const c10::InferenceMode inference;
-  std::optional<c10::StreamGuard> stream;
-  if (!device_.is_cpu()) stream.emplace(c10::impl::VirtualGuardImpl(device_.type()).getStreamFromGlobalPool(device_));
+  try {
+    const DeviceStream own(device_);
+    const c10::OptionalStreamGuard stream(own.stream());
+    finish_submitted();
+  } catch (...) {
+    const std::lock_guard lock(mutex_);
+    error_ = std::current_exception();
+  }
+  changed_.notify_all();
+}
+
+void Finisher::finish_submitted() {
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [&] { return closed_ || !queue_.empty(); });
-    if (queue_.empty() || error_) return;
+    if (queue_.empty()) return;
     Video* video = queue_.front();
     queue_.pop_front();
+    working_ = true;
     changed_.notify_all();
     lock.unlock();
-    try {
-      finish_(*video);
-      lock.lock();
-    } catch (...) {
-      lock.lock();
-      error_ = std::current_exception();
-      changed_.notify_all();
-      return;
-    }
+    finish_(*video);
+    lock.lock();
+    working_ = false;
+    changed_.notify_all();
   }
 }
 

@@ -30,6 +30,9 @@ class Finisher {
   // Returns when all that were submitted are finished. Rethrows likewise.
   void finish_all();
 
+  // Returns when nothing that was submitted is left to the thread, and whether there was something. Rethrows likewise.
+  bool wait_until_idle();
+
   // Rethrows what `finish` has thrown on the thread, if it has.
   void check();
   // For `finish`: whether to stop half-way.
@@ -38,6 +41,7 @@ class Finisher {
  private:
   static constexpr size_t kWaiting = 2;
   void work();
+  void finish_submitted();
   void rethrow();  // with mutex_ held
 
   at::Device device_;
@@ -45,7 +49,7 @@ class Finisher {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Video*> queue_;
-  bool closed_ = false;
+  bool closed_ = false, working_ = false;
   std::atomic<bool> cancelled_ = false;
   std::exception_ptr error_;
   std::thread thread_;  // not joinable: not threaded

@@ -2,11 +2,10 @@
 
 #include <c10/core/InferenceMode.h>
 #include <c10/core/StreamGuard.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
-#include <optional>
 #include <utility>
 
+#include "core/device_stream.h"
 #include "pipeline/extra_outputs.h"
 #include "pipeline/frames.h"
 #include "pipeline/metadata.h"
@@ -82,12 +81,10 @@ void OutputWriter::rethrow() {
 
 void OutputWriter::work() {
   const c10::InferenceMode inference;
-  std::optional<c10::StreamGuard> stream;  // of its own: the device's default one is the sampler's
-  if (!plan_.device.is_cpu()) {
-    stream.emplace(c10::impl::VirtualGuardImpl(plan_.device.type()).getStreamFromGlobalPool(plan_.device));
-  }
   std::exception_ptr error;
   try {
+    const DeviceStream own(plan_.device);  // the default one is the sampler's
+    const c10::OptionalStreamGuard stream(own.stream());
     write_all();
   } catch (const Cancelled&) {  // nobody is left to be told
   } catch (...) {

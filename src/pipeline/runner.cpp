@@ -204,7 +204,14 @@ size_t Runner::sample_and_finish(std::span<Video> videos) {
 void Runner::sample(Video& video) {
   if (const auto lack = lack_of_space(video, waiting_)) throw OutputError(*lack);
   transformer_present_ = true;
-  video.latent = sample_latent(video, models_);
+  try {
+    video.latent = sample_latent(video, models_);
+  } catch (const OutOfMemoryError& error) {
+    if (!finisher_->wait_until_idle()) throw;
+    spdlog::warn("{}; again when no other video is being decoded", error.what());
+    models_.release_video_decoder();
+    video.latent = sample_latent(video, models_);
+  }
   write_latent(video.plan.latent, {video.latent, video.latent_metadata});
   video.has_latent = true;
   tell([&] { observer_.sampled(video); });

@@ -5,6 +5,7 @@
 #include <new>
 #include <regex>
 
+#include "core/byte_size.h"
 #include "core/device.h"
 #include "io/mapping_registry.h"
 #include "opensora/error.h"

@@ -7,6 +7,7 @@
 #include <string>
 #include <system_error>
 
+#include "core/byte_size.h"
 #include "core/device.h"
 #include "io/safetensors_writer.h"
 #include "opensora/error.h"

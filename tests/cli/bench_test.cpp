@@ -2,8 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "support/contains.h"
@@ -80,8 +78,7 @@ TEST(Bench, ScalesAndDraws) {
     EXPECT_GT(points[first]["seconds"], 0);
   }
   EXPECT_EQ(points[3]["tokens"], 8 * points[0]["tokens"].get<int64_t>());
-  std::ifstream file(plot);
-  const std::string svg{std::istreambuf_iterator<char>(file), {}};
+  const std::string svg = test::read_file(plot);
   for (const char* line : {"step by tokens", "step by frames", "decode by frames", "denoise by steps", "</svg>"}) {
     EXPECT_TRUE(test::contains(svg, line)) << line;
   }

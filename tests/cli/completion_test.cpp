@@ -4,8 +4,6 @@
 
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <sstream>
 
@@ -131,10 +129,7 @@ TEST(ManPage, IsReadByGroffWithoutWarnings) {
   EXPECT_TRUE(contains(text.out, "opensora generate -p \"raining, sea\" --config t2i2v_768px"));
 }
 
-std::string readme() {
-  std::ifstream stream(fs::path(OPENSORA_CONFIGS).parent_path() / "README.md");
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
+std::string readme() { return test::read_file(fs::path(OPENSORA_CONFIGS).parent_path() / "README.md"); }
 
 TEST(ExitCodes, TheReadmeHasTheProgramsTable) {
   const std::string head = "| code | meaning |\n| --- | --- |\n";

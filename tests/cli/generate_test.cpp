@@ -121,11 +121,7 @@ TEST_F(GenerateCommand, JsonHoldsTheResultAndStderrTheLog) {
 TEST_F(GenerateCommand, TheSameSeedGivesTheSameBytes) {
   ASSERT_EQ(run_program(quick("a.mp4")).exit_code, 0);
   ASSERT_EQ(run_program(quick("b.mp4")).exit_code, 0);
-  const auto bytes = [&](const char* name) {
-    std::ifstream stream(folder_.path() / name, std::ios::binary);
-    return std::string(std::istreambuf_iterator<char>(stream), {});
-  };
-  EXPECT_EQ(bytes("a.mp4"), bytes("b.mp4"));
+  EXPECT_EQ(test::read_file(folder_.path() / "a.mp4"), test::read_file(folder_.path() / "b.mp4"));
 }
 
 TEST_F(GenerateCommand, ReproducesTheOfficialPipeline) {
@@ -312,8 +308,7 @@ TEST_F(GenerateCommand, BadReferences) {
   const auto with = [&](const std::vector<std::string>& more) { return quick() + more; };
   const fs::path picture = test::reference_dir() / "cases/reference.png";
   const fs::path text = folder_.write("text.png", "this is no picture"), empty = folder_.write("empty.mp4", "");
-  std::ifstream stream(picture, std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(stream), {}};
+  const std::string bytes = test::read_file(picture);
   const fs::path cut = folder_.write("cut.png", bytes.substr(0, bytes.size() / 2));
 
   expect_error(with({"--image", "missing.png"}), 9, {"missing.png"});

@@ -1,7 +1,6 @@
 // What a video says about its making, and making it again.
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -15,11 +14,6 @@ namespace {
 
 using test::contains;
 using test::run_program;
-
-std::string content_of(const std::filesystem::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
 
 class Metadata : public ::testing::Test {
  protected:
@@ -39,7 +33,7 @@ TEST_F(Metadata, AVideoIsMadeAgainFromItself) {
   first.insert(first.end(), {"--guidance", "7.000000001", "--sidecar"});
   ASSERT_EQ(generate(first).exit_code, 0);
   const std::string comment = read_video_info(folder_.path() / "a.mp4").comment;
-  EXPECT_EQ(comment + "\n", content_of(folder_.path() / "a.json"));
+  EXPECT_EQ(comment + "\n", test::read_file(folder_.path() / "a.json"));
   const nlohmann::json json = nlohmann::json::parse(comment);
   EXPECT_EQ(json["request"]["seed"], 18446744073709551615U);
   EXPECT_EQ(json["request"]["guidance"], 7.000000001);
@@ -49,9 +43,9 @@ TEST_F(Metadata, AVideoIsMadeAgainFromItself) {
 
   const auto again = generate({"--from", "a.mp4", "-o", "b.mp4"});
   ASSERT_EQ(again.exit_code, 0) << again.err;
-  EXPECT_EQ(content_of(folder_.path() / "b.mp4"), content_of(folder_.path() / "a.mp4"));
+  EXPECT_EQ(test::read_file(folder_.path() / "b.mp4"), test::read_file(folder_.path() / "a.mp4"));
   ASSERT_EQ(generate({"--from", "a.json", "--guidance", "2", "-o", "c.mp4"}).exit_code, 0);
-  EXPECT_NE(content_of(folder_.path() / "c.mp4"), content_of(folder_.path() / "a.mp4"));
+  EXPECT_NE(test::read_file(folder_.path() / "c.mp4"), test::read_file(folder_.path() / "a.mp4"));
 }
 
 TEST_F(Metadata, NoneIfNoneIsWanted) {
@@ -69,7 +63,7 @@ TEST_F(Metadata, AnExistingSidecarIsFoundBeforeTheRun) {
   std::vector<std::string> arguments = quick("a.mp4");
   arguments.emplace_back("--sidecar");
   EXPECT_EQ(generate(arguments).exit_code, 7);
-  EXPECT_EQ(content_of(folder_.path() / "a.json"), "mine");
+  EXPECT_EQ(test::read_file(folder_.path() / "a.json"), "mine");
   EXPECT_FALSE(std::filesystem::exists(folder_.path() / "a.mp4"));
 }
 

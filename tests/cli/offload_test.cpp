@@ -3,7 +3,6 @@
 
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "support/contains.h"
@@ -15,11 +14,6 @@ namespace opensora {
 namespace {
 
 using Arguments = std::vector<std::string>;
-
-std::string bytes_of(const std::filesystem::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
 
 // A model of random numbers with some 100 million parameters in its transformer: 400 MB in float32, of which three
 // blocks are 110 MB.
@@ -76,11 +70,11 @@ test::TemporaryFolder* Offload::folder_ = nullptr;
 TEST_F(Offload, MakesTheSameVideoWhereverWeightsAre) {
   const test::ProgramResult mapped = run("generate", {"-q"});
   ASSERT_EQ(mapped.exit_code, 0) << mapped.err;
-  const std::string expected = bytes_of(output());
+  const std::string expected = test::read_file(output());
   for (const char* offload : {"none", "model", "block"}) {
     const test::ProgramResult result = run("generate", {"-q", "--offload", offload});
     EXPECT_EQ(result.exit_code, 0) << result.err;
-    EXPECT_EQ(bytes_of(output()), expected) << offload;
+    EXPECT_EQ(test::read_file(output()), expected) << offload;
   }
 }
 

@@ -21,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 using test::contains;
 using test::ProgramResult;
-using test::read_bytes;
+using test::read_file;
 using test::run_program;
 using Arguments = std::vector<std::string>;
 
@@ -55,7 +55,7 @@ TEST_F(OutputOptions, ExtrasDoNotChangeTheVideo) {
   const ProgramResult result = generate("a.mp4", {"--preview-every", "1", "--contact-sheet", path("sheet.png"),
                                                   "--save-frames", path("deep/frames"), "--json"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_TRUE(read_bytes(path("a.mp4")) == read_bytes(path("plain.mp4")));
+  EXPECT_TRUE(read_file(path("a.mp4")) == read_file(path("plain.mp4")));
   EXPECT_FALSE(fs::exists(path("a.preview.png"))) << "removed at the end";
   EXPECT_TRUE(nlohmann::json::parse(result.out)["suspicious"].is_string());
 
@@ -104,7 +104,7 @@ TEST_F(OutputOptions, ExistingExtrasAreKeptUnlessToldOtherwise) {
   const ProgramResult frames = generate("a.mp4", {"--save-frames", path("frames")});
   EXPECT_EQ(frames.exit_code, 7);
   EXPECT_TRUE(contains(frames.err, "frame-00007.png exists; give --overwrite")) << frames.err;
-  EXPECT_EQ(read_bytes(path("sheet.png")) + read_bytes(path("frames/frame-00007.png")), "oldold");
+  EXPECT_EQ(read_file(path("sheet.png")) + read_file(path("frames/frame-00007.png")), "oldold");
   EXPECT_FALSE(fs::exists(path("a.mp4")));
   const ProgramResult both =
       generate("a.mp4", {"--contact-sheet", path("sheet.png"), "--save-frames", path("frames"), "--overwrite"});

@@ -3,7 +3,6 @@
 
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -28,11 +27,6 @@ const std::string kSuffixed = "a red circle. 24 FPS. 4 motion score.";
 const std::vector<TextEncoderKind> kBoth = {TextEncoderKind::kClip, TextEncoderKind::kT5};
 
 fs::path demo_dir() { return fs::path(OPENSORA_CONFIGS) / "demo"; }
-
-std::string read_file(const fs::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
 
 std::vector<std::string> operator+(std::vector<std::string> a, const std::vector<std::string>& b) {
   a.insert(a.end(), b.begin(), b.end());
@@ -76,9 +70,9 @@ class TextEmbeddings : public ::testing::Test {
 
   void expect_equal_runs(const std::string& a, const std::string& b) const {
     for (const char* suffix : {".mp4", ".safetensors"}) {
-      const std::string bytes = read_file(folder_.path() / (a + suffix));
+      const std::string bytes = test::read_file(folder_.path() / (a + suffix));
       EXPECT_FALSE(bytes.empty());
-      EXPECT_TRUE(bytes == read_file(folder_.path() / (b + suffix))) << suffix;
+      EXPECT_TRUE(bytes == test::read_file(folder_.path() / (b + suffix))) << suffix;
     }
   }
 

@@ -2,17 +2,11 @@
 
 #include <chrono>
 #include <fstream>
-#include <iterator>
 #include <thread>
 
 namespace opensora::test {
 
 namespace fs = std::filesystem;
-
-std::string read_file(const fs::path& path) {
-  std::ifstream stream(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
 
 ProgramResult BatchFixture::run(const fs::path& prompts, const std::string& output,
                                 const std::vector<std::string>& more, ProgramOptions options) const {

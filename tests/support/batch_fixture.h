@@ -35,6 +35,4 @@ class BatchFixture : public ::testing::Test {
   TemporaryFolder folder_;
 };
 
-std::string read_file(const std::filesystem::path& path);
-
 }  // namespace opensora::test

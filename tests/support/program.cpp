@@ -7,8 +7,6 @@
 
 #include <chrono>
 #include <cstdio>
-#include <fstream>
-#include <sstream>
 #include <stdexcept>
 #include <thread>
 
@@ -16,12 +14,6 @@
 
 namespace opensora::test {
 namespace {
-
-std::string read_file(const std::filesystem::path& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
 
 [[noreturn]] void become_program(const std::vector<std::string>& arguments, const ProgramOptions& options,
                                  const std::string& out, const std::string& err) {

@@ -1,8 +1,6 @@
 #include "support/write_media.h"
 
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <stdexcept>
 
 extern "C" {
@@ -122,11 +120,6 @@ void write_media(const std::filesystem::path& path, const MediaSpec& spec, const
   write_packets(*format, *encoder, nullptr);
   require(av_write_trailer(format), "finish the file");
   close_file(std::move(io), path);
-}
-
-std::string read_bytes(const std::filesystem::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
 }
 
 std::string with_exif_orientation(const std::string& jpeg, int orientation) {

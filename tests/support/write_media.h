@@ -34,8 +34,6 @@ bool has_encoder(const std::string& name);
 // Throws std::runtime_error if FFmpeg will not.
 void write_media(const std::filesystem::path& path, const MediaSpec& spec, const std::vector<media::FramePtr>& frames);
 
-std::string read_bytes(const std::filesystem::path& file);
-
 // The JPEG with an EXIF segment that holds this Orientation (1 to 8) and nothing else.
 std::string with_exif_orientation(const std::string& jpeg, int orientation);
 

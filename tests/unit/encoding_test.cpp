@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "media/ffmpeg_functions.h"
 #include "media/verify_video.h"
 #include "media/video_writer.h"
 #include "opensora/error.h"
@@ -24,7 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 using test::contains;
 using test::DecodedVideo;
-using test::read_bytes;
+using test::read_file;
 using test::read_video;
 using Pixels = std::vector<uint8_t>;
 
@@ -92,6 +93,20 @@ class EncodingTest : public testing::Test {
   test::TemporaryFolder folder_;
 };
 
+TEST(FfmpegFunction, WhatIsAbsentIsNamed) {
+  const auto error_of = [](const char* library, const char* name) -> std::string {
+    try {
+      ffmpeg_function(library, name);
+    } catch (const OutputError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_TRUE(contains(error_of("libavutil.so.1", "av_free"), "FFmpeg cannot be used: libavutil.so.1: "));
+  EXPECT_TRUE(contains(error_of("libc.so.6", "av_freeze"), "av_freeze"));
+  EXPECT_NE(ffmpeg_function("libc.so.6", "free"), nullptr);
+}
+
 TEST_F(EncodingTest, EveryCodecInEveryContainer) {
   for (const auto& [codec, ffmpeg_name] :
        std::vector<std::pair<std::string, std::string>>{{"h264", "h264"}, {"h265", "hevc"}, {"ffv1", "ffv1"}}) {
@@ -116,7 +131,7 @@ TEST_F(EncodingTest, EveryCodecInEveryContainer) {
 TEST_F(EncodingTest, H265IsNamedAsApplesPlayersWantIt) {
   if (!has("h265")) GTEST_SKIP();
   for (const char* name : {"a.mp4", "a.mov"}) {
-    const std::string bytes = read_bytes(write(name, {.codec = "h265"}));
+    const std::string bytes = read_file(write(name, {.codec = "h265"}));
     EXPECT_TRUE(contains(bytes, "hvc1")) << name;
     EXPECT_FALSE(contains(bytes, "hev1")) << name;
   }
@@ -185,8 +200,8 @@ TEST_F(EncodingTest, SameFramesGiveSameBytesAndSilence) {
     if (!has(codec)) continue;
     for (const int threads : {0, 1, 3}) {
       const VideoOptions options{.width = 130, .height = 98, .codec = codec, .threads = threads};
-      const std::string first = read_bytes(write("a.mkv", options, colourful, 12));
-      EXPECT_TRUE(first == read_bytes(write("b.mkv", options, colourful, 12))) << codec << " " << threads;
+      const std::string first = read_file(write("a.mkv", options, colourful, 12));
+      EXPECT_TRUE(first == read_file(write("b.mkv", options, colourful, 12))) << codec << " " << threads;
     }
   }
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
@@ -198,8 +213,8 @@ TEST_F(EncodingTest, ShortVideosAreWholeInEveryCodec) {
     if (!has(codec)) continue;
     for (const int count : {1, 2, 3, 4, 5}) {
       for (const std::string extension : {".mov", ".mkv"}) {
-        const std::string first = read_bytes(write("a" + extension, {.codec = codec}, smooth, count));
-        EXPECT_TRUE(first == read_bytes(write("b" + extension, {.codec = codec}, smooth, count))) << codec << count;
+        const std::string first = read_file(write("a" + extension, {.codec = codec}, smooth, count));
+        EXPECT_TRUE(first == read_file(write("b" + extension, {.codec = codec}, smooth, count))) << codec << count;
         EXPECT_EQ(read_video(folder_.path() / ("a" + extension)).frames.size(), static_cast<size_t>(count)) << codec;
       }
     }
@@ -280,7 +295,7 @@ TEST_F(VerifyVideoTest, EachDifferenceIsNamed) {
 }
 
 TEST_F(VerifyVideoTest, TruncatedAndOtherFilesFail) {
-  const std::string whole = read_bytes(write("a.mp4", {.comment = "made"}));
+  const std::string whole = read_file(write("a.mp4", {.comment = "made"}));
   // A head that is cut, a tail that is missing, a byte that is missing, nothing, and no video.
   for (const size_t size : {size_t{30}, whole.size() / 2, whole.size() - 1}) {
     error(folder_.write("cut.mp4", whole.substr(0, size)), expected());

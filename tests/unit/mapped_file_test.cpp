@@ -5,8 +5,6 @@
 
 #include <csignal>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -126,11 +124,6 @@ int status_of_child(const fs::path& err, Work&& work) {
   return status;
 }
 
-std::string read_file(const fs::path& path) {
-  std::ifstream stream(path);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
-
 TEST(FaultHandler, NamesTheFileAndExitsWithTheCheckpointCode) {
   const test::TemporaryFolder folder;
   const fs::path path = write_zeros(folder, "a \"quoted\"\nname"), other = write_zeros(folder, "other");
@@ -148,8 +141,8 @@ TEST(FaultHandler, NamesTheFileAndExitsWithTheCheckpointCode) {
   ASSERT_TRUE(WIFEXITED(status)) << status;
   EXPECT_EQ(WEXITSTATUS(status), 4);
   const std::string name = (folder.path() / "a \"quoted\"?name").string();  // on one line
-  EXPECT_EQ(read_file(err), "opensora: error: " + name + ": was truncated or its disk failed while in use\n");
-  const auto line = nlohmann::json::parse(read_file(journal));
+  EXPECT_EQ(test::read_file(err), "opensora: error: " + name + ": was truncated or its disk failed while in use\n");
+  const auto line = nlohmann::json::parse(test::read_file(journal));
   EXPECT_EQ(line["event"], "fault");
   EXPECT_EQ(line["file"], path.string());
 }
@@ -163,7 +156,7 @@ TEST(FaultHandler, LeavesOtherBusErrorsAlone) {
   });
   ASSERT_TRUE(WIFSIGNALED(status)) << status;
   EXPECT_EQ(WTERMSIG(status), SIGBUS);
-  EXPECT_EQ(read_file(folder.path() / "err"), "");
+  EXPECT_EQ(test::read_file(folder.path() / "err"), "");
 }
 
 }  // namespace

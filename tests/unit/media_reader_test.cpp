@@ -71,7 +71,7 @@ class MediaReaderTest : public testing::Test {
     return folder_.path() / name;
   }
   fs::path cut(const fs::path& file, double share) const {
-    const std::string bytes = test::read_bytes(file);
+    const std::string bytes = test::read_file(file);
     const auto size = static_cast<size_t>(share * static_cast<double>(bytes.size()));
     return folder_.write("cut-" + file.filename().string(), bytes.substr(0, size));
   }
@@ -204,7 +204,7 @@ TEST_F(MediaReaderTest, AppliesExifOrientation) {
       return component == 0 ? (top && left ? 230 : 60) : component == 2 && top && !left ? 200 : 128;
     };
     const fs::path plain = write("a.jpg", {.codec = "mjpeg"}, make_frame("yuvj444p", width, height, fill));
-    const fs::path path = folder_.write("b.jpg", test::with_exif_orientation(test::read_bytes(plain), orientation));
+    const fs::path path = folder_.write("b.jpg", test::with_exif_orientation(test::read_file(plain), orientation));
     const Picture picture = read_picture(path).picture;
     ASSERT_EQ(picture.width, 48) << orientation;
     ASSERT_EQ(picture.height, 32) << orientation;
@@ -374,13 +374,13 @@ TEST_F(MediaReaderTest, RefusesTruncatedImagesAtAnyPlace) {
 
 TEST_F(MediaReaderTest, RefusesAJpegWithoutItsEnd) {
   const fs::path path = write("a.jpg", {.codec = "mjpeg"}, make_frame("yuvj420p", 64, 64, solid({90, 100, 110})));
-  const std::string bytes = test::read_bytes(path);
+  const std::string bytes = test::read_file(path);
   EXPECT_EQ(error_of(folder_.write("trailer.jpg", bytes + "a camera's own data")), "no error");
   EXPECT_TRUE(contains(error_of(folder_.write("cut.jpg", bytes.substr(0, bytes.size() - 2))), "damaged or truncated"));
 }
 
 TEST_F(MediaReaderTest, RefusesAnUnknownCodec) {
-  std::string bytes = test::read_bytes(write_video("a.mp4", 24, 3));
+  std::string bytes = test::read_file(write_video("a.mp4", 24, 3));
   bytes.replace(bytes.find("avc1", bytes.find("stsd")), 4, "zzzz");
   EXPECT_TRUE(contains(error_of(folder_.write("b.mp4", bytes)), "has no decoder for its codec"));
 }
@@ -394,7 +394,7 @@ TEST_F(MediaReaderTest, ReadsH264Of10Bits) {
 TEST_F(MediaReaderTest, RefusesADamagedPng) {
   const Fill fill = [](int x, int y, int component) { return (x * 37 + y * 91 + component * 50) & 255; };
   const fs::path path = write("a.png", {.codec = "png"}, make_frame("rgb24", 64, 64, fill));
-  std::string bytes = test::read_bytes(path);
+  std::string bytes = test::read_file(path);
   bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
   EXPECT_TRUE(contains(error_of(folder_.write("b.png", bytes)), "the image cannot be decoded (png)"));
 }
@@ -409,8 +409,7 @@ TEST_F(MediaReaderTest, RefusesTruncatedVideos) {
 TEST_F(MediaReaderTest, RefusesAVideoWithoutFrames) {
   // Only the header of a video: its frames are cut off at the first cluster.
   const MediaSpec spec{.codec = "ffv1", .muxer = "matroska"};
-  const std::string bytes =
-      test::read_bytes(write("a.mkv", spec, make_frame("yuv420p", 32, 32, solid({90, 128, 128}))));
+  const std::string bytes = test::read_file(write("a.mkv", spec, make_frame("yuv420p", 32, 32, solid({90, 128, 128}))));
   const size_t cluster = bytes.find("\x1f\x43\xb6\x75");
   ASSERT_NE(cluster, std::string::npos);
   EXPECT_TRUE(contains(error_of(folder_.write("b.mkv", bytes.substr(0, cluster))), "End of file"));
@@ -426,7 +425,7 @@ TEST_F(MediaReaderTest, RefusesEnormousPicturesBeforeTheyAreAllocated) {
     EXPECT_TRUE(contains(error_of(path), "expected at most 16384 each way")) << codec;
   }
   // A PNG of a hundred bytes that says it has 60000x60000 pixels.
-  std::string bytes = test::read_bytes(write("b.png", {.codec = "png"}, make_frame("rgb24", 2, 2, solid({1, 2, 3}))));
+  std::string bytes = test::read_file(write("b.png", {.codec = "png"}, make_frame("rgb24", 2, 2, solid({1, 2, 3}))));
   bytes.replace(16, 8, std::string("\0\0\xea\x60\0\0\xea\x60", 8));
   EXPECT_NE(error_of(folder_.write("c.png", bytes)), "no error");
 }

@@ -11,7 +11,6 @@
 #include <cstdlib>
 #include <fstream>
 #include <functional>
-#include <iterator>
 #include <string>
 #include <vector>
 
@@ -20,6 +19,7 @@
 #include "media/video_writer.h"
 #include "opensora/error.h"
 #include "support/read_video.h"
+#include "support/temporary_folder.h"
 
 namespace opensora::media {
 namespace {
@@ -86,11 +86,6 @@ double mean_error(const Pixels& a, const Pixels& b) {
   return sum / static_cast<double>(a.size());
 }
 
-std::string read_bytes(const fs::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
-
 void write_bytes(const fs::path& file, const std::string& bytes) { std::ofstream(file, std::ios::binary) << bytes; }
 
 uint32_t big_endian(const std::string& bytes, size_t at) {
@@ -101,7 +96,7 @@ uint32_t big_endian(const std::string& bytes, size_t at) {
 
 // The types of an MP4's top-level boxes, in order.
 std::vector<std::string> top_boxes(const fs::path& file) {
-  const std::string bytes = read_bytes(file);
+  const std::string bytes = test::read_file(file);
   std::vector<std::string> boxes;
   for (size_t at = 0; at + 8 <= bytes.size(); at += big_endian(bytes, at)) {
     boxes.push_back(bytes.substr(at + 4, 4));
@@ -112,7 +107,7 @@ std::vector<std::string> top_boxes(const fs::path& file) {
 
 // Seconds, as the file's header (not the track's) has them.
 double movie_duration(const fs::path& file) {
-  const std::string bytes = read_bytes(file);
+  const std::string bytes = test::read_file(file);
   const size_t box = bytes.find("mvhd") + 4;  // version and flags, two dates, time scale, duration: 4 bytes each
   return static_cast<double>(big_endian(bytes, box + 16)) / big_endian(bytes, box + 12);
 }
@@ -198,7 +193,7 @@ TEST_F(OutputFileTest, AppearsOnlyOnCommit) {
   EXPECT_FALSE(fs::exists(path));
   file.commit();
   EXPECT_EQ(files(), Files{"a.bin"});
-  EXPECT_EQ(read_bytes(path), "data");
+  EXPECT_EQ(test::read_file(path), "data");
 }
 
 TEST_F(OutputFileTest, LeavesNothingWithoutCommit) {
@@ -213,11 +208,11 @@ TEST_F(OutputFileTest, KeepsAnExistingFileUnlessToldOtherwise) {
   const std::string message = message_of<OutputError>([&] { OutputFile file(path, false); });
   EXPECT_EQ(message, path.string() + " exists; give --overwrite or another -o");
   { OutputFile uncommitted(path, true); }
-  EXPECT_EQ(read_bytes(path), "old");
+  EXPECT_EQ(test::read_file(path), "old");
   OutputFile file(path, true);
   write_bytes(file.temporary_path(), "new");
   file.commit();
-  EXPECT_EQ(read_bytes(path), "new");
+  EXPECT_EQ(test::read_file(path), "new");
   EXPECT_EQ(files(), Files{"a.bin"});
 }
 
@@ -228,7 +223,7 @@ TEST_F(OutputFileTest, DoesNotClobberAFileThatAppearedMeanwhile) {
     write_bytes(path, "another process's");
     expect_contains(message_of<OutputError>([&] { file.commit(); }), "exists");
   }
-  EXPECT_EQ(read_bytes(path), "another process's");
+  EXPECT_EQ(test::read_file(path), "another process's");
   EXPECT_EQ(files(), Files{"a.bin"});
 }
 
@@ -272,7 +267,7 @@ TEST_F(OutputFileTest, ReplacesASymbolicLinkNotItsTarget) {
   OutputFile file(folder_ / "link", true);
   file.commit();
   EXPECT_FALSE(fs::is_symlink(folder_ / "link"));
-  EXPECT_EQ(read_bytes(folder_ / "target"), "old");
+  EXPECT_EQ(test::read_file(folder_ / "target"), "old");
 }
 
 // --- VideoWriter ----------------------------------------------------------------------------------
@@ -419,12 +414,13 @@ TEST_F(VideoWriterTest, SameFramesGiveSameBytes) {
   for (int i = 0; i < 30; ++i) frames.push_back(waves(333, 181, i));
   for (const int threads : {0, 1, 4}) {
     const VideoOptions options{.width = 333, .height = 181, .threads = threads};
-    const std::string first = read_bytes(write_frames(fmt::format("{}.mp4", threads), options, frames));
+    const std::string first = test::read_file(write_frames(fmt::format("{}.mp4", threads), options, frames));
     EXPECT_FALSE(first.empty());
     EXPECT_EQ(first.find("Lavf"), std::string::npos);
     for (const int garbage : {17, 85, 200}) {
       mallopt(M_PERTURB, garbage);  // fresh memory is full of something: x264 once let it into the video
-      const std::string again = read_bytes(write_frames(fmt::format("{}-{}.mp4", threads, garbage), options, frames));
+      const std::string again =
+          test::read_file(write_frames(fmt::format("{}-{}.mp4", threads, garbage), options, frames));
       mallopt(M_PERTURB, 0);
       EXPECT_TRUE(first == again) << threads << " threads, " << garbage;
     }
@@ -455,7 +451,7 @@ TEST_F(VideoWriterTest, ObeysTheOverwriteRule) {
   write_bytes(path, "old");
   const VideoOptions options{.width = 16, .height = 16};
   expect_contains(message_of<OutputError>([&] { VideoWriter writer(path, options, false); }), "--overwrite");
-  EXPECT_EQ(read_bytes(path), "old");
+  EXPECT_EQ(test::read_file(path), "old");
   VideoWriter writer(path, options, true);
   writer.write(solid(16, 16, {1, 2, 3}).data());
   writer.finish();

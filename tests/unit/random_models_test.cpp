@@ -3,9 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
-#include <iterator>
-
 #include "io/checkpoint.h"
 #include "io/random_checkpoint.h"
 #include "opensora/error.h"
@@ -23,11 +20,6 @@ RandomModelsRequest tiny_request(const fs::path& folder) {
   request.folder = folder;
   request.config = load_config(test::checkpoint_dir() / "tiny.json");
   return request;
-}
-
-std::string bytes_of(const fs::path& file) {
-  std::ifstream stream(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
 }
 
 TEST(RandomModels, HoldWhatTheConfiguredModelsHold) {
@@ -54,8 +46,8 @@ TEST(RandomModels, AreTheSameForTheSameSeed) {
   request.seed = 1;
   request.folder = folder.path() / "c";
   const fs::path other = write_random_models(request).front();
-  EXPECT_EQ(bytes_of(first), bytes_of(second));
-  EXPECT_NE(bytes_of(first), bytes_of(other));
+  EXPECT_EQ(test::read_file(first), test::read_file(second));
+  EXPECT_NE(test::read_file(first), test::read_file(other));
 }
 
 TEST(RandomModels, PiecesAreThoseOfTheWhole) {

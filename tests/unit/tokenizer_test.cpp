@@ -349,8 +349,7 @@ TEST_F(TokenizerFiles, T5ModelMustBeASentencePieceModel) {
   EXPECT_TRUE(contains(t5_error(), "spiece.model: not a SentencePiece model (43 bytes)"));
   write("spiece.model", "");
   EXPECT_TRUE(contains(t5_error(), "spiece.model: not a SentencePiece model (0 bytes)"));
-  std::ifstream model(kT5Folder / "spiece.model", std::ios::binary);
-  std::string truncated{std::istreambuf_iterator<char>(model), std::istreambuf_iterator<char>()};
+  std::string truncated = test::read_file(kT5Folder / "spiece.model");
   truncated.resize(truncated.size() / 2);
   write("spiece.model", truncated);
   EXPECT_TRUE(contains(t5_error(), "spiece.model: not a SentencePiece model"));

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -21,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::contains;
-using test::read_bytes;
+using test::read_file;
 
 class VideoInfoTest : public testing::Test {
  protected:
@@ -71,11 +70,11 @@ TEST_F(VideoInfoTest, CommentsComeBackWhateverIsInThem) {
 }
 
 TEST_F(VideoInfoTest, TheSameCommentGivesTheSameBytes) {
-  const std::string plain = read_bytes(write("plain.mp4", {})), none = read_bytes(write("none.mp4", {.comment = ""}));
+  const std::string plain = read_file(write("plain.mp4", {})), none = read_file(write("none.mp4", {.comment = ""}));
   EXPECT_TRUE(plain == none);
-  const std::string first = read_bytes(write("a.mp4", {.comment = "{\"seed\":1}"}));
-  EXPECT_TRUE(first == read_bytes(write("b.mp4", {.comment = "{\"seed\":1}"})));
-  EXPECT_FALSE(first == read_bytes(write("c.mp4", {.comment = "{\"seed\":2}"})));
+  const std::string first = read_file(write("a.mp4", {.comment = "{\"seed\":1}"}));
+  EXPECT_TRUE(first == read_file(write("b.mp4", {.comment = "{\"seed\":1}"})));
+  EXPECT_FALSE(first == read_file(write("c.mp4", {.comment = "{\"seed\":2}"})));
   EXPECT_GT(first.size(), plain.size());
 }
 
@@ -85,7 +84,7 @@ TEST_F(VideoInfoTest, ANullCharacterIsRefused) {
 }
 
 TEST_F(VideoInfoTest, FramesAreThoseThatAreThere) {
-  const std::string whole = read_bytes(write("a.mp4", {.width = 64, .height = 64, .crf = 1}, 33));
+  const std::string whole = read_file(write("a.mp4", {.width = 64, .height = 64, .crf = 1}, 33));
   // The index comes first and still promises 33.
   const fs::path cut = folder_.write("cut.mp4", whole.substr(0, whole.size() - 100));
   EXPECT_LT(read_video_info(cut).frames, 33);
@@ -107,7 +106,7 @@ TEST_F(VideoInfoTest, Errors) {
   EXPECT_TRUE(contains(message(folder_.write("empty.mp4", "")), "is empty"));
   EXPECT_TRUE(contains(message(folder_.write("text.mp4", "not a video, whatever its name says")), "cannot be read"));
   EXPECT_TRUE(contains(message(folder_.path()), "is a folder"));
-  const std::string whole = read_bytes(write("a.mp4", {}));
+  const std::string whole = read_file(write("a.mp4", {}));
   message(folder_.write("head.mp4", whole.substr(0, 200)));
 }
 

@@ -1,12 +1,15 @@
-// Amounts of memory on the command line.
+// Amounts of memory as text.
 #pragma once
 
 #include <cstdint>
 #include <string>
 
-namespace opensora::cli {
+namespace opensora {
 
 // "24GiB", "24 GB", "24G" (binary), "512MiB", a plain number of bytes. Throws UsageError that names `flag`.
 int64_t parse_bytes(const std::string& flag, const std::string& text);
 
-}  // namespace opensora::cli
+// "3.42 GiB", "17 MiB", "0 KiB"
+std::string format_bytes(int64_t bytes);
+
+}  // namespace opensora

@@ -1,13 +1,19 @@
-#include "cli/byte_size.h"
+#include "core/byte_size.h"
+
+#include <fmt/format.h>
 
 #include <cstdio>
 
 #include "opensora/error.h"
 
-namespace opensora::cli {
+namespace opensora {
+namespace {
+
+constexpr double kKiB = 1024.0, kMiB = 1024.0 * kKiB, kGiB = 1024.0 * kMiB;
+
+}  // namespace
 
 int64_t parse_bytes(const std::string& flag, const std::string& text) {
-  constexpr double kMiB = 1024.0 * 1024, kGiB = 1024 * kMiB;
   double value = 0;
   char unit[4] = "", rest = 0;
   const int fields = std::sscanf(text.c_str(), "%lf %3[A-Za-z]%c", &value, unit, &rest);
@@ -24,4 +30,11 @@ int64_t parse_bytes(const std::string& flag, const std::string& text) {
   return static_cast<int64_t>(value * factor);
 }
 
-}  // namespace opensora::cli
+std::string format_bytes(int64_t bytes) {
+  const auto value = static_cast<double>(bytes);
+  if (value >= kGiB) return fmt::format("{:.2f} GiB", value / kGiB);
+  if (value >= kMiB) return fmt::format("{:.0f} MiB", value / kMiB);
+  return fmt::format("{:.0f} KiB", value / kKiB);
+}
+
+}  // namespace opensora
