@@ -3,9 +3,16 @@
 #include <ATen/Context.h>
 #include <ATen/SDPBackend.h>
 
+#include <cmath>
+
+#include "nn/flash_attention.h"
+
 namespace opensora::nn {
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionOptions& options) {
+  if (!options.bias.defined() && !options.causal && is_for_flash_attention(q, k, v)) {
+    return flash_attention(q, k, v, options.scale.value_or(1 / std::sqrt(static_cast<double>(q.size(-1)))));
+  }
   const std::optional<at::Tensor> bias = options.bias.defined() ? std::optional(options.bias) : std::nullopt;
   return at::scaled_dot_product_attention(q, k, v, bias, /*dropout_p=*/0.0, options.causal, options.scale);
 }

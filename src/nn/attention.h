@@ -1,4 +1,5 @@
-// Scaled dot-product attention through LibTorch's dispatcher, and which of its kernels ran.
+// Scaled dot-product attention: LibTorch's, or flash_attention() where that is faster; and which of LibTorch's kernels
+// ran.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -7,13 +7,7 @@
 #include <initializer_list>
 
 #include "nn/fused_arguments.h"
-
-// The program is built for any x86-64; these functions also for its larger vectors, chosen as the program starts.
-#if defined(__x86_64__)
-#define OPENSORA_FOR_VECTORS __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-#else
-#define OPENSORA_FOR_VECTORS
-#endif
+#include "nn/multiversion.h"
 
 namespace opensora::nn {
 namespace {
@@ -31,9 +25,9 @@ OPENSORA_KERNEL inline void store(BFloat16& place, float value) {
 }
 
 // Clones cannot be templates.
-#define OPENSORA_ROWS(Functor)                                                              \
-  OPENSORA_FOR_VECTORS void make_rows(const Functor& functor, int64_t begin, int64_t end) { \
-    for (int64_t row = begin; row < end; ++row) functor(row, OneLane());                    \
+#define OPENSORA_ROWS(Functor)                                                               \
+  OPENSORA_MULTIVERSION void make_rows(const Functor& functor, int64_t begin, int64_t end) { \
+    for (int64_t row = begin; row < end; ++row) functor(row, OneLane());                     \
   }
 OPENSORA_ROWS(ModulatedLayerNorm<float>)
 OPENSORA_ROWS(ModulatedLayerNorm<BFloat16>)

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/meta_device.h"
+#include "core/trace.h"
 #include "nn/multiversion.h"
 
 namespace opensora::nn {
@@ -169,6 +170,7 @@ at::Tensor GroupNorm::operator()(const at::Tensor& x) const {
 }
 
 ChannelAffine GroupNorm::affine(const at::Tensor& x) const {
+  const TraceSpan span("GroupNorm statistics");
   const int64_t channels = x.size(1), width = channels / groups;
   at::Tensor mean, variance;  // [B, G]
   if (suits_loops(x)) {
@@ -200,6 +202,7 @@ void apply_affine(const at::Tensor& x, const ChannelAffine& affine, Activation a
     return;
   }
   if (x.is_meta()) return;
+  const TraceSpan span("apply_affine");
   const int64_t channels = x.size(1), width = x.size(4), count = x.size(2) * x.size(3);
   const Rows from{x.size(3), x.stride(2), x.stride(3)}, to{x.size(3), out.stride(2), out.stride(3)};
   const auto apply = activation == Activation::kSilu ? affine_silu_row : affine_row;

@@ -1,6 +1,7 @@
 #include "nn/linear.h"
 
 #include "core/huge_pages.h"
+#include "core/trace.h"
 #include "nn/product.h"
 
 namespace opensora::nn {
@@ -11,6 +12,7 @@ Linear::Linear(const Weights& weights, int64_t in_features, int64_t out_features
 
 at::Tensor WeightBuffer::converted(const at::Tensor& weight, const at::Tensor& x) {
   if (weight.scalar_type() == x.scalar_type() && weight.device() == x.device()) return weight;
+  const TraceSpan span("convert weight");
   const bool fits = data_.defined() && data_.numel() >= weight.numel() && data_.scalar_type() == x.scalar_type() &&
                     data_.device() == x.device();
   if (!fits) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/trace.h"
+
 namespace opensora::nn {
 
 PaddedConv::PaddedConv(const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& x, at::IntArrayRef stride)
@@ -16,6 +18,7 @@ PaddedConv::PaddedConv(const at::Tensor& weight, const at::Tensor& bias, const a
 }
 
 void PaddedConv::operator()(const at::Tensor& padded, const at::Tensor& out, bool add) const {
+  const TraceSpan span(winograd_ ? "WinogradConv" : "PaddedConv");
   if (winograd_) {
     (*winograd_)(padded, out, add);
     return;

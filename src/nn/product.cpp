@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/machine.h"
+#include "core/trace.h"
 
 namespace at::native {
 // LibTorch exports this and installs no header with it: result = alpha * mat1 mat2 + beta * result.
@@ -21,6 +22,7 @@ bool prefers_onednn() {
 }
 
 void product(const at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const TraceSpan span("product");
   at::Tensor result = out;
   const bool is_float_on_cpu = x.is_cpu() && x.scalar_type() == at::kFloat;
   if (is_float_on_cpu && x.numel() > 0 && x.stride(1) == 1 && out.stride(1) == 1 && prefers_onednn()) {
