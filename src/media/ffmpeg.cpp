@@ -37,13 +37,13 @@ void* ffmpeg_function(const char* library, const char* name) {
   return function;
 }
 
-void AvDeleter::operator()(AVCodecContext* context) const noexcept { avcodec_free_context(&context); }
-void AvDeleter::operator()(AVFrame* frame) const noexcept { av_frame_free(&frame); }
-void AvDeleter::operator()(AVIOContext* io) const noexcept { avio_closep(&io); }
-void AvDeleter::operator()(AVPacket* packet) const noexcept { av_packet_free(&packet); }
-void AvDeleter::operator()(SwsContext* scaler) const noexcept { sws_freeContext(scaler); }
-void AvInputDeleter::operator()(AVFormatContext* format) const noexcept { avformat_close_input(&format); }
-void AvOutputDeleter::operator()(AVFormatContext* format) const noexcept { avformat_free_context(format); }
+void AvDeleter::operator()(AVCodecContext* context) const { avcodec_free_context(&context); }
+void AvDeleter::operator()(AVFrame* frame) const { av_frame_free(&frame); }
+void AvDeleter::operator()(AVIOContext* io) const { avio_closep(&io); }
+void AvDeleter::operator()(AVPacket* packet) const { av_packet_free(&packet); }
+void AvDeleter::operator()(SwsContext* scaler) const { sws_freeContext(scaler); }
+void AvInputDeleter::operator()(AVFormatContext* format) const { avformat_close_input(&format); }
+void AvOutputDeleter::operator()(AVFormatContext* format) const { avformat_free_context(format); }
 
 std::string error_text(int error) {
   char text[AV_ERROR_MAX_STRING_SIZE];

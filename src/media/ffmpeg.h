@@ -19,19 +19,19 @@ struct SwsContext;
 namespace opensora::media {
 
 struct AvDeleter {
-  void operator()(AVCodecContext* context) const noexcept;
-  void operator()(AVFrame* frame) const noexcept;
-  void operator()(AVIOContext* io) const noexcept;  // flushes and closes; errors are lost, see close_file()
-  void operator()(AVPacket* packet) const noexcept;
-  void operator()(SwsContext* scaler) const noexcept;
+  void operator()(AVCodecContext* context) const;
+  void operator()(AVFrame* frame) const;
+  void operator()(AVIOContext* io) const;  // flushes and closes; errors are lost, see close_file()
+  void operator()(AVPacket* packet) const;
+  void operator()(SwsContext* scaler) const;
 };
 
 // An AVFormatContext is freed in one way when it reads and in another when it writes.
 struct AvInputDeleter {
-  void operator()(AVFormatContext* format) const noexcept;
+  void operator()(AVFormatContext* format) const;
 };
 struct AvOutputDeleter {
-  void operator()(AVFormatContext* format) const noexcept;  // leaves format->pb alone: an IoPtr owns it
+  void operator()(AVFormatContext* format) const;  // leaves format->pb alone: an IoPtr owns it
 };
 
 using CodecContextPtr = std::unique_ptr<AVCodecContext, AvDeleter>;

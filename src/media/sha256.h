@@ -20,7 +20,7 @@ class Sha256 {
 
  private:
   struct Free {
-    void operator()(AVSHA* context) const noexcept;
+    void operator()(AVSHA* context) const;
   };
   std::unique_ptr<AVSHA, Free> context_;
 };
