@@ -50,16 +50,16 @@ def main():
     if "-h" in sys.argv or "--help" in sys.argv:
         print(__doc__.strip())
         return
-    parser = argparse.ArgumentParser(add_help=False, usage=__doc__.strip().split("\n")[2])
+    parser = argparse.ArgumentParser(add_help=False, usage=__doc__.split("\n")[2].removeprefix("usage: "))
     parser.add_argument("file")
     parser.add_argument("--under")
     parser.add_argument("--top", type=int, default=20)
     options = parser.parse_args()
     with open(options.file, encoding="utf-8") as file:
         rows = summarise(json.load(file)["traceEvents"], options.under)
-    if not rows:
-        sys.exit(f"error: {options.file}: nothing ran" + (f" under {options.under}" if options.under else ""))
     whole = sum(row.own for row in rows.values())
+    if whole <= 0:
+        sys.exit(f"error: {options.file}: nothing ran" + (f" under {options.under}" if options.under else ""))
     print(f"{'':44} {'count':>8} {'total/s':>10} {'own/s':>10} {'share':>7}")
     for name, row in sorted(rows.items(), key=lambda item: -item[1].own)[: options.top]:
         print(f"{name:44} {row.count:8} {row.total:10.3f} {row.own:10.3f} {100 * row.own / whole:5.1f} %")

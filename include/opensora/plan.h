@@ -52,12 +52,19 @@ struct RunPlan {
   std::optional<MemoryVerdict> memory;  // nullopt: how much there is cannot be told
 };
 
+// What a process holds before it loads models, in bytes.
+struct BaseMemory {
+  int64_t resident = 0;
+  int64_t anonymous = 0;  // the part of it that no file can give again
+};
+// Of this process now, once the libraries that a run opens are open.
+BaseMemory base_memory();
+
 struct PlanOptions {
   // Bytes that the device has. nullopt: of a GPU its memory, of the CPU what is available now. With it and no --device,
   // the plan is for a GPU, whether there is one or not.
   std::optional<int64_t> device_memory;
-  // What the process holds resident before it loads models; nullopt: what it does now.
-  std::optional<int64_t> base_bytes;
+  std::optional<BaseMemory> base;  // nullopt: base_memory()
   // A run of the request ran out of memory, whatever its plan says: it does not fit, and flags must need less than it.
   bool ran_out = false;
 };

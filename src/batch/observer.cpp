@@ -28,10 +28,10 @@ ordered_json file_fields(const std::filesystem::path& path) {
 }
 
 // Empty: none that plan_run() tries does, or there is no memory left to find out.
-std::vector<std::string> flags_that_would_fit(GenerateRequest request, int64_t base_bytes) {
+std::vector<std::string> flags_that_would_fit(GenerateRequest request, const BaseMemory& base) {
   request.overwrite = true;  // its latent is there
   try {
-    const RunPlan plan = plan_run(request, {.device_memory = {}, .base_bytes = base_bytes, .ran_out = true});
+    const RunPlan plan = plan_run(request, {.device_memory = {}, .base = base, .ran_out = true});
     return plan.memory ? plan.memory->flags : std::vector<std::string>{};
   } catch (const std::exception&) {
     return {};
@@ -124,7 +124,7 @@ void BatchObserver::done(const Video& video) {
 }
 
 void BatchObserver::tell_out_of_memory(const Video& video, ordered_json fields) const {
-  const std::vector<std::string> flags = flags_that_would_fit(video.request, base_bytes_);
+  const std::vector<std::string> flags = flags_that_would_fit(video.request, base_);
   if (!flags.empty()) {
     spdlog::info("{}: it would fit with {}", video.plan.output.string(), fmt::join(flags, " "));
   }

@@ -9,8 +9,8 @@
 
 #include "batch/events.h"
 #include "batch/task.h"
-#include "core/machine.h"
 #include "opensora/batch.h"
+#include "opensora/plan.h"
 #include "pipeline/runner.h"
 
 namespace opensora::batch {
@@ -43,7 +43,7 @@ class BatchObserver final : public pipeline::RunObserver {
   const Events& events_;
   const BatchCallbacks& callbacks_;
   std::map<std::pair<const pipeline::Video*, std::string>, Clock::time_point> stages_;  // that are running
-  const int64_t base_bytes_ = resident_bytes();                                         // before models are loaded
+  const BaseMemory base_ = base_memory();
 };
 
 // The fields that say which video a line is about: row, sample, key, output, seed.

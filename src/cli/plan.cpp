@@ -13,7 +13,6 @@
 #include "cli/result_json.h"
 #include "cli/row_request.h"
 #include "core/byte_size.h"
-#include "core/machine.h"
 #include "opensora/error.h"
 #include "opensora/metadata.h"
 #include "opensora/plan.h"
@@ -121,7 +120,7 @@ std::string plan_key(const GenerateRequest& request) {
 }
 
 std::vector<PlannedRow> plan_rows(const std::vector<RowRequest>& rows, const BatchFlags& flags, PlanOptions options) {
-  options.base_bytes = resident_bytes();  // the same for all rows: planning itself takes memory that stays
+  options.base = base_memory();  // the same for all rows: planning itself takes memory that stays
   std::map<std::string, RunPlan> known;
   std::vector<PlannedRow> plans;
   plans.reserve(rows.size());

@@ -165,6 +165,7 @@ std::vector<RowRequest> read_rows(const PromptsFile& prompts, batch::PromptsFile
   }
   std::vector<RowRequest> requests = resolve_rows(rows, flags, model_dir, config, errors);
   for (const RowRequest& row : requests) {
+    if (!prompts.makes_videos) break;
     try {
       effective_values(row.request);  // sizes, lengths, conditions: with the errors above, all in one list
     } catch (const UsageError& error) {
@@ -193,6 +194,7 @@ std::vector<RowRequest> requested_rows(const GenerateOptions& options, const CLI
   return read_rows({.file = flags.prompts_file,
                     .format = flags.prompts_format,
                     .ignored = {},
+                    .makes_videos = true,
                     .names_videos = flags.options.name_template.empty()},
                    prompts_columns(command), lay_over(from, given_flags(command), true), model_dir,
                    options.model.resolve_config(model_dir));

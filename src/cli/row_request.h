@@ -40,11 +40,12 @@ struct PromptsFile {
   std::string file;               // "-": standard input
   std::string format;             // empty: by the file's name
   std::set<std::string> ignored;  // columns that are not looked at
+  bool makes_videos = true;       // sizes, lengths and conditions matter
   bool names_videos = false;      // by the rows' own names, of which none may come twice
 };
 
-// Reads the file, and resolves and checks its rows as resolve_rows() does; sizes, lengths and conditions are checked
-// too. Throws one UsageError with a line for each error, or for a file without rows.
+// Reads the file, and resolves and checks its rows as resolve_rows() does, and for what the file is used for. Throws
+// one UsageError with a line for each error, or for a file without rows.
 std::vector<RowRequest> read_rows(const PromptsFile& prompts, batch::PromptsFileOptions columns,
                                   const FlagValues& flags, const std::filesystem::path& model_dir,
                                   const Config& config);

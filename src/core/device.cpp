@@ -60,7 +60,7 @@ at::Device cuda_device(int index) {
                       " GPU(s); is the driver new enough for CUDA 13?");
   }
   const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
-  if (index > 0) make_current(device);
+  make_current(device);
   return device;
 }
 
@@ -163,7 +163,8 @@ void settle_cuda() {
 }
 
 void make_current(at::Device device) {
-  if (!device.is_cpu() && !device.is_meta()) at::accelerator::setDeviceIndex(device.index());
+  if (device.is_cpu() || device.is_meta() || at::accelerator::getDeviceIndex() == device.index()) return;
+  at::accelerator::setDeviceIndex(device.index());
 }
 
 void release_cached_memory(at::Device device) {

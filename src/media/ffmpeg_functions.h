@@ -35,10 +35,10 @@ class LazyFunction<Result(Arguments...)> {
   constexpr LazyFunction(const char* library, const char* name) : library_(library), name_(name) {}
 
   Result operator()(Arguments... arguments) const {
-    Function* function = function_.load(std::memory_order_relaxed);
+    Function* function = function_.load(std::memory_order_acquire);
     if (function == nullptr) {
       function = reinterpret_cast<Function*>(ffmpeg_function(library_, name_));
-      function_.store(function, std::memory_order_relaxed);
+      function_.store(function, std::memory_order_release);
     }
     return function(arguments...);
   }

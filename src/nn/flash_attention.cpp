@@ -105,19 +105,22 @@ struct Head {
 bool is_for_flash_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
   constexpr int64_t kVector = 16;
   const auto is_fit = [](const at::Tensor& x) {
-    return kernel_device(x) == at::kCPU && x.scalar_type() == at::kFloat && x.dim() == 4 && x.stride(3) == 1 &&
-           x.numel() > 0;
+    return kernel_device(x) == at::kCPU && x.scalar_type() == at::kFloat && x.dim() == 4 && x.numel() > 0 &&
+           x.stride(3) == 1 && x.stride(2) >= x.size(3);
   };
-  return is_fit(q) && is_fit(k) && is_fit(v) && q.size(3) >= kVector && v.size(3) == q.size(3) &&
-         k.size(1) == q.size(1) && prefers_onednn() && at::globalContext().userEnabledFlashSDP();
+  const auto goes_with_q = [&](const at::Tensor& x) {
+    return x.size(0) == q.size(0) && x.size(1) == q.size(1) && x.size(3) == q.size(3);
+  };
+  return is_fit(q) && is_fit(k) && is_fit(v) && goes_with_q(k) && goes_with_q(v) && k.size(2) == v.size(2) &&
+         q.size(3) >= kVector && prefers_onednn() && at::globalContext().userEnabledFlashSDP();
 }
 
 at::Tensor flash_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {
   const int64_t heads = q.size(1), length = q.size(2), keys = k.size(2), width = q.size(3);
-  const at::Tensor out = at::empty({q.size(0), length, heads, width}, q.options());
   at::Tensor k_rows = at::empty({k.size(0), heads, width, keys}, k.options());
   if (q.is_meta()) return at::scaled_dot_product_attention(q, k, v);  // beside the keys, which it does not copy
   const TraceSpan span("flash_attention");
+  const at::Tensor out = at::empty({q.size(0), length, heads, width}, q.options());
   at::mul_out(k_rows, k.transpose(2, 3), at::scalar_tensor(scale));
   const auto head = [&](int64_t b, int64_t h) {
     return Head{.q = q.const_data_ptr<float>() + b * q.stride(0) + h * q.stride(1),
@@ -138,7 +141,6 @@ at::Tensor flash_attention(const at::Tensor& q, const at::Tensor& k, const at::T
       const int64_t first = i % blocks * kQueries, item = i / blocks;
       head(item / heads, item % heads).attend(first, std::min(kQueries, length - first), queries, scores.data());
     }
-    at::native::cpublas::brgemm_release(/*is_vnni=*/false);
   });
   return out.transpose(1, 2);
 }

@@ -7,6 +7,7 @@
 
 #include "core/device.h"
 #include "core/machine.h"
+#include "media/ffmpeg.h"
 #include "opensora/error.h"
 #include "opensora/plan.h"
 #include "pipeline/models.h"
@@ -65,12 +66,7 @@ RunPlan describe(const GenerateRequest& request, const Plan& plan, const Target&
   return run;
 }
 
-// What the process holds before it begins: all, and without mapped files.
-struct Base {
-  int64_t resident = 0, anonymous = 0;
-};
-
-RunPlan plan_on(const GenerateRequest& request, const Target& target, const Base& base,
+RunPlan plan_on(const GenerateRequest& request, const Target& target, const BaseMemory& base,
                 std::optional<int64_t> free_bytes) {
   GenerateRequest here = request;
   here.device = "cpu";  // the meta device stands in for any
@@ -126,7 +122,7 @@ std::optional<MemoryVerdict> memory_of(const GenerateRequest& request, const Tar
 }
 
 // Names the first of the flags that make the run fit, by planning it with them.
-void find_flags(const GenerateRequest& request, const RunPlan& run, const Target& target, const Base& base,
+void find_flags(const GenerateRequest& request, const RunPlan& run, const Target& target, const BaseMemory& base,
                 MemoryVerdict& verdict) {
   for (const pipeline::Saving& saving :
        pipeline::savings_of(request, target.device, target.dtype, {run.width, run.height})) {
@@ -145,11 +141,18 @@ void find_flags(const GenerateRequest& request, const RunPlan& run, const Target
 
 }  // namespace
 
+BaseMemory base_memory() {
+  media::has_encoder("libx264");  // opens FFmpeg's libraries
+  const int64_t resident = resident_bytes();
+  return {resident, std::min(resident, anonymous_bytes())};
+}
+
 RunPlan plan_run(const GenerateRequest& request, const PlanOptions& options) {
   if (request.threads > 0) at::set_num_threads(request.threads);
   const Target target = plan_target(request, options);
-  const int64_t resident = options.base_bytes.value_or(resident_bytes());
-  const Base base{resident + kLibraryBytes, std::min(resident, anonymous_bytes()) + kLibraryBytes};
+  BaseMemory base = options.base ? *options.base : base_memory();
+  base.resident += kLibraryBytes;
+  base.anonymous += kLibraryBytes;
   std::optional<MemoryVerdict> memory = memory_of(request, target, options);
   RunPlan run = plan_on(request, target, base, memory ? std::optional(memory->available_bytes) : std::nullopt);
   run.memory = std::move(memory);

@@ -61,12 +61,10 @@ void Finisher::rethrow() {
   if (error_) std::rethrow_exception(error_);
 }
 
-bool Finisher::wait_until_idle() {
+void Finisher::wait_until_idle() {
   std::unique_lock lock(mutex_);
-  const bool was_busy = thread_.joinable() && (working_ || !queue_.empty());
-  if (was_busy) changed_.wait(lock, [&] { return error_ || (!working_ && queue_.empty()); });
+  if (thread_.joinable()) changed_.wait(lock, [&] { return error_ || (!working_ && queue_.empty()); });
   rethrow();
-  return was_busy;
 }
 
 void Finisher::work() {

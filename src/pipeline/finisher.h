@@ -30,8 +30,8 @@ class Finisher {
   // Returns when all that were submitted are finished. Rethrows likewise.
   void finish_all();
 
-  // Returns when nothing that was submitted is left to the thread, and whether there was something. Rethrows likewise.
-  bool wait_until_idle();
+  // Returns when nothing that was submitted is left to the thread. Rethrows likewise.
+  void wait_until_idle();
 
   // Rethrows what `finish` has thrown on the thread, if it has.
   void check();

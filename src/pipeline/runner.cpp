@@ -207,8 +207,9 @@ void Runner::sample(Video& video) {
   try {
     video.latent = sample_latent(video, models_);
   } catch (const OutOfMemoryError& error) {
-    if (!finisher_->wait_until_idle()) throw;
-    spdlog::warn("{}; again when no other video is being decoded", error.what());
+    if (!overlap_) throw;
+    spdlog::warn("{}; again when no other video is being decoded and the decoder is gone", error.what());
+    finisher_->wait_until_idle();
     models_.release_video_decoder();
     video.latent = sample_latent(video, models_);
   }

@@ -30,7 +30,9 @@ struct Golden {
   io::SafetensorsFile open_case(const std::string& name) const {
     return io::SafetensorsFile(data / "cases" / (name + ".safetensors"));
   }
-  Weights weights(const std::string& file) const { return {io::Checkpoint::open(checkpoints() / file), device, dtype}; }
+  Weights weights(const std::string& file, const WeightOptions& options = {}) const {
+    return {io::Checkpoint::open(checkpoints() / file), device, dtype, options};
+  }
   Config config(const char* file) const { return load_config(checkpoints() / file); }
 };
 
@@ -58,21 +60,25 @@ Outcome run_t5(const Golden& golden, double limit) {
   return compare(encoder.forward(reference.tensor("ids").to(golden.device)), reference.tensor("out"), limit);
 }
 
-RunCase transformer_case(const char* name, const char* file,
-                         const std::function<MMDiTConfig(const Golden&)>& config_of) {
+// The last of so many forwards counts.
+RunCase transformer_case(const char* name, const char* file, const std::function<MMDiTConfig(const Golden&)>& config_of,
+                         const WeightOptions& options = {}, int forwards = 1) {
   return [=](const Golden& golden, double limit) {
     const MMDiTConfig config = config_of(golden);
     const io::SafetensorsFile reference = golden.open_case(name);
     const auto input = [&](const char* key) { return reference.tensor(key).to(golden.device); };
-    const diffusion::MMDiT model(golden.weights(file), config);
+    const diffusion::MMDiT model(golden.weights(file, options), config);
     const at::Tensor ids = at::cat({input("in.txt_ids")[0], input("in.img_ids")[0]});
-    const at::Tensor out = model.forward({.img = input("in.img"),
-                                          .txt = input("in.txt"),
-                                          .y_vec = input("in.y_vec"),
-                                          .timesteps = input("in.timesteps"),
-                                          .cond = config.cond_embed ? input("in.cond") : at::Tensor(),
-                                          .guidance = config.guidance_embed ? input("in.guidance") : at::Tensor()},
-                                         diffusion::rotary_embedding(ids, config));
+    at::Tensor out;
+    for (int i = 0; i < forwards; ++i) {
+      out = model.forward({.img = input("in.img"),
+                           .txt = input("in.txt"),
+                           .y_vec = input("in.y_vec"),
+                           .timesteps = input("in.timesteps"),
+                           .cond = config.cond_embed ? input("in.cond") : at::Tensor(),
+                           .guidance = config.guidance_embed ? input("in.guidance") : at::Tensor()},
+                          diffusion::rotary_embedding(ids, config));
+    }
     return compare(out, reference.tensor("out"), limit);
   };
 }
@@ -164,6 +170,8 @@ std::vector<GoldenCase> golden_cases() {
       {"clip", kModel, false, run_clip},
       {"t5", kModel, false, run_t5},
       {"mmdit", kModel, false, transformer_case("mmdit", "Open_Sora_v2.safetensors", video)},
+      {"mmdit, blocks streamed", kModel, false,
+       transformer_case("mmdit", "Open_Sora_v2.safetensors", video, {.residence = Residence::kStreamed}, 3)},
       {"mmdit_dc_ae", kModel, false,
        transformer_case("mmdit_dc_ae", "Open_Sora_v2_Video_DC_AE.safetensors", compressed)},
       {"flux", kModel, false, transformer_case("flux", "flux1-dev.safetensors", flux)},

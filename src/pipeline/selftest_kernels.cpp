@@ -128,6 +128,23 @@ Outcome measure_attention(const SelftestMachine& machine, at::ScalarType dtype) 
                best_seconds(machine.device, [&] { nn::attention(q, q, q); }));
 }
 
+// A convolution of the decoder's, with channels apart and together.
+Outcome measure_convolution(const SelftestMachine& machine, at::ScalarType dtype) {
+  if (machine.device.is_cpu() && dtype == at::kHalf) return skipped("convolutions in fp16 take minutes on a CPU");
+  constexpr int64_t kChannels = 128, kFrames = 8, kTaps = 27;
+  const int64_t edge = machine.device.is_cpu() ? 16 : 128;
+  const at::Tensor x = random({1, kChannels, kFrames, edge, edge}, 1, machine, dtype);
+  const at::Tensor weight = random({kChannels, kChannels, 3, 3, 3}, 2, machine, dtype);
+  const auto teraflops = [&](at::MemoryFormat format) {
+    const at::Tensor in = x.contiguous(format), kernel = weight.contiguous(format);
+    const double seconds = best_seconds(machine.device, [&] { at::conv3d(in, kernel, {}, 1, 1); });
+    return 2e-12 * static_cast<double>(x.numel() * kChannels * kTaps) / seconds;
+  };
+  return {Verdict::kOk,
+          fmt::format("{} channels: {:.3g} TFLOP/s, with channels_last_3d {:.3g}", kChannels,
+                      teraflops(at::MemoryFormat::Contiguous), teraflops(at::MemoryFormat::ChannelsLast3d))};
+}
+
 }  // namespace
 
 std::vector<SelfCheck> attention_checks(const SelftestMachine& machine) {
@@ -166,6 +183,8 @@ std::vector<SelfCheck> speed_checks(const SelftestMachine& machine) {
   for (const at::ScalarType dtype : machine.dtypes) {
     checks.push_back({"speed", "matmul " + dtype_name(dtype), [=] { return measure_matmul(machine, dtype); }});
     checks.push_back({"speed", "attention " + dtype_name(dtype), [=] { return measure_attention(machine, dtype); }});
+    checks.push_back(
+        {"speed", "convolution " + dtype_name(dtype), [=] { return measure_convolution(machine, dtype); }});
   }
   return checks;
 }

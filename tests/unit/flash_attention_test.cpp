@@ -8,7 +8,9 @@
 #include <limits>
 
 #include "core/machine.h"
+#include "core/meta_device.h"
 #include "nn/attention.h"
+#include "nn/product.h"
 
 namespace opensora {
 namespace {
@@ -67,6 +69,34 @@ TEST_F(FlashAttention, NotANumberStays) {
     bad_k[0][0][599][0] = bad;
     EXPECT_TRUE(nn::flash_attention(q, bad_k, v, 1).isnan().all().item<bool>());
   }
+}
+
+TEST_F(FlashAttention, IsForFloat32OnSomeProcessors) {
+  const at::Tensor x = at::randn({2, 3, 20, 64}), narrow = at::randn({2, 3, 20, 8});
+  const bool wanted = nn::prefers_onednn();
+  EXPECT_EQ(nn::is_for_flash_attention(x, x, x), wanted);
+  EXPECT_EQ(nn::is_for_flash_attention(x, x.narrow(2, 0, 5), x.narrow(2, 0, 5)), wanted);
+  EXPECT_FALSE(nn::is_for_flash_attention(x, x, x.narrow(2, 0, 5)));
+  EXPECT_FALSE(nn::is_for_flash_attention(x, x.narrow(0, 0, 1), x.narrow(0, 0, 1)));
+  EXPECT_FALSE(nn::is_for_flash_attention(x, x.narrow(1, 0, 1), x.narrow(1, 0, 1)));
+  EXPECT_FALSE(nn::is_for_flash_attention(x.transpose(2, 3), x.transpose(2, 3), x.transpose(2, 3)));
+  EXPECT_FALSE(nn::is_for_flash_attention(narrow, narrow, narrow));
+  const at::Tensor half = x.to(at::kBFloat16);
+  EXPECT_FALSE(nn::is_for_flash_attention(half, half, half));
+  const nn::OnlyAttentionBackend only("math");
+  EXPECT_FALSE(nn::is_for_flash_attention(x, x, x));
+}
+
+// A plan counts the result and the keys, and the FLOPs.
+TEST_F(FlashAttention, IsPlanned) {
+  MetaDevice counted(at::kCPU);
+  const at::Tensor x = at::empty({2, 3, 20, 64}, at::TensorOptions(at::kMeta).dtype(at::kFloat));
+  counted.reset_peak();
+  const at::Tensor out = nn::attention(x, x, x);
+  EXPECT_EQ(out.sizes(), x.sizes());
+  const auto bytes = static_cast<int64_t>(x.nbytes());
+  EXPECT_EQ(counted.peak_bytes(), (nn::prefers_onednn() ? 3 : 2) * bytes);  // x, the result, perhaps the keys
+  EXPECT_EQ(counted.flops().attention, 4.0 * 2 * 3 * 20 * 20 * 64);
 }
 
 }  // namespace
