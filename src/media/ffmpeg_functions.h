@@ -49,6 +49,10 @@ class LazyFunction<Result(Arguments...)> {
   mutable std::atomic<Function*> function_ = nullptr;
 };
 
+// Attributes of FFmpeg's declarations, such as warn_unused_result, are no part of their types.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wignored-attributes"
+
 // The release whose headers these are, as Debian and FFmpeg itself name its libraries.
 #define OPENSORA_FFMPEG_LIBRARY(name, major) "lib" #name ".so." AV_STRINGIFY(major)
 #define OPENSORA_FFMPEG(name, major, function) \
@@ -135,6 +139,7 @@ OPENSORA_SWSCALE(sws_scale);
 OPENSORA_SWSCALE(sws_setColorspaceDetails);
 #undef OPENSORA_SWSCALE
 
+#pragma GCC diagnostic pop
 #undef OPENSORA_FFMPEG
 #undef OPENSORA_FFMPEG_LIBRARY
 

@@ -166,12 +166,14 @@ std::vector<GoldenCase> golden_cases() {
   const auto compressed = [](const Golden& golden) { return golden.config("tiny_high_compression.json").model; };
   const auto flux = [](const Golden& golden) { return golden.config("tiny_t2i2v.json").text_to_image->model; };
   const auto flux_ae = [](const Golden& golden) { return golden.config("tiny_t2i2v.json").text_to_image->ae; };
+  WeightOptions streamed;
+  streamed.residence = Residence::kStreamed;
   return {
       {"clip", kModel, false, run_clip},
       {"t5", kModel, false, run_t5},
       {"mmdit", kModel, false, transformer_case("mmdit", "Open_Sora_v2.safetensors", video)},
       {"mmdit, blocks streamed", kModel, false,
-       transformer_case("mmdit", "Open_Sora_v2.safetensors", video, {.residence = Residence::kStreamed}, 3)},
+       transformer_case("mmdit", "Open_Sora_v2.safetensors", video, streamed, 3)},
       {"mmdit_dc_ae", kModel, false,
        transformer_case("mmdit_dc_ae", "Open_Sora_v2_Video_DC_AE.safetensors", compressed)},
       {"flux", kModel, false, transformer_case("flux", "flux1-dev.safetensors", flux)},
