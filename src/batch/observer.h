@@ -43,7 +43,7 @@ class BatchObserver final : public pipeline::RunObserver {
   const Events& events_;
   const BatchCallbacks& callbacks_;
   std::map<std::pair<const pipeline::Video*, std::string>, Clock::time_point> stages_;  // that are running
-  const BaseMemory base_ = base_memory();
+  const BaseMemory base_ = base_memory();                                               // before models are loaded
 };
 
 // The fields that say which video a line is about: row, sample, key, output, seed.

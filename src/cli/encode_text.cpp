@@ -59,13 +59,12 @@ std::vector<Prompt> prompts_of_file(const EncodeTextOptions& options, const CLI:
   CLI::App generate;
   GenerateOptions columns;
   columns.add_to(generate);
+  const PromptsFile file{.file = options.prompts_file,
+                         .format = {},
+                         .ignored = {"image", "end-image", "video", "cond-type"},
+                         .makes_videos = false};
   std::vector<Prompt> prompts;
-  for (const RowRequest& row : read_rows({.file = options.prompts_file,
-                               .format = {},
-                               .ignored = {"image", "end-image", "video", "cond-type"},
-                               .makes_videos = false,
-                               .names_videos = false},
-                                         prompts_columns(generate), given_flags(command), model_dir, config)) {
+  for (const RowRequest& row : read_rows(file, prompts_columns(generate), given_flags(command), model_dir, config)) {
     prompts.push_back({row.request.prompt, row.request.negative_prompt, row.request.config});
   }
   return prompts;

@@ -87,6 +87,17 @@ void check_unique_names(const std::vector<batch::Row>& rows, batch::RowErrors& e
   batch::check_names(names, errors);
 }
 
+// Sizes, lengths, conditions.
+void check_videos(const std::vector<RowRequest>& requests, batch::RowErrors& errors) {
+  for (const RowRequest& row : requests) {
+    try {
+      effective_values(row.request);
+    } catch (const UsageError& error) {
+      errors.add(row.line, error.what());
+    }
+  }
+}
+
 struct ParsedFlags {
   CLI::App command;
   GenerateOptions options;
@@ -164,14 +175,7 @@ std::vector<RowRequest> read_rows(const PromptsFile& prompts, batch::PromptsFile
     std::erase_if(row.values, [&](const auto& value) { return prompts.ignored.contains(value.first); });
   }
   std::vector<RowRequest> requests = resolve_rows(rows, flags, model_dir, config, errors);
-  for (const RowRequest& row : requests) {
-    if (!prompts.makes_videos) break;
-    try {
-      effective_values(row.request);  // sizes, lengths, conditions: with the errors above, all in one list
-    } catch (const UsageError& error) {
-      errors.add(row.line, error.what());
-    }
-  }
+  if (prompts.makes_videos) check_videos(requests, errors);
   if (prompts.names_videos) check_unique_names(rows, errors);
   errors.throw_if_any();
   if (requests.empty()) throw UsageError(errors.file() + ": has no prompts");
@@ -194,7 +198,6 @@ std::vector<RowRequest> requested_rows(const GenerateOptions& options, const CLI
   return read_rows({.file = flags.prompts_file,
                     .format = flags.prompts_format,
                     .ignored = {},
-                    .makes_videos = true,
                     .names_videos = flags.options.name_template.empty()},
                    prompts_columns(command), lay_over(from, given_flags(command), true), model_dir,
                    options.model.resolve_config(model_dir));

@@ -1,6 +1,5 @@
 #include "core/graph.h"
 
-#include <ATen/DeviceAccelerator.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <spdlog/spdlog.h>
@@ -46,7 +45,7 @@ class CudaGraphRecorder final : public GraphRecorder {
 
   std::unique_ptr<Graph> record(const std::function<void()>& work) override {
     // What is cached cannot be used by the graph's own memory, and a recording must not wait for anything.
-    at::accelerator::synchronizeDevice(device_.index());
+    synchronize(device_);
     release_cached_memory(device_);
     const c10::StreamGuard guard(recording_stream(device_));
     std::shared_ptr<void> graph = make_cuda_graph();

@@ -1,7 +1,6 @@
 // LibTorch's kernels of attention against its definition, our own ones against plain paths, and what the machine's
 // matrix products and attention reach.
 #include <ATen/CPUGeneratorImpl.h>
-#include <ATen/DeviceAccelerator.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -81,10 +80,6 @@ Outcome check_graph(const SelftestMachine& machine, at::ScalarType dtype) {
   return {Verdict::kOk, "replays equal the steps as they are"};
 }
 
-void wait_for(at::Device device) {
-  if (!device.is_cpu()) at::accelerator::synchronizeDevice(device.index());
-}
-
 // The shortest of the runs within some 0.2 seconds, the first of which does not count.
 template <typename Work>
 double best_seconds(at::Device device, const Work& work) {
@@ -93,7 +88,7 @@ double best_seconds(at::Device device, const Work& work) {
   const auto timed = [&] {
     const auto start = Clock::now();
     work();
-    wait_for(device);
+    synchronize(device);
     return std::chrono::duration<double>(Clock::now() - start).count();
   };
   timed();
