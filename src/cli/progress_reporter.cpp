@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -65,27 +66,29 @@ void ProgressReporter::begin_stage(const Progress& progress) {
   }
   if (stage != stage_) clear_bar();
   stage_ = std::move(stage);
-  if (progress.total > 0) return;
-  starts_[stage_] = Clock::now();
-  last_line_ = Clock::now();
+  // A stage that is first heard of in its midst begins with that: not every unit of work announces itself.
+  if (progress.total > 0 && starts_.contains(stage_)) return;
+  starts_[stage_] = last_line_ = Clock::now();
 }
 
 std::string ProgressReporter::timing(const Progress& progress) const {
   const double elapsed = std::chrono::duration<double>(Clock::now() - starts_.at(stage_)).count();
+  const std::string text = clock_text(elapsed) + " elapsed";
+  if (progress.done <= 0) return text;
   const double left =
       elapsed / static_cast<double>(progress.done) * static_cast<double>(progress.total - progress.done);
-  return clock_text(elapsed) + " elapsed, " + clock_text(left) + " left";
+  return text + ", " + clock_text(left) + " left";
 }
 
 void ProgressReporter::draw_bar(const Progress& progress) {
   constexpr int64_t kWidth = 30;
-  const auto filled = static_cast<size_t>(kWidth * progress.done / progress.total);
+  const auto filled = static_cast<size_t>(std::clamp<int64_t>(kWidth * progress.done / progress.total, 0, kWidth));
   const std::string bar = std::string(filled, '=') + std::string(kWidth - filled, ' ');
   std::fprintf(stderr, "\r%-8s [%s] %ld/%ld, %s\033[K", stage_.c_str(), bar.c_str(), static_cast<long>(progress.done),
                static_cast<long>(progress.total), timing(progress).c_str());
   std::fflush(stderr);
   bar_drawn_ = true;
-  if (progress.done == progress.total) {
+  if (progress.done >= progress.total) {
     clear_bar();
     starts_.erase(stage_);
   }
@@ -93,9 +96,8 @@ void ProgressReporter::draw_bar(const Progress& progress) {
 
 // A line every few seconds: nothing for a stage that is over before.
 void ProgressReporter::print_line(const Progress& progress) {
-  constexpr auto kInterval = std::chrono::seconds(5);
   const auto now = Clock::now();
-  if (now - last_line_ < kInterval) return;
+  if (now - last_line_ < line_interval_) return;
   last_line_ = now;
   std::fprintf(stderr, "%s %ld/%ld, %s\n", stage_.c_str(), static_cast<long>(progress.done),
                static_cast<long>(progress.total), timing(progress).c_str());

@@ -16,7 +16,11 @@ ProgressStyle resolve_progress_style(const std::string& name, bool quiet);
 
 class ProgressReporter {
  public:
-  explicit ProgressReporter(ProgressStyle style) : style_(style) {}
+  using Clock = std::chrono::steady_clock;
+
+  // `line_interval`: how far apart plain lines are at least.
+  explicit ProgressReporter(ProgressStyle style, Clock::duration line_interval = std::chrono::seconds(5))
+      : style_(style), line_interval_(line_interval) {}
   ~ProgressReporter();
 
   // Draws, and throws InterruptedError once SIGINT or SIGTERM has come.
@@ -30,7 +34,7 @@ class ProgressReporter {
   std::string timing(const Progress& progress) const;  // elapsed and left
 
   ProgressStyle style_;
-  using Clock = std::chrono::steady_clock;
+  Clock::duration line_interval_;
   std::string stage_;                                // with the video's number, where there are several
   std::map<std::string, Clock::time_point> starts_;  // of stages: two may run at the same time
   Clock::time_point last_line_;

@@ -67,6 +67,7 @@ BenchProbe probe_attention(const BenchSetup& setup) {
 std::vector<BenchProbe> run_probes(const BenchSetup& setup, const ProgressCallback& progress) {
   constexpr int64_t kProbes = 2;
   std::vector<BenchProbe> probes;
+  if (progress) progress({"probe", 0, 0});
   for (const auto probe : {probe_matmul, probe_attention}) {
     probes.push_back(probe(setup));
     if (progress) progress({"probe", static_cast<int64_t>(probes.size()), kProbes});

@@ -74,6 +74,7 @@ std::vector<double> time_work(const BenchSetup& setup, const BenchKind& kind, in
                               const ProgressCallback& progress) {
   const at::Device device = setup.plan.device;
   const TraceSpan span(kind.stage);
+  if (progress) progress({kind.stage, 0, 0});
   const auto work = kind.bind(setup, real_place(setup));
   std::vector<double> seconds;
   Clock::time_point start = Clock::now();
