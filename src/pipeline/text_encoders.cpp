@@ -30,12 +30,14 @@ EncodeText load_clip(const Config& config, const TextStageOptions& options) {
   const text::ClipTokenizer tokenizer(files.tokenizer_folder);
   const auto checkpoint = io::Checkpoint::open(files.weights);
   const text::ClipConfig encoder_config = clip_config(files, *checkpoint);
-  check_clip_width(files, encoder_config, config.model);
+  check_clip_sizes(files, encoder_config, config);
   check_clip_vocabulary(files, tokenizer, encoder_config);
   const auto encoder =
       std::make_shared<text::ClipEncoder>(Weights(checkpoint, options.device, options.dtype), encoder_config);
-  return [tokenizer, encoder, max_length = config.clip.max_length](const std::string& text) {
+  return [tokenizer, encoder, max_length = config.clip.max_length,
+          rows = encoder_config.vocab_size](const std::string& text) {
     const text::Tokens tokens = tokenizer.encode(text, max_length);
+    check_ids(tokens, rows, "CLIP");
     warn_if_cut("CLIP", tokens);
     const at::Tensor ids = to_tensor(tokenizer.pad(tokens, max_length));
     return EncodedText{ids, encoder->forward(ids).pooled};
@@ -47,12 +49,14 @@ EncodeText load_t5(const Config& config, const TextStageOptions& options) {
   const text::T5Tokenizer tokenizer(files.tokenizer_folder);
   const auto checkpoint = io::Checkpoint::open(files.weights);
   const text::T5Config encoder_config = t5_config(files, *checkpoint);
-  check_t5_width(files, encoder_config, config.model);
+  check_t5_sizes(files, encoder_config, config);
   check_t5_vocabulary(files, tokenizer, encoder_config);
   const auto encoder =
       std::make_shared<text::T5Encoder>(Weights(checkpoint, options.device, options.dtype), encoder_config);
-  return [tokenizer, encoder, max_length = config.t5.max_length](const std::string& text) {
+  return [tokenizer, encoder, max_length = config.t5.max_length,
+          rows = encoder_config.vocab_size](const std::string& text) {
     const text::Tokens tokens = tokenizer.encode(text, max_length);
+    check_ids(tokens, rows, "T5");
     warn_if_cut("T5", tokens);
     const at::Tensor ids = to_tensor(tokenizer.pad(tokens, max_length));
     return EncodedText{ids, encoder->forward(ids)};
@@ -65,6 +69,10 @@ const char* encoder_name(TextEncoderKind kind) { return kind == TextEncoderKind:
 
 const char* encoder_key(TextEncoderKind kind) { return kind == TextEncoderKind::kT5 ? "t5" : "clip"; }
 
+io::Component encoder_component(TextEncoderKind kind) {
+  return kind == TextEncoderKind::kT5 ? io::Component::kT5 : io::Component::kClip;
+}
+
 io::TextEncoderFiles find_encoder(TextEncoderKind kind, const Config& config, const TextStageOptions& options) {
   if (kind == TextEncoderKind::kT5) {
     return io::find_text_encoder(options.model_dir, io::Component::kT5, config.t5.from_pretrained, options.t5_weights);
@@ -75,7 +83,7 @@ io::TextEncoderFiles find_encoder(TextEncoderKind kind, const Config& config, co
 
 std::string encoder_identity(const io::TextEncoderFiles& files) {
   std::vector<std::filesystem::path> all = io::Checkpoint::open(files.weights)->files();
-  for (const char* name : {"spiece.model", "vocab.json", "merges.txt", "tokenizer_config.json"}) {
+  for (const char* name : {"spiece.model", "vocab.json", "merges.txt", "tokenizer_config.json", "added_tokens.json"}) {
     std::error_code unreadable;
     const std::filesystem::path file = files.tokenizer_folder / name;
     const bool is_file = std::filesystem::is_regular_file(file, unreadable);

@@ -19,6 +19,8 @@ enum class TextEncoderKind { kClip, kT5 };
 const char* encoder_name(TextEncoderKind kind);  // "CLIP", "T5": for messages
 const char* encoder_key(TextEncoderKind kind);   // "clip", "t5": the configuration's section, and tensors of embeddings
 
+io::Component encoder_component(TextEncoderKind kind);
+
 struct TextStageOptions {
   std::filesystem::path model_dir;
   at::Device device = at::kCPU;

@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <limits>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "core/json_text.h"
 #include "opensora/error.h"
 #include "text/tokenizer_file.h"
 #include "text/unicode.h"
@@ -21,9 +21,6 @@ constexpr const char* kOrigin = "openai/clip-vit-large-patch14";
 uint64_t pair_key(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
 }
-
-// A piece in a message: with quotes, line breaks and the like escaped.
-std::string in_quotes(const std::string& piece) { return nlohmann::json(piece).dump(); }
 
 // The printable character that stands for each byte: a printable Latin-1 byte is itself, the other 68 are counted up
 // from U+0100.
@@ -53,10 +50,10 @@ BytePairEncoder::BytePairEncoder(const std::filesystem::path& vocab_file, const 
 void BytePairEncoder::load_vocab(const std::filesystem::path& path) {
   nlohmann::json vocab;
   try {
-    vocab = nlohmann::json::parse(read_tokenizer_file(path, kOrigin));
-  } catch (const nlohmann::json::parse_error& error) {
-    throw CheckpointError(fmt::format("{}: not valid JSON at byte {}; expected the vocabulary of {}", path.string(),
-                                      error.byte, kOrigin));
+    vocab = parse_json(read_tokenizer_file(path, kOrigin));
+  } catch (const JsonError& error) {
+    throw CheckpointError(
+        fmt::format("{}: not valid JSON: {}; expected the vocabulary of {}", path.string(), error.what(), kOrigin));
   }
   if (!vocab.is_object()) {
     throw CheckpointError(
@@ -64,13 +61,13 @@ void BytePairEncoder::load_vocab(const std::filesystem::path& path) {
   }
   for (const auto& [piece, id] : vocab.items()) {
     if (!id.is_number_unsigned() || id.get<uint64_t>() >= std::numeric_limits<int32_t>::max()) {
-      throw CheckpointError(fmt::format("{}: expected an id for {}, found {}", path.string(), in_quotes(piece),
-                                        id.is_structured() ? id.type_name() : id.dump()));
+      throw CheckpointError(fmt::format("{}: expected an id for {}, found {}", path.string(), json_excerpt(piece),
+                                        id.is_structured() ? id.type_name() : json_excerpt(id)));
     }
     const auto [same, is_new] = pieces_.emplace(id.get<int64_t>(), piece);
     if (!is_new) {
-      throw CheckpointError(fmt::format("{}: {} and {} have the same id {}", path.string(), in_quotes(same->second),
-                                        in_quotes(piece), same->first));
+      throw CheckpointError(fmt::format("{}: {} and {} have the same id {}", path.string(), json_excerpt(same->second),
+                                        json_excerpt(piece), same->first));
     }
     ids_[piece] = id.get<int32_t>();
     vocab_size_ = std::max(vocab_size_, id.get<int64_t>() + 1);
@@ -82,7 +79,7 @@ void BytePairEncoder::bind_bytes(const std::filesystem::path& path) {
     const auto found = ids_.find(piece);
     if (found == ids_.end()) {
       constexpr auto kMessage = "{}: no entry {}; expected byte-level pieces and \"{}\" word ends as {} has them";
-      throw CheckpointError(fmt::format(kMessage, path.string(), in_quotes(piece), kWordEnd, kOrigin));
+      throw CheckpointError(fmt::format(kMessage, path.string(), json_excerpt(piece), kWordEnd, kOrigin));
     }
     return found->second;
   };

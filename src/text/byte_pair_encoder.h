@@ -31,6 +31,7 @@ class BytePairEncoder {
   size_t byte_length(int64_t id) const;
   // Largest id + 1.
   int64_t vocab_size() const { return vocab_size_; }
+  int64_t piece_count() const { return static_cast<int64_t>(ids_.size()); }
 
  private:
   struct Merge {

@@ -33,14 +33,12 @@ int64_t special_id(const BytePairEncoder& encoder, std::string_view name, const 
   return *id;
 }
 
-// Where the first special token of the text begins; npos if it has none.
-size_t find_special(std::string_view text) {
-  const auto is_special = [](std::string_view rest) {
-    return rest.starts_with(kStartOfText) || rest.starts_with(kEndOfText);
-  };
-  size_t found = text.find("<|");
-  while (found != std::string_view::npos && !is_special(text.substr(found))) found = text.find("<|", found + 1);
-  return found;
+std::vector<AddedToken> added_tokens(const BytePairEncoder& encoder, const std::filesystem::path& folder) {
+  TokenizerSettings settings = read_tokenizer_settings(folder);
+  settings.set_default_role("bos_token", kStartOfText.data());
+  for (const char* role : {"eos_token", "unk_token", "pad_token"}) settings.set_default_role(role, kEndOfText.data());
+  return settle_tokens({}, settings,
+                       {[&](const std::string& piece) { return encoder.find(piece); }, encoder.piece_count()});
 }
 
 }  // namespace
@@ -48,7 +46,9 @@ size_t find_special(std::string_view text) {
 ClipTokenizer::ClipTokenizer(const std::filesystem::path& folder)
     : encoder_(std::make_shared<BytePairEncoder>(folder / "vocab.json", folder / "merges.txt")),
       start_(special_id(*encoder_, kStartOfText, folder / "vocab.json")),
-      end_(special_id(*encoder_, kEndOfText, folder / "vocab.json")) {}
+      end_(special_id(*encoder_, kEndOfText, folder / "vocab.json")) {
+  added_ = std::make_shared<const AddedTokens>(added_tokens(*encoder_, folder));
+}
 
 Tokens ClipTokenizer::encode(std::string_view text, size_t max_length) const {
   check_utf8(text, "text");
@@ -56,21 +56,24 @@ Tokens ClipTokenizer::encode(std::string_view text, size_t max_length) const {
   Tokens tokens;
   tokens.ids = {start_};
   // Special tokens are taken out before the text is fixed, so that their '<' does not keep its HTML entities.
-  while (!text.empty()) {
-    const size_t special = find_special(text);
-    encode_segment(text.substr(0, special), max_length, tokens);
-    if (special == std::string_view::npos) break;
-    text.remove_prefix(special);
-    const bool is_start = text.starts_with(kStartOfText);
-    tokens.ids.push_back(is_start ? start_ : end_);
-    note_cut(text, tokens.ids.size() - 1, max_length, tokens);
-    text.remove_prefix(is_start ? kStartOfText.size() : kEndOfText.size());
+  for (const TextPart& part : added_->split(text)) {
+    if (part.token == nullptr) {
+      encode_segment(part.text, max_length, tokens);
+      continue;
+    }
+    tokens.ids.push_back(part.token->id);
+    note_cut(text.substr(part.text.data() - text.data()), tokens.ids.size() - 1, max_length, tokens);
   }
   tokens.total = tokens.ids.size() + 1;
   tokens.ids.resize(std::min(tokens.ids.size(), max_length - 1));
   tokens.ids.push_back(end_);
-  for (const int64_t id : tokens.ids) tokens.pieces.push_back(encoder_->piece(id));
+  for (const int64_t id : tokens.ids) tokens.pieces.push_back(piece(id));
   return tokens;
+}
+
+const std::string& ClipTokenizer::piece(int64_t id) const {
+  const AddedToken* token = added_->find_id(id);
+  return token != nullptr ? token->content : encoder_->piece(id);
 }
 
 void ClipTokenizer::encode_segment(std::string_view text, size_t max_length, Tokens& tokens) const {
@@ -115,5 +118,7 @@ std::vector<int64_t> ClipTokenizer::pad(const Tokens& tokens, size_t max_length)
 }
 
 int64_t ClipTokenizer::vocab_size() const { return encoder_->vocab_size(); }
+
+int64_t ClipTokenizer::total_size() const { return std::max(vocab_size(), added_->largest_id() + 1); }
 
 }  // namespace opensora::text

@@ -33,8 +33,9 @@ struct T5Config {
 };
 
 // Reads `folder`/config.json; CLIP's text sizes may stand under "text_config" as in the published file.
-// Throws CheckpointError that names the file: missing, not JSON, a key of the wrong type, an activation that is not
-// the model's (CLIP "quick_gelu", T5 "gated-gelu").
+// Throws CheckpointError that names the file: missing, not JSON; numbers that are not whole or out of all proportion,
+// heads that do not divide the width, an activation that is not the model's (CLIP "quick_gelu", T5 "gated-gelu"): all
+// of them in one line.
 ClipConfig load_clip_config(const std::filesystem::path& folder);
 T5Config load_t5_config(const std::filesystem::path& folder);
 

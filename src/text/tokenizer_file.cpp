@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <fstream>
-#include <iterator>
+#include <system_error>
 
+#include "core/json_text.h"
 #include "opensora/error.h"
 
 namespace opensora::text {
@@ -14,11 +14,14 @@ std::string read_tokenizer_file(const std::filesystem::path& path, const std::st
   if (!std::filesystem::exists(path, ignored)) {
     throw CheckpointError(fmt::format("{}: no such file; copy the tokenizer files of {} there", path.string(), origin));
   }
-  std::ifstream file(path, std::ios::binary);
-  if (!file || !std::filesystem::is_regular_file(path, ignored)) {
+  if (!std::filesystem::is_regular_file(path, ignored)) {
     throw CheckpointError(fmt::format("{}: cannot be read; expected a tokenizer file of {}", path.string(), origin));
   }
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  try {
+    return read_text_file(path);
+  } catch (const JsonError& error) {
+    throw CheckpointError(fmt::format("{}: {}; expected a tokenizer file of {}", path.string(), error.what(), origin));
+  }
 }
 
 }  // namespace opensora::text

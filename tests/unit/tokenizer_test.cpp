@@ -243,7 +243,7 @@ TEST_F(TokenizerFiles, ClipFilesMustBeThere) {
 
 TEST_F(TokenizerFiles, ClipVocabularyMustBePiecesAndIds) {
   write("vocab.json", "{\"a\": 1,");
-  EXPECT_TRUE(contains(clip_error(), "vocab.json: not valid JSON at byte 9"));
+  EXPECT_TRUE(contains(clip_error(), "vocab.json: not valid JSON: parse error at line 1, column 9"));
   write("vocab.json", "");
   EXPECT_TRUE(contains(clip_error(), "vocab.json: not valid JSON"));
   write("vocab.json", "[1, 2]");
