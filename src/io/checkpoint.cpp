@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <fstream>
-#include <iterator>
 #include <set>
+#include <tuple>
 
-#include "io/json_text.h"
+#include "core/json_text.h"
+#include "io/foreign_file.h"
 #include "io/mapping_registry.h"
 #include "opensora/error.h"
 
@@ -24,17 +24,26 @@ constexpr std::array kFolderFiles = {
     "pytorch_model.bin",
 };
 
-// What training frameworks and other programs put in front of a model's names, and a name of each model's own that
-// tells that there is such a prefix.
-constexpr std::array kPrefixes = {"model.diffusion_model.", "module.", "model."};
-constexpr std::array kAnchors = {
-    "img_in.weight",                                   // the transformers
-    "decoder.conv_in.conv.weight",                     // HunyuanVAE
-    "decoder.project_in.conv.weight",                  // DC-AE
-    "decoder.conv_in.weight",                          // FLUX's autoencoder
-    "encoder.block.0.layer.0.SelfAttention.q.weight",  // T5
-    "text_model.embeddings.token_embedding.weight",    // CLIP
-};
+// Names of each model's own. One that has something in front ("module.", "model.diffusion_model.", whatever a training
+// framework or another program puts there) tells the prefix of them all.
+using Anchors = std::vector<std::string>;
+const std::vector<Anchors>& anchors() {
+  static const std::vector<Anchors> all = {
+      // the transformers
+      {"img_in.weight", "txt_in.weight", "double_blocks.0.img_attn.proj.weight", "final_layer.linear.weight"},
+      // HunyuanVAE
+      {"decoder.conv_in.conv.weight", "encoder.conv_in.conv.weight", "decoder.conv_out.conv.weight"},
+      // DC-AE
+      {"decoder.project_in.main.conv.weight", "decoder.project_in.conv.weight", "encoder.project_in.conv.weight"},
+      // FLUX's autoencoder
+      {"decoder.conv_in.weight", "encoder.conv_in.weight", "decoder.mid.attn_1.q.weight"},
+      // T5
+      {"encoder.block.0.layer.0.SelfAttention.q.weight", "encoder.final_layer_norm.weight", "shared.weight"},
+      // CLIP
+      {"text_model.embeddings.token_embedding.weight", "text_model.final_layer_norm.weight"},
+  };
+  return all;
+}
 
 [[noreturn]] void fail_missing(const fs::path& path) {
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
@@ -54,14 +63,11 @@ constexpr std::array kAnchors = {
 
 // Tensor name -> the name of its shard's file.
 std::map<std::string, std::string> read_weight_map(const fs::path& index_file) {
-  std::ifstream stream(index_file, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(stream), {}};
-  if (!stream.is_open() || stream.bad()) throw CheckpointError(index_file.string() + ": cannot be read");
   try {
-    const nlohmann::json index = parse_json(text);
+    const nlohmann::json index = read_json_file(index_file);
     return index.at("weight_map").get<std::map<std::string, std::string>>();
   } catch (const JsonError& error) {
-    throw CheckpointError(index_file.string() + ": is not valid JSON: " + error.what());
+    throw CheckpointError(index_file.string() + ": " + error.what());
   } catch (const nlohmann::json::exception&) {
     throw CheckpointError(index_file.string() + ": has no \"weight_map\" from tensor names to file names");
   }
@@ -93,8 +99,8 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const fs::path& path) {
   } else {
     checkpoint->add_file(file);
   }
-  checkpoint->strip_prefix();
-  checkpoint->check_not_scaled();
+  checkpoint->strip_prefixes();
+  checkpoint->check_not_foreign();
   return checkpoint;
 }
 
@@ -133,27 +139,73 @@ void Checkpoint::add_shards(const fs::path& index_file) {
   throw CheckpointError(message);
 }
 
-void Checkpoint::strip_prefix() {
-  for (const std::string prefix : kPrefixes) {
-    const auto is_wrapped = [&](const char* anchor) { return contains(prefix + anchor) && !contains(anchor); };
-    if (std::none_of(kAnchors.begin(), kAnchors.end(), is_wrapped)) continue;
-    stripped_prefix_ = prefix;
-    std::map<std::string, Holder> stripped;
-    for (const auto& [name, holder] : holders_) {
-      stripped.emplace(name.starts_with(prefix) ? name.substr(prefix.size()) : name, holder);
+// How many names each prefix of one model's anchors has behind it; "" where the names are as the model knows them.
+std::map<std::string, size_t> Checkpoint::prefixes_of(const std::vector<std::string>& anchors) const {
+  std::map<std::string, size_t> prefixes;
+  for (const auto& [name, holder] : holders_) {
+    for (const std::string& anchor : anchors) {
+      if (!name.ends_with(anchor)) continue;
+      const std::string prefix = name.substr(0, name.size() - anchor.size());
+      if (prefix.empty() || prefix.ends_with('.')) prefixes.emplace(prefix, 0);
     }
-    holders_ = std::move(stripped);
-    return;
   }
+  if (prefixes.size() < 2) return prefixes;
+  for (const auto& [name, holder] : holders_) {  // each counts for the longest of them
+    for (size_t dot = name.rfind('.'); dot != std::string::npos && dot > 0; dot = name.rfind('.', dot - 1)) {
+      const auto prefix = prefixes.find(name.substr(0, dot + 1));
+      if (prefix == prefixes.end()) continue;
+      ++prefix->second;
+      break;
+    }
+  }
+  return prefixes;
 }
 
-// Files quantised with a scale a matrix would load, and make noise.
-void Checkpoint::check_not_scaled() const {
-  for (const auto& [name, holder] : holders_) {
-    if (name != "scaled_fp8" && !name.ends_with(".scale_weight") && !name.ends_with(".weight_scale")) continue;
-    throw CheckpointError(path_.string() + ": holds scaled 8-bit weights (tensor " + json_excerpt(name) +
-                          "), which cannot be used; take the plain fp8, fp16 or bf16 file");
+// Of several copies of a model (weights and their moving average) the most complete counts, then the average, which is
+// what training frameworks mean for use.
+const std::string& Checkpoint::choose_prefix(const std::map<std::string, size_t>& prefixes) {
+  const auto rank = [](const auto& entry) {
+    return std::tuple(entry.second, entry.first.find("ema") != std::string::npos);
+  };
+  const auto best = std::max_element(prefixes.begin(), prefixes.end(),
+                                     [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+  for (const auto& [prefix, count] : prefixes) {
+    if (prefix != best->first) other_prefixes_.push_back(prefix);
   }
+  return best->first;
+}
+
+// A file may hold several models, each behind a prefix of its own; what lies behind none of them keeps its name and is
+// nobody's.
+void Checkpoint::strip_prefixes() {
+  std::set<std::string> chosen;
+  for (const std::vector<std::string>& model : anchors()) {
+    const std::map<std::string, size_t> prefixes = prefixes_of(model);
+    if (prefixes.empty() || prefixes.contains("")) continue;
+    chosen.insert(choose_prefix(prefixes));
+  }
+  if (chosen.empty()) return;
+  std::map<std::string, Holder> stripped;
+  for (const std::string& prefix : chosen) {
+    stripped_prefix_ += (stripped_prefix_.empty() ? "" : ", ") + prefix;
+    for (auto at = holders_.lower_bound(prefix); at != holders_.end() && at->first.starts_with(prefix); ++at) {
+      stripped.emplace(at->first.substr(prefix.size()), at->second);
+    }
+  }
+  const auto is_stripped = [&](const std::string& name) {
+    return std::any_of(chosen.begin(), chosen.end(),
+                       [&](const std::string& prefix) { return name.starts_with(prefix); });
+  };
+  for (const auto& [name, holder] : holders_) {
+    if (!is_stripped(name) && stripped.emplace(name, holder).second) foreign_.insert(name);
+  }
+  holders_ = std::move(stripped);
+  holds_several_ = chosen.size() > 1;
+}
+
+// Adapters and quantised weights would be one long list of missing tensors, or load and make noise.
+void Checkpoint::check_not_foreign() const {
+  if (const auto foreign = foreign_tensors(all_names())) throw CheckpointError(path_.string() + ": " + *foreign);
 }
 
 std::optional<at::Tensor> Checkpoint::find(const std::string& name, at::IntArrayRef) const {
@@ -169,6 +221,16 @@ void Checkpoint::advise(const at::Tensor& tensor, PageAdvice advice) const {
 
 std::vector<std::string> Checkpoint::names() const {
   std::vector<std::string> names;
+  if (holds_several_) return names;  // what one model does not use may be another's
+  for (const auto& [name, holder] : holders_) {
+    if (!foreign_.contains(name)) names.push_back(name);
+  }
+  return names;
+}
+
+std::vector<std::string> Checkpoint::all_names() const {
+  std::vector<std::string> names;
+  names.reserve(holders_.size());
   for (const auto& [name, holder] : holders_) names.push_back(name);
   return names;
 }

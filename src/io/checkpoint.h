@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -18,16 +19,20 @@ class Checkpoint final : public WeightSource {
  public:
   // `path` is a file (safetensors, or PyTorch's .bin, .pt, .pth, .ckpt), an index of shards ("*.index.json"), or a
   // folder in Hugging Face's layout: see weights_in(). Maps the files and checks their lists of tensors; reads no
-  // tensor's data. Names that a training framework or another program wrapped in a prefix ("module.",
-  // "model.diffusion_model.", "model.") are known without it.
-  // Throws CheckpointError: nothing there (what was looked for, and where), a damaged file, a file of something else
-  // than plain tensors, shards that are missing or lack tensors that the index promises (all of them are listed).
+  // tensor's data. Names of a model that is known, behind any prefix ("module.", "model.diffusion_model.", "net.", …),
+  // are known without it; of several copies the most complete is taken, of equal ones a moving average ("ema."). Throws
+  // CheckpointError: nothing there (what was looked for, and where), a damaged file, a file of something else than
+  // plain tensors of a whole model (an adapter, quantised weights, another program's format: says what), shards that
+  // are missing or lack tensors that the index promises (all of them are listed).
   static std::shared_ptr<const Checkpoint> open(const std::filesystem::path& path);
 
   // A view of the file, whatever shape is expected: see TensorFile::tensor.
   std::optional<at::Tensor> find(const std::string& name, at::IntArrayRef expected_shape) const override;
   bool contains(const std::string& name) const override { return holders_.contains(name); }
+  // Without those that lie behind no prefix where others do, and none where several models share the file: foreign
+  // tensors are not unused ones.
   std::vector<std::string> names() const override;
+  std::vector<std::string> all_names() const;
   std::string description() const override { return path_.string(); }
   void advise(const at::Tensor& tensor, PageAdvice advice) const override;
 
@@ -43,8 +48,11 @@ class Checkpoint final : public WeightSource {
   const std::vector<std::filesystem::path>& files() const { return files_; }
   // Of all files together; of equal keys the first file's.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  // What the names in the file have in front: "model.diffusion_model.", mostly "".
+  // What the names in the file have in front: "model.diffusion_model.", mostly "". Of a file of several models all of
+  // them, with commas.
   const std::string& stripped_prefix() const { return stripped_prefix_; }
+  // Those of other copies of a model, which are not used.
+  const std::vector<std::string>& other_prefixes() const { return other_prefixes_; }
 
  private:
   struct Holder {
@@ -56,13 +64,18 @@ class Checkpoint final : public WeightSource {
   void add_file(const std::filesystem::path& file);
   void add_shards(const std::filesystem::path& index_file);
   std::shared_ptr<const TensorFile> open_file(const std::filesystem::path& file);
-  void strip_prefix();
-  void check_not_scaled() const;
+  std::map<std::string, size_t> prefixes_of(const std::vector<std::string>& anchors) const;
+  const std::string& choose_prefix(const std::map<std::string, size_t>& prefixes);
+  void strip_prefixes();
+  void check_not_foreign() const;
 
   std::filesystem::path path_;
   std::vector<std::filesystem::path> files_;
   std::map<std::string, std::string> metadata_;
   std::string stripped_prefix_;
+  std::vector<std::string> other_prefixes_;
+  std::set<std::string> foreign_;
+  bool holds_several_ = false;
   std::map<std::string, Holder> holders_;  // by tensor name
 };
 

@@ -89,7 +89,7 @@ CheckpointKind t5(const Checkpoint& checkpoint) {
 
 CheckpointKind saved_tensors(const Checkpoint& checkpoint) {
   Variant variant;
-  for (const std::string& name : checkpoint.names()) {
+  for (const std::string& name : checkpoint.all_names()) {
     variant.emplace_back(name, shape_string(checkpoint.info(name).shape));
   }
   return {"Open-Sora tensors", variant};

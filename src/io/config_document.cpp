@@ -1,13 +1,9 @@
 #include "io/config_document.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <vector>
 
-#include "io/json_text.h"
+#include "core/json_text.h"
 #include "opensora/error.h"
 
 namespace opensora::io {
@@ -17,20 +13,15 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr const char* kBaseKey = "_base_";
+constexpr int kMostFiles = 100;                 // two bases of two bases … would have no end
 constexpr const char* kDeleteKey = "_delete_";  // true: the section replaces that of the base, as in the official files
 
 json read_object(const fs::path& file) {
-  std::error_code unreadable;
-  if (fs::is_directory(file, unreadable))
-    throw UsageError(file.string() + ": is a folder, expected a configuration file");
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) throw UsageError(file.string() + ": cannot be read: " + std::strerror(errno));
-  const std::string text{std::istreambuf_iterator<char>(stream), {}};
   json value;
   try {
-    value = parse_json(text);
+    value = read_json_file(file);
   } catch (const JsonError& error) {
-    throw UsageError(file.string() + ": not valid JSON: " + error.what());
+    throw UsageError(file.string() + ": " + error.what());
   }
   if (!value.is_object()) throw UsageError(file.string() + ": expected a JSON object, found " + value.type_name());
   return value;
@@ -73,6 +64,10 @@ void load_into(ConfigDocument& document, const fs::path& file, std::vector<fs::p
   const fs::path identity = fs::weakly_canonical(file);
   if (std::find(open_files.begin(), open_files.end(), identity) != open_files.end()) {
     throw UsageError(file.string() + ": _base_: the file is, by way of others, its own base");
+  }
+  if (++document.files > kMostFiles) {
+    throw UsageError(file.string() + ": _base_: more than " + std::to_string(kMostFiles) +
+                     " files, one by way of another");
   }
   open_files.push_back(identity);
   for (const fs::path& base : take_bases(value, file)) load_into(document, base, open_files);

@@ -11,6 +11,7 @@ namespace opensora::io {
 struct ConfigDocument {
   nlohmann::json root = nlohmann::json::object();
   std::filesystem::path file;                            // the file that was asked for
+  int files = 0;                                         // how many were read
   std::map<std::string, std::filesystem::path> origins;  // "sampling_option.num_steps" -> the file that set it last
 
   // Throws UsageError: "FILE: KEY: PROBLEM", with the file that set the key.

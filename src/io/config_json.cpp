@@ -160,6 +160,9 @@ Autoencoder2DConfig read_autoencoder_2d(const ConfigDocument& document) {
   section.finish();
   section.require("scale_factor", config.scale_factor != 0, "a number other than 0");
   section.require("ch_mult", config.ch_mult.size() == 4, "four factors (8x8 compression)");
+  const int64_t largest = *std::max_element(config.ch_mult.begin(), config.ch_mult.end());
+  section.require("ch_mult", largest <= IntRange().max / config.ch,
+                  "factors whose products with ch are up to " + std::to_string(IntRange().max));
   return config;
 }
 

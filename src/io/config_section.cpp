@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "core/json_text.h"
 #include "core/nearest.h"
-#include "io/json_text.h"
 
 namespace opensora::io {
 namespace {

@@ -49,7 +49,7 @@ CheckpointInfo inspect(const fs::path& path) {
                       .tensors = {},
                       .metadata = checkpoint->metadata()};
   if (!checkpoint->stripped_prefix().empty()) info.variant.emplace_back("prefix", checkpoint->stripped_prefix());
-  for (const std::string& name : checkpoint->names()) {
+  for (const std::string& name : checkpoint->all_names()) {
     const io::TensorInfo& tensor = checkpoint->info(name);
     const std::string dtype = dtype_text(tensor.dtype);
     ++info.dtypes[dtype];

@@ -34,6 +34,25 @@ const KnownNames& known_names(Component component) {
   return names.at(component);
 }
 
+// Where the configured names are published, and how large they are there.
+std::string published_source(const std::string& configured) {
+  static const std::map<std::string, const char*> sources = {
+      {"Open_Sora_v2.safetensors", "hpcai-tech/Open-Sora-v2, 24 GB"},
+      {"hunyuan_vae.safetensors", "hpcai-tech/Open-Sora-v2, 1 GB"},
+      {"google/t5-v1_1-xxl",
+       "google/t5-v1_1-xxl, 45 GB: config.json, spiece.model and the weights, or for the weights "
+       "t5xxl_fp16.safetensors of comfyanonymous/flux_text_encoders, 10 GB"},
+      {"openai/clip-vit-large-patch14",
+       "openai/clip-vit-large-patch14, 1.7 GB: config.json, vocab.json, merges.txt and the weights"},
+      {"Open_Sora_v2_Video_DC_AE.safetensors", "hpcai-tech/Open-Sora-v2-Video-DC-AE, 24 GB"},
+      {"F32T4C128_AE.safetensors", "hpcai-tech/Open-Sora-v2-Video-DC-AE, 2 GB"},
+      {"flux1-dev.safetensors", "black-forest-labs/FLUX.1-dev, 24 GB"},
+      {"flux1-dev-ae.safetensors", "black-forest-labs/FLUX.1-dev, there ae.safetensors, 0.3 GB"},
+  };
+  const auto found = sources.find(configured);
+  return found == sources.end() ? "" : found->second;
+}
+
 bool is_there(const fs::path& path) {
   std::error_code unreadable;
   return fs::exists(path, unreadable);
@@ -83,8 +102,9 @@ fs::path find_component(const fs::path& model_dir, Component component, const st
   const KnownNames& known = known_names(component);
   if (!chosen.empty()) {
     if (holds_weights(chosen)) return chosen;
-    throw CheckpointError("no checkpoint " + chosen.string() + " for \"" + known.name + "\": " +
-                          (is_there(chosen) ? "the folder holds no weights" : "there is no such file or folder"));
+    const std::string problem = is_there(chosen) ? "the folder holds no weights" : "there is no such file or folder";
+    throw MissingComponentError("no checkpoint " + chosen.string() + " for \"" + known.name + "\": " + problem,
+                                chosen.string() + ": " + problem);
   }
   std::string tried;
   for (const fs::path& path : candidates(model_dir, known, configured)) {
@@ -92,9 +112,13 @@ fs::path find_component(const fs::path& model_dir, Component component, const st
     const fs::path missing = is_folder(path) ? path / "model.safetensors" : path;  // or its like: weights_in()
     tried += (tried.empty() ? "" : ", ") + missing.lexically_relative(model_dir).string();
   }
-  throw CheckpointError("no checkpoint \"" + configured + "\" for \"" + known.name + "\" in folder " +
-                        model_dir.string() + (is_folder(model_dir) ? "" : " (there is no such folder)") +
-                        " (looked for " + tried + "); give the folder of the models with --model-dir");
+  const std::string source = published_source(configured);
+  throw MissingComponentError(
+      "no checkpoint \"" + configured + "\" for \"" + known.name + "\" in folder " + model_dir.string() +
+          (is_folder(model_dir) ? "" : " (there is no such folder)") + " (looked for " + tried + ")" +
+          (source.empty() ? "" : "; it is published as " + source + " on the Hugging Face hub") +
+          "; --model-dir names the folder of the models",
+      configured + " is missing" + (source.empty() ? "" : " (" + source + ")"));
 }
 
 TextEncoderFiles find_text_encoder(const fs::path& model_dir, Component component, const std::string& configured,

@@ -3,8 +3,23 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
+
+#include "opensora/error.h"
 
 namespace opensora::io {
+
+// There are no weights for a component. what() says what was looked for.
+class MissingComponentError : public CheckpointError {
+ public:
+  MissingComponentError(const std::string& message, std::string line)
+      : CheckpointError(message), line_(std::move(line)) {}
+  // For a list of all that is missing: the file, its size, and where it comes from.
+  const std::string& line() const noexcept { return line_; }
+
+ private:
+  std::string line_;
+};
 
 enum class Component { kModel, kAe, kT5, kClip, kImgFlux, kImgFluxAe };
 
@@ -14,7 +29,7 @@ const char* component_name(Component component);
 // What Checkpoint::open() takes for a component: `chosen` if it is given (a file or folder, as it is, and nothing else
 // is tried), else the first that is there of model_dir / `configured`, its index of shards, and the community's names
 // for it ("t5xxl_fp16.safetensors", "text_encoder_2", "ae.safetensors", …).
-// Throws CheckpointError that lists all that was tried.
+// Throws MissingComponentError that lists all that was tried.
 std::filesystem::path find_component(const std::filesystem::path& model_dir, Component component,
                                      const std::string& configured, const std::filesystem::path& chosen = {});
 

@@ -3,11 +3,13 @@
 #include <array>
 #include <cstring>
 #include <deque>
+#include <memory>
 #include <optional>
+#include <unordered_set>
 #include <utility>
 #include <variant>
 
-#include "io/json_text.h"
+#include "core/json_text.h"
 
 namespace opensora::io {
 namespace {
@@ -31,9 +33,17 @@ struct Storage {
   at::ScalarType dtype;
   int64_t numel;
 };
+// The larger kinds are held by reference: a node stays small, as an instruction of one byte may make one.
 struct Node {
-  std::variant<None, Mark, bool, int64_t, double, std::string, Items, Dict, Global, Storage, PickledTensor> data;
+  std::variant<None, Mark, bool, int64_t, double, std::string, Items, Dict, Global, std::shared_ptr<const Storage>,
+               std::shared_ptr<const PickledTensor>>
+      data;
 };
+
+// Of a tensor: LibTorch's own limit.
+constexpr size_t kMostDimensions = 64;
+// Of a storage's name, which each tensor repeats: torch.save counts them.
+constexpr size_t kLongestKey = 255;
 
 constexpr const char* kOrderedDict = "collections.OrderedDict";
 constexpr const char* kRebuildTensor = "torch._utils._rebuild_tensor_v2";
@@ -69,13 +79,19 @@ std::string kind_of(const Node& node) {
     std::string operator()(const Items&) const { return "a list"; }
     std::string operator()(const Dict&) const { return "a dictionary"; }
     std::string operator()(const Global& global) const { return "the object " + json_excerpt(global.name); }
-    std::string operator()(const Storage&) const { return "a storage"; }
-    std::string operator()(const PickledTensor&) const { return "a tensor"; }
+    std::string operator()(const std::shared_ptr<const Storage>&) const { return "a storage"; }
+    std::string operator()(const std::shared_ptr<const PickledTensor>&) const { return "a tensor"; }
   };
   return std::visit(Name{}, node.data);
 }
 
-// The stack machine of pickle protocol 2, which torch.save writes.
+std::string dimensions_text(size_t dimensions) {
+  return "a tensor of " + std::to_string(dimensions) + " dimensions, expected at most " +
+         std::to_string(kMostDimensions);
+}
+
+// The stack machine of pickle protocol 2, which torch.save writes. Values are shared, never copied, so that time and
+// memory grow with the pickle's length alone, whatever it repeats.
 class PickleReader {
  public:
   explicit PickleReader(std::string_view bytes) : bytes_(bytes) {}
@@ -250,23 +266,28 @@ void PickleReader::push_storage() {
   if (id.items.size() != 5) throw PickleError("its list of tensors is damaged: a storage of another kind");
   const std::optional<at::ScalarType> dtype = storage_dtype(as<Global>(id.items[1], "a storage's class").name);
   if (!dtype) throw PickleError("its list of tensors is damaged: a storage of no dtype");
-  push(Storage{as<std::string>(id.items[2], "a storage's name"), *dtype, as<int64_t>(id.items[4], "a size")});
+  const std::string& key = as<std::string>(id.items[2], "a storage's name");
+  if (key.size() > kLongestKey) throw PickleError("its list of tensors is damaged: a storage's name is too long");
+  push(std::make_shared<const Storage>(Storage{key, *dtype, as<int64_t>(id.items[4], "a size")}));
 }
 
 void PickleReader::reduce() {
-  const std::vector<Value> arguments = as<Items>(pop(), "arguments").items;
-  const std::string name = as<Global>(pop(), "a class").name;
+  const std::vector<Value>& arguments = as<Items>(pop(), "arguments").items;
+  const std::string& name = as<Global>(pop(), "a class").name;
   const auto numbers = [](Value tuple) {
+    const std::vector<Value>& items = as<Items>(tuple, "sizes").items;
+    if (items.size() > kMostDimensions) throw PickleError("holds " + dimensions_text(items.size()));
     std::vector<int64_t> values;
-    for (const Value value : as<Items>(tuple, "sizes").items) values.push_back(as<int64_t>(value, "a size"));
+    for (const Value value : items) values.push_back(as<int64_t>(value, "a size"));
     return values;
   };
   if (name == kOrderedDict && arguments.empty()) return push(Dict{});
   if (name == kRebuildParameter && !arguments.empty()) return stack_.push_back(arguments[0]);
   if (name == kRebuildTensor && arguments.size() >= 4) {
-    const Storage& storage = as<Storage>(arguments[0], "a storage");
-    return push(PickledTensor{storage.key, storage.dtype, storage.numel, as<int64_t>(arguments[1], "an offset"),
-                              numbers(arguments[2]), numbers(arguments[3])});
+    const Storage& storage = *as<std::shared_ptr<const Storage>>(arguments[0], "a storage");
+    return push(std::make_shared<const PickledTensor>(PickledTensor{storage.key, storage.dtype, storage.numel,
+                                                                    as<int64_t>(arguments[1], "an offset"),
+                                                                    numbers(arguments[2]), numbers(arguments[3])}));
   }
   throw PickleError("its list of tensors is damaged: " + json_excerpt(name) + " with " +
                     std::to_string(arguments.size()) + " arguments");
@@ -280,20 +301,26 @@ void PickleReader::build() {
 
 }  // namespace
 
-std::map<std::string, PickledTensor> read_state_dict(std::string_view pickle) {
+PickledTensors read_state_dict(std::string_view pickle) {
+  if (pickle.size() > kLongestPickle) {
+    throw PickleError("its list of tensors has " + std::to_string(pickle.size()) + " bytes, expected at most " +
+                      std::to_string(kLongestPickle));
+  }
   PickleReader reader(pickle);
   const Value root = reader.run();
   const Dict* dict = std::get_if<Dict>(&root->data);
   if (dict == nullptr) throw PickleError("holds " + kind_of(*root) + ", expected a dictionary of tensors");
-  std::map<std::string, PickledTensor> tensors;
-  for (const auto& [key, value] : dict->entries) {
+  PickledTensors tensors;
+  std::unordered_set<Value> seen;  // one key may stand for many entries
+  for (auto entry = dict->entries.rbegin(); entry != dict->entries.rend(); ++entry) {
+    const auto [key, value] = *entry;
     const std::string* name = std::get_if<std::string>(&key->data);
     if (name == nullptr) throw PickleError("holds " + kind_of(*key) + " as a key, expected tensors' names");
-    const PickledTensor* tensor = std::get_if<PickledTensor>(&value->data);
+    const auto* tensor = std::get_if<std::shared_ptr<const PickledTensor>>(&value->data);
     if (tensor == nullptr) {
       throw PickleError("holds " + kind_of(*value) + " under " + json_excerpt(*name) + ", expected a tensor");
     }
-    tensors.insert_or_assign(*name, *tensor);  // as in Python: the last of equal keys
+    if (seen.insert(key).second) tensors.try_emplace(*name, *tensor);  // as in Python: the last of equal keys
   }
   return tensors;
 }

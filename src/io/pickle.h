@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -32,8 +33,14 @@ struct PickledTensor {
   std::vector<int64_t> strides;  // elements
 };
 
-// Throws PickleError: not a pickle that torch.save writes, cut short, not a dictionary from names to tensors (says
-// what was found, and under which key).
-std::map<std::string, PickledTensor> read_state_dict(std::string_view pickle);
+// By name. Tensors are shared: a file may give one under many names.
+using PickledTensors = std::map<std::string, std::shared_ptr<const PickledTensor>>;
+
+// Bytes of a list of tensors; those of the largest models have some hundred thousand.
+constexpr size_t kLongestPickle = size_t{16} << 20;
+
+// Takes memory and time in proportion to the pickle's length. Throws PickleError: too long, not a pickle that
+// torch.save writes, cut short, not a dictionary from names to tensors (says what was found, and under which key).
+PickledTensors read_state_dict(std::string_view pickle);
 
 }  // namespace opensora::io

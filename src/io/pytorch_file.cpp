@@ -1,59 +1,48 @@
 #include "io/pytorch_file.h"
 
-#include <caffe2/serialize/inline_container.h>
-
+#include <algorithm>
 #include <cstring>
 #include <optional>
 
+#include "core/json_text.h"
 #include "core/weights.h"
-#include "io/json_text.h"
+#include "io/foreign_file.h"
 #include "io/mapped_file.h"
+#include "io/zip_archive.h"
 #include "opensora/error.h"
 
 namespace opensora::io {
 namespace {
 
-using caffe2::serialize::PyTorchStreamReader;
-
 struct FormatError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-void check_is_zip(const MappedFile& file) {
-  const std::string_view start = file.text(0, std::min<uint64_t>(file.size(), 100));
+void check_is_zip(const MappedFile& file, const std::filesystem::path& path) {
+  const std::string_view start = file.text(0, std::min<uint64_t>(file.size(), kForeignBytes));
   if (start.starts_with("PK")) return;
-  if (start.starts_with("version https://git-lfs")) {
-    throw FormatError("is a Git LFS pointer, not the file itself; fetch it with \"git lfs pull\"");
-  }
-  if (start.starts_with("\x80\x02")) {
-    throw FormatError(
-        "is in the format of PyTorch before 1.6, which cannot be read; load it and save it again with a newer PyTorch, "
-        "or take the safetensors file");
-  }
+  if (const auto foreign = foreign_file(path, start)) throw FormatError(*foreign);
   throw FormatError("is not a file that torch.save writes (it does not start as a zip archive)");
 }
 
-std::string read_record(PyTorchStreamReader& archive, const std::string& name) {
-  const auto [data, size] = archive.getRecord(name);
-  return {static_cast<const char*>(data.get()), size};
-}
-
-// The bytes of a stored record: from where to where in the file.
-struct Range {
-  uint64_t begin = 0, end = 0;
-};
-
-Range record_range(PyTorchStreamReader& archive, const std::string& name, const MappedFile& file) {
-  constexpr uint64_t kMethodAt = 8;  // of a zip entry's local header
-  const uint64_t header = archive.getRecordHeaderOffset(name);
-  const Range range{archive.getRecordOffset(name), archive.getRecordOffset(name) + archive.getRecordSize(name)};
-  if (range.begin > range.end || range.end > file.size() || header + kMethodAt + 2 > file.size()) {
-    throw FormatError("record " + json_excerpt(name) + " goes beyond the end of the file; is the download complete?");
+// torch.save puts all records into a folder, which is called like the file was at that time.
+std::string find_folder(const ZipArchive& archive) {
+  constexpr std::string_view kPickle = "data.pkl", kCode = "/constants.pkl";
+  bool is_program = false, is_numpy = false;
+  std::optional<std::string> folder;
+  for (const std::string& name : archive.names()) {
+    is_program = is_program || name.ends_with(kCode);
+    is_numpy = is_numpy || name.ends_with(".npy");
+    if (name.ends_with(kPickle) && (name.size() == kPickle.size() || name.ends_with("/data.pkl"))) {
+      folder = name.substr(0, name.size() - kPickle.size());
+    }
   }
-  if (file.text(header + kMethodAt, 2) != std::string_view("\0\0", 2)) {
-    throw FormatError("record " + json_excerpt(name) + " is compressed, which torch.save never does");
+  if (is_program) {
+    throw FormatError("is a TorchScript program, which is not supported; take the model's safetensors file");
   }
-  return range;
+  if (folder) return *folder;
+  if (is_numpy) throw FormatError("is an archive of NumPy arrays, which is not supported; take the safetensors file");
+  throw FormatError("is a zip archive, but not one that torch.save writes; unpack it first");
 }
 
 // Elements from the tensor's first to one past its last, nullopt where that is no number or something is negative.
@@ -71,22 +60,26 @@ std::optional<int64_t> extent(const PickledTensor& tensor) {
 }
 
 // Where the tensor lies in the file.
-TensorInfo place(const PickledTensor& tensor, const Range& record) {
+TensorInfo place(const PickledTensor& tensor, const ByteRange& record, uint64_t file_bytes) {
   const auto element = static_cast<int64_t>(c10::elementSize(tensor.dtype));
   const std::optional<int64_t> elements = extent(tensor);
-  const int64_t held = static_cast<int64_t>(record.end - record.begin) / element;
+  const int64_t held = static_cast<int64_t>(record.size()) / element;
   if (!elements || tensor.storage_numel > held || tensor.offset > tensor.storage_numel ||
       *elements > tensor.storage_numel - tensor.offset) {
     throw FormatError("shape " + shape_string(tensor.shape) + ", strides " + shape_string(tensor.strides) +
                       " and offset " + std::to_string(tensor.offset) + " do not fit its storage of " +
                       std::to_string(held) + " elements");
   }
+  // Strides of 0 repeat what the storage holds, but nobody repeats more than the whole file.
+  int64_t bytes = element;
+  for (const int64_t size : tensor.shape) {
+    if (!__builtin_mul_overflow(bytes, size, &bytes) && static_cast<uint64_t>(bytes) <= file_bytes) continue;
+    throw FormatError("shape " + shape_string(tensor.shape) + " of " + std::string(c10::toString(tensor.dtype)) +
+                      " takes more bytes than the whole file has (" + std::to_string(file_bytes) + ")");
+  }
   const uint64_t begin = record.begin + static_cast<uint64_t>(tensor.offset * element);
-  return {tensor.dtype, tensor.shape, begin,
-          begin + static_cast<uint64_t>(c10::multiply_integers(tensor.shape) * element)};
+  return {tensor.dtype, tensor.shape, begin, begin + static_cast<uint64_t>(bytes)};
 }
-
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 }  // namespace
 
@@ -94,29 +87,30 @@ PyTorchFile::PyTorchFile(std::filesystem::path path)
     : path_(std::move(path)), mapping_(std::make_shared<const MappedFile>(path_)) {
   std::string where = path_.string() + ": ";
   try {
-    check_is_zip(*mapping_);
-    PyTorchStreamReader archive(path_.string());
-    if (archive.hasRecord("byteorder") && read_record(archive, "byteorder") != "little") {
+    check_is_zip(*mapping_, path_);
+    const ZipArchive archive(mapping_->text(0, mapping_->size()));
+    const std::string folder = find_folder(archive);
+    const auto text = [&](const std::string& record) {
+      const ByteRange range = archive.range(folder + record);
+      return mapping_->text(range.begin, range.size());
+    };
+    if (archive.contains(folder + "byteorder") && text("byteorder") != "little") {
       throw FormatError("was saved on a big-endian machine, which is not supported");
     }
-    if (!archive.hasRecord("data.pkl")) throw FormatError("is a zip archive, but not one that torch.save writes");
-    std::map<std::string, Range> records;
-    for (const auto& [name, tensor] : read_state_dict(read_record(archive, "data.pkl"))) {
+    std::map<std::string, ByteRange> records;
+    for (const auto& [name, tensor] : read_state_dict(text("data.pkl"))) {
       where = path_.string() + ": tensor " + json_excerpt(name) + ": ";
-      const std::string record = "data/" + tensor.storage;
-      if (tensor.storage_numel > 0 && !records.contains(record)) {
-        records[record] = record_range(archive, record, *mapping_);
-      }
-      tensors_.emplace(name, place(tensor, records[record]));
-      strides_.emplace(name, tensor.strides);
+      const std::string record = folder + "data/" + tensor->storage;
+      if (tensor->storage_numel > 0 && !records.contains(record)) records[record] = archive.range(record);
+      tensors_.emplace(name, place(*tensor, records[record], mapping_->size()));
+      strides_.emplace(name, tensor->strides);
     }
   } catch (const FormatError& error) {
     throw CheckpointError(where + error.what());
   } catch (const PickleError& error) {
     throw CheckpointError(where + error.what());
-  } catch (const c10::Error& error) {
-    throw CheckpointError(where + "cannot be read as a PyTorch file: " + first_line(error.what_without_backtrace()) +
-                          "; is the download complete?");
+  } catch (const ZipError& error) {
+    throw CheckpointError(where + "cannot be read as a PyTorch file: " + error.what());
   }
 }
 

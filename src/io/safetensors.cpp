@@ -6,8 +6,9 @@
 #include <cstring>
 #include <utility>
 
+#include "core/json_text.h"
 #include "core/weights.h"
-#include "io/json_text.h"
+#include "io/foreign_file.h"
 #include "io/mapped_file.h"
 #include "opensora/error.h"
 
@@ -20,8 +21,11 @@ static_assert(std::endian::native == std::endian::little, "safetensors files are
 
 constexpr uint64_t kLengthBytes = 8;  // the file starts with the header's length
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
+constexpr uint64_t kLargestFile = uint64_t{1} << 50;  // larger is nonsense, and told where it stands
+constexpr size_t kMostDimensions = 64;                // LibTorch's own limit
 
-constexpr std::array<std::pair<std::string_view, at::ScalarType>, 10> kDtypes = {{
+constexpr std::array<std::pair<std::string_view, at::ScalarType>, 12> kDtypes = {{
+    {"F64", at::kDouble},
     {"F32", at::kFloat},
     {"F16", at::kHalf},
     {"BF16", at::kBFloat16},
@@ -29,6 +33,7 @@ constexpr std::array<std::pair<std::string_view, at::ScalarType>, 10> kDtypes = 
     {"F8_E5M2", at::kFloat8_e5m2},
     {"I8", at::kChar},
     {"U8", at::kByte},
+    {"I16", at::kShort},
     {"I32", at::kInt},
     {"I64", at::kLong},
     {"BOOL", at::kBool},
@@ -39,13 +44,12 @@ struct HeaderError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-uint64_t read_header_length(const MappedFile& file) {
+uint64_t read_header_length(const MappedFile& file, const std::filesystem::path& path) {
   if (file.size() < kLengthBytes) {
     throw HeaderError("is " + std::to_string(file.size()) + " bytes long, too short for a safetensors file");
   }
-  if (file.text(0, std::min<uint64_t>(file.size(), 100)).starts_with("version https://git-lfs")) {
-    throw HeaderError("is a Git LFS pointer, not the file itself; fetch it with \"git lfs pull\"");
-  }
+  const std::string_view start = file.text(0, std::min<uint64_t>(file.size(), kForeignBytes));
+  if (const auto foreign = foreign_file(path, start)) throw HeaderError(*foreign);
   uint64_t length = 0;
   std::memcpy(&length, file.data(), kLengthBytes);
   if (length > kMaxHeaderBytes) {
@@ -74,13 +78,20 @@ at::ScalarType parse_dtype(const json& entry) {
   const auto found = entry.find("dtype");
   if (found == entry.end() || !found->is_string()) throw HeaderError("\"dtype\" is not a string");
   const std::optional<at::ScalarType> dtype = dtype_from_safetensors(found->get_ref<const std::string&>());
-  if (!dtype) throw HeaderError("dtype " + json_excerpt(*found) + " is not supported");
+  if (!dtype) {
+    throw HeaderError("dtype " + json_excerpt(*found) +
+                      " is not supported; take the file with bf16, fp16, fp32 or plain fp8 weights");
+  }
   return *dtype;
 }
 
 std::vector<int64_t> parse_shape(const json& entry) {
   const auto found = entry.find("shape");
   if (found == entry.end() || !found->is_array()) throw HeaderError("\"shape\" is not a list");
+  if (found->size() > kMostDimensions) {
+    throw HeaderError("has " + std::to_string(found->size()) + " dimensions, expected at most " +
+                      std::to_string(kMostDimensions));
+  }
   std::vector<int64_t> shape;
   for (const json& dimension : *found) {
     // Values beyond int64_t come as unsigned and turn negative here.
@@ -134,6 +145,19 @@ TensorInfo parse_tensor(const json& entry, uint64_t data_bytes) {
   return info;
 }
 
+// A download that was cut short is told with both sizes, and not by the first tensor that is missing.
+void check_length(const json& header, uint64_t data_offset, uint64_t file_bytes) {
+  uint64_t data_bytes = 0;
+  for (const json& entry : header) {
+    const auto offsets = entry.is_object() ? entry.find("data_offsets") : entry.end();
+    if (!entry.is_object() || offsets == entry.end() || !offsets->is_array() || offsets->size() != 2) continue;
+    if ((*offsets)[1].is_number_unsigned()) data_bytes = std::max(data_bytes, (*offsets)[1].get<uint64_t>());
+  }
+  if (data_bytes <= file_bytes - data_offset || data_bytes > kLargestFile) return;
+  throw HeaderError("is cut short: " + std::to_string(file_bytes) + " bytes, expected " +
+                    std::to_string(data_offset + data_bytes) + "; is the download complete?");
+}
+
 std::map<std::string, std::string> parse_metadata(const json& entry) {
   const auto is_string = [](const json& value) { return value.is_string(); };
   if (!entry.is_object() || !std::all_of(entry.begin(), entry.end(), is_string)) {
@@ -185,7 +209,7 @@ SafetensorsFile::SafetensorsFile(std::filesystem::path path)
     : path_(std::move(path)), mapping_(std::make_shared<const MappedFile>(path_)) {
   std::string where = path_.string() + ": ";
   try {
-    const uint64_t header_bytes = read_header_length(*mapping_);
+    const uint64_t header_bytes = read_header_length(*mapping_, path_);
     data_offset_ = kLengthBytes + header_bytes;
     const uint64_t data_bytes = mapping_->size() - data_offset_;
     json header = parse_header(mapping_->text(kLengthBytes, header_bytes));
@@ -193,6 +217,7 @@ SafetensorsFile::SafetensorsFile(std::filesystem::path path)
       metadata_ = parse_metadata(header["__metadata__"]);
       header.erase("__metadata__");
     }
+    check_length(header, data_offset_, mapping_->size());
     for (const auto& [name, entry] : header.items()) {
       where = path_.string() + ": tensor " + json_excerpt(name) + ": ";
       tensors_.emplace(name, parse_tensor(entry, data_bytes));

@@ -19,7 +19,7 @@ namespace opensora::io {
 class MappedFile;
 
 // Names of dtypes in a header ("BF16") and ATen's; nullopt where the other side has none that we support:
-// F32, F16, BF16, F8_E4M3, F8_E5M2, I8, U8, I32, I64, BOOL.
+// F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I8, U8, I16, I32, I64, BOOL.
 std::optional<at::ScalarType> dtype_from_safetensors(std::string_view name);
 std::optional<std::string_view> dtype_to_safetensors(at::ScalarType dtype);
 

@@ -13,7 +13,9 @@ namespace opensora::io {
 // mis-shaped, and reads nothing.
 class ShapeSource final : public WeightSource {
  public:
-  explicit ShapeSource(std::shared_ptr<const Checkpoint> checkpoint) : checkpoint_(std::move(checkpoint)) {}
+  // `tells_names`: whether there is to be a warning about tensors that the model does not ask for.
+  explicit ShapeSource(std::shared_ptr<const Checkpoint> checkpoint, bool tells_names = true)
+      : checkpoint_(std::move(checkpoint)), tells_names_(tells_names) {}
 
   std::optional<at::Tensor> find(const std::string& name, at::IntArrayRef) const override {
     if (!contains(name)) return std::nullopt;
@@ -22,7 +24,9 @@ class ShapeSource final : public WeightSource {
     return at::empty(info.shape, at::TensorOptions(info.dtype).device(at::kMeta));
   }
   bool contains(const std::string& name) const override { return checkpoint_->contains(name); }
-  std::vector<std::string> names() const override { return checkpoint_->names(); }
+  std::vector<std::string> names() const override {
+    return tells_names_ ? checkpoint_->names() : std::vector<std::string>();
+  }
   std::string description() const override { return checkpoint_->description(); }
 
   // What has been asked for so far and is there.
@@ -30,6 +34,7 @@ class ShapeSource final : public WeightSource {
 
  private:
   std::shared_ptr<const Checkpoint> checkpoint_;
+  bool tells_names_;
   mutable std::set<std::string> bound_;
 };
 

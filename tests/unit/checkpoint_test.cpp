@@ -121,10 +121,12 @@ TEST_F(CheckpointTest, OpensPyTorchShards) {
 TEST_F(CheckpointTest, StripsPrefixes) {
   const fs::path file = folder_.path() / "x.safetensors";
   const at::Tensor one = at::ones({1});
-  for (const std::string prefix : {"model.diffusion_model.", "module.", "model."}) {
+  for (const std::string prefix : {"model.diffusion_model.", "module.", "model.", "_orig_mod.", "diffusion_model.",
+                                   "net.", "ema.", "transformer.", "a.b.c.", "whatever."}) {
     save_safetensors(file, {{prefix + "img_in.weight", one}, {prefix + "x", one}, {"vae.y", one}}, {}, true);
     const auto checkpoint = Checkpoint::open(file);
-    EXPECT_EQ(checkpoint->names(), (std::vector<std::string>{"img_in.weight", "vae.y", "x"}));
+    EXPECT_EQ(checkpoint->names(), (std::vector<std::string>{"img_in.weight", "x"})) << "the rest is foreign";
+    EXPECT_EQ(checkpoint->all_names(), (std::vector<std::string>{"img_in.weight", "vae.y", "x"}));
     EXPECT_EQ(checkpoint->stripped_prefix(), prefix);
     EXPECT_TRUE(at::equal(*checkpoint->find("x", {1}), one));
   }
