@@ -67,6 +67,7 @@ struct VerifiedComponent {
 
 struct VerifyReport {
   std::vector<VerifiedComponent> components;
+  std::string advice;  // where the sizes are another configuration's: what to do; else empty
   int64_t problems() const;
 };
 

@@ -80,6 +80,10 @@ void settle(Task& task, const pipeline::CheckpointIdentities& checkpoints, const
   pipeline::settle_metadata(task.video, checkpoints);
 }
 
+bool encodes_pictures(const Task& task) {
+  return !task.video.request.references.empty() || task.video.plan.makes_picture;
+}
+
 void check_texts(const std::vector<Task>& tasks) {
   std::vector<const pipeline::Video*> videos;
   videos.reserve(tasks.size());
@@ -270,7 +274,7 @@ BatchResult run_batch(const std::vector<BatchRow>& rows, const BatchOptions& opt
   const c10::InferenceMode inference;
   check_options(rows, options);
   std::vector<Task> tasks = batch::make_tasks(rows, options);
-  pipeline::check_model_files(rows.front().request);
+  pipeline::check_model_files(rows.front().request, std::any_of(tasks.begin(), tasks.end(), encodes_pictures));
   const pipeline::CheckpointIdentities checkpoints = pipeline::identify_checkpoints(rows.front().request);
   const std::unique_ptr<Journal> journal = open_journal(options);
   const History history = journal ? History(journal->earlier()) : History();

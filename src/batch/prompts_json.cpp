@@ -4,7 +4,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
-#include "io/json_text.h"
+#include "core/json_text.h"
 
 namespace opensora::batch {
 namespace {
@@ -79,7 +79,7 @@ class RowReader final : public nlohmann::json_sax<json> {
     return true;
   }
   bool parse_error(std::size_t /*position*/, const std::string& /*token*/, const json::exception& e) override {
-    return fail("not valid JSON: " + opensora::io::json_error_text(e));
+    return fail("not valid JSON: " + opensora::json_error_text(e));
   }
 
  private:

@@ -11,6 +11,7 @@
 #include <string_view>
 
 #include "core/byte_size.h"
+#include "core/json_text.h"
 #include "opensora/video_info.h"
 
 namespace opensora::cli {
@@ -24,8 +25,12 @@ std::string dump(const ordered_json& value) {
 
 // Null unless the comment is an object, as this program writes it.
 ordered_json metadata_of(const VideoInfo& info) {
-  ordered_json parsed = ordered_json::parse(info.comment, nullptr, /*allow_exceptions=*/false);
-  return parsed.is_object() ? std::move(parsed) : ordered_json();
+  try {
+    ordered_json parsed = parse_ordered_json(info.comment);
+    return parsed.is_object() ? std::move(parsed) : ordered_json();
+  } catch (const JsonError&) {  // another program's words
+    return {};
+  }
 }
 
 // On one line: strings as they are, unless they hold what would break the line or steer the terminal.

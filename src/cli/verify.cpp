@@ -66,8 +66,9 @@ void run(const VerifyCommand& command) {
     for (const VerifiedComponent& component : report.components) print(component);
   }
   if (report.problems() > 0) {
-    throw CheckpointError(fmt::format("model folder {}: {} problem(s) for the configuration {}", folder.string(),
-                                      report.problems(), config.name));
+    throw CheckpointError(fmt::format("model folder {}: {} problem(s) for the configuration {}{}{}", folder.string(),
+                                      report.problems(), config.name, report.advice.empty() ? "" : "; ",
+                                      report.advice));
   }
 }
 

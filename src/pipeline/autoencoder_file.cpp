@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include "io/model_files.h"
+#include "io/shape_source.h"
 #include "opensora/error.h"
 
 namespace opensora::pipeline {
@@ -68,6 +69,8 @@ AutoencoderFile find_autoencoder(const ReconstructRequest& request) {
   }
   AutoencoderConfig config = config_of_kind(request.config, *kind);
   if (request.tiling) set_tiling(config, *request.tiling);
+  const auto shapes = std::make_shared<io::ShapeSource>(checkpoint, /*tells_names=*/false);
+  make_autoencoder({shapes, at::kMeta, at::kBFloat16}, config, autoencoder::Half::kBoth);
   return {checkpoint, *kind, std::move(config)};
 }
 

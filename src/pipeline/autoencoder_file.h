@@ -16,7 +16,7 @@ struct AutoencoderFile {
 };
 
 // Reads no weights. Throws UsageError if the configuration lacks what the request chooses, CheckpointError if there is
-// no file, it is damaged, or it holds no autoencoder.
+// no file, it is damaged, it holds no autoencoder, or one that lacks tensors or has some of another shape.
 AutoencoderFile find_autoencoder(const ReconstructRequest& request);
 
 }  // namespace opensora::pipeline

@@ -14,6 +14,7 @@
 #include "pipeline/bench_probe.h"
 #include "pipeline/bench_stage.h"
 #include "pipeline/bench_work.h"
+#include "pipeline/examination.h"
 #include "pipeline/video.h"
 
 namespace opensora {
@@ -63,6 +64,22 @@ void check_memory(const BenchSetup& setup, const std::vector<const BenchKind*>& 
         "smaller model, or --stages without it",
         setup.request.config.name, kind->stage, format_bytes(bytes), format_bytes(*available)));
   }
+}
+
+// All that the stages bind, before the first is timed.
+void check_weights(const BenchSetup& setup, const std::vector<const BenchKind*>& kinds) {
+  if (!pipeline::has_weights(setup)) return;
+  std::vector<io::Component> components;
+  const auto is_bound = [&](std::initializer_list<const char*> stages) {
+    return std::any_of(kinds.begin(), kinds.end(), [&](const BenchKind* kind) {
+      return std::find(stages.begin(), stages.end(), kind->stage) != stages.end();
+    });
+  };
+  if (is_bound({"load", "step"})) components.push_back(io::Component::kModel);
+  if (is_bound({"load", "encode", "decode"})) components.push_back(io::Component::kAe);
+  if (is_bound({"load", "text"})) components.insert(components.end(), {io::Component::kT5, io::Component::kClip});
+  const GenerateRequest& run = setup.request;
+  pipeline::check_models(components, run.model_dir, run.config, run.files);
 }
 
 void check_counts(const BenchRequest& request) {
@@ -117,6 +134,7 @@ BenchReport bench(const BenchRequest& request, const ProgressCallback& progress)
                                     [](const auto* kind) { return kind->stage == "text" || kind->stage == "load"; });
   const BenchSetup setup = pipeline::make_bench_setup(request.run, has_text, folder.path());
   check_memory(setup, kinds);
+  check_weights(setup, kinds);
   pipeline::prepare_machine(setup.request);
   BenchReport report = describe(setup);
   report.probes = pipeline::run_probes(setup, progress);

@@ -6,8 +6,10 @@
 #include <nlohmann/json.hpp>
 #include <variant>
 
+#include "core/json_text.h"
 #include "opensora/error.h"
 #include "opensora/metadata.h"
+#include "pipeline/examination.h"
 #include "pipeline/latent_file.h"
 #include "pipeline/request_json.h"
 #include "pipeline/runner.h"
@@ -80,10 +82,20 @@ std::filesystem::path default_name(const std::filesystem::path& latent, const Ge
 }
 
 // How the latent was sampled stays as it was written down; how it is decoded is new.
-std::string updated_document(const std::map<std::string, std::string>& metadata, const Video& video) {
+std::string updated_document(const std::filesystem::path& file, const std::map<std::string, std::string>& metadata,
+                             const Video& video) {
   const auto found = metadata.find(kDocument);
   if (found == metadata.end()) return {};
-  auto document = nlohmann::ordered_json::parse(found->second);
+  nlohmann::ordered_json document;
+  try {
+    document = parse_ordered_json(found->second);
+  } catch (const JsonError& error) {
+    throw CheckpointError(file.string() + ": how it was sampled is not valid JSON: " + error.what());
+  }
+  if (!document.is_object() || !document["request"].is_object()) {
+    throw CheckpointError(file.string() + ": how it was sampled is not said as opensora says it, found " +
+                          json_excerpt(document));
+  }
   const nlohmann::ordered_json now = pipeline::request_json(video.request, video.plan);
   for (const char* key : {"num_frames", "fps", "vae_tiling", "codec", "pix_fmt", "crf", "output_size"}) {
     document["request"][key] = now[key];
@@ -100,7 +112,7 @@ Video plan_decoding(const std::filesystem::path& file, const GenerateRequest& gi
   video.plan.latent = file;
   video.has_latent = true;
   pipeline::settle_output(video);
-  video.plan.metadata = updated_document(latent.metadata, video);
+  video.plan.metadata = updated_document(file, latent.metadata, video);
   if (video.plan.metadata.empty()) video.request.metadata = video.request.sidecar = false;
   return video;
 }
@@ -118,6 +130,8 @@ GenerateResult decode(const std::filesystem::path& latent, const GenerateRequest
                       const ProgressCallback& progress) {
   const c10::InferenceMode inference;
   Video video = plan_decoding(latent, request);
+  pipeline::check_models({io::Component::kAe}, request.model_dir, request.config, request.files,
+                         autoencoder::Half::kDecoder);
   pipeline::prepare_machine(request);
   ProgressObserver observer(progress);
   pipeline::RunOptions options;

@@ -12,6 +12,7 @@
 #include "core/device.h"
 #include "core/output_file.h"
 #include "opensora/error.h"
+#include "pipeline/examination.h"
 #include "pipeline/stage.h"
 #include "pipeline/text_embeddings.h"
 #include "text/prompt.h"
@@ -53,6 +54,12 @@ pipeline::EncoderIdentities identities_of(const Job& job) {
     identities[kind] = pipeline::encoder_identity(pipeline::find_encoder(kind, job.request.config, job.options));
   }
   return identities;
+}
+
+void check_encoders(const Job& job) {
+  std::vector<io::Component> components;
+  for (const TextEncoderKind kind : job.kinds) components.push_back(pipeline::encoder_component(kind));
+  pipeline::check_models(components, job.request.model_dir, job.request.config, job.request.files);
 }
 
 // True if the file is there and holds what this run would put into it (whatever the dtype).
@@ -137,6 +144,7 @@ EncodeTextResult encode_text(const EncodeTextRequest& request, const ProgressCal
           .clock = clock};
   if (request.clip) job.kinds.push_back(TextEncoderKind::kClip);
   if (request.t5) job.kinds.push_back(TextEncoderKind::kT5);
+  check_encoders(job);
   job.identities = identities_of(job);
   if (request.threads > 0) at::set_num_threads(request.threads);
 

@@ -73,7 +73,7 @@ RunPlan plan_on(const GenerateRequest& request, const Target& target, const Base
   Plan plan = pipeline::make_plan(here);
   pipeline::plan_output(request, plan);
   plan.dtype = target.dtype;
-  pipeline::check_model_files(request);
+  pipeline::check_model_files(request, !request.references.empty() || plan.makes_picture);
   RunPlan run = describe(request, plan, target);
   run.stages = pipeline::simulate(request, plan, target.device, free_bytes);
   for (StagePlan& stage : run.stages) {

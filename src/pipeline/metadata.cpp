@@ -6,11 +6,10 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 
+#include "core/json_text.h"
 #include "core/output_file.h"
 #include "io/config_document.h"
-#include "io/json_text.h"
 #include "media/video_info.h"
 #include "opensora/error.h"
 #include "opensora/version.h"
@@ -33,21 +32,23 @@ std::string document_text(const fs::path& file) {
     }
     return comment;
   }
-  std::ifstream stream(file, std::ios::binary);
-  if (!stream) throw UsageError(file.string() + ": cannot be read: " + std::strerror(errno));
-  return {std::istreambuf_iterator<char>(stream), {}};
+  try {
+    return read_text_file(file);
+  } catch (const JsonError& error) {
+    throw UsageError(file.string() + ": " + error.what());
+  }
 }
 
 json parse_document(const std::string& text, const std::string& place) {
   json document;
   try {
-    document = io::parse_json(text);
-  } catch (const io::JsonError& error) {
+    document = parse_json(text);
+  } catch (const JsonError& error) {
     throw UsageError(place + ": what it was made with is not valid JSON: " + error.what());
   }
   if (!document.is_object() || document.value("program", json()) != "opensora" || !document["request"].is_object() ||
       !document["schema_version"].is_number_integer()) {
-    throw UsageError(place + ": expected the metadata of a video of opensora, found " + io::json_excerpt(document));
+    throw UsageError(place + ": expected the metadata of a video of opensora, found " + json_excerpt(document));
   }
   if (document["schema_version"] > kSchemaVersion) {
     throw UsageError(fmt::format("{}: its metadata has schema_version {}, this program knows up to {}", place,

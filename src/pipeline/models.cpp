@@ -8,6 +8,7 @@
 #include "io/checkpoint.h"
 #include "opensora/error.h"
 #include "pipeline/component_files.h"
+#include "pipeline/examination.h"
 #include "pipeline/offload.h"
 
 namespace opensora::pipeline {
@@ -107,15 +108,17 @@ void Models::release_image_models() {
   image_autoencoder_.reset();
 }
 
-void check_model_files(const GenerateRequest& request) {
-  const Config& config = request.config;
-  if (config.use_t2i2v) {
-    image_transformer_file(request);
-    image_autoencoder_file(request);
+void check_model_files(const GenerateRequest& request, bool encodes_pictures) {
+  using io::Component;
+  std::vector<Component> components;
+  if (!request.image_only) components = {Component::kModel, Component::kAe};
+  // Embeddings may stand in for the encoders: check_texts() knows.
+  if (request.text_embeddings.empty() && request.negative_text_embedding.empty()) {
+    components.insert(components.end(), {Component::kT5, Component::kClip});
   }
-  if (request.image_only) return;
-  io::Checkpoint::open(video_transformer_file(request));
-  open_video_autoencoder(request);
+  if (request.config.use_t2i2v) components.insert(components.end(), {Component::kImgFlux, Component::kImgFluxAe});
+  check_models(components, request.model_dir, request.config, request.files,
+               encodes_pictures ? autoencoder::Half::kBoth : autoencoder::Half::kDecoder);
 }
 
 }  // namespace opensora::pipeline

@@ -62,9 +62,9 @@ class Models {
   HalfAutoencoder video_encoder_, video_decoder_;
 };
 
-// Finds every file that the request will load, and opens those that are loaded last: what is missing, cut off or of
-// another kind is reported before hours of work. The text encoders' are check_texts()' business. Throws
-// CheckpointError.
-void check_model_files(const GenerateRequest& request);
+// Finds and opens every file that the request will load and compares all names and shapes with the models': see
+// check_models(). `encodes_pictures`: the video autoencoder's encoder is needed, too. Where embeddings are given the
+// text encoders are check_texts()' business. Throws CheckpointError.
+void check_model_files(const GenerateRequest& request, bool encodes_pictures);
 
 }  // namespace opensora::pipeline

@@ -7,6 +7,7 @@
 
 #include "autoencoder/autoencoder.h"
 #include "core/device.h"
+#include "core/json_text.h"
 #include "diffusion/mmdit.h"
 #include "io/checkpoint.h"
 #include "io/safetensors.h"
@@ -139,7 +140,7 @@ RunCase whole_run_case(const char* name) {
   return [=](const Golden& golden, double limit) {
     const ScratchFolder folder;
     const io::SafetensorsFile reference = golden.open_case(name);
-    generate(whole_run(golden, nlohmann::json::parse(reference.metadata().at("case")), folder.path));
+    generate(whole_run(golden, parse_json(reference.metadata().at("case")), folder.path));
     const io::SafetensorsFile saved(folder.path / "tensors.safetensors");
     return compare(saved.tensor("video"), reference.tensor("video"), limit);
   };

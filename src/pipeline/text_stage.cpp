@@ -2,12 +2,14 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <optional>
 
-#include "io/json_text.h"
+#include "core/json_text.h"
 #include "opensora/error.h"
+#include "pipeline/examination.h"
 #include "pipeline/text_embeddings.h"
 #include "text/unicode.h"
 
@@ -84,7 +86,7 @@ class TextSource {
 
   [[noreturn]] void fail_missing(const std::string& text) const {
     throw CheckpointError(
-        std::string("no ") + encoder_name(kind_) + " embedding of the text " + io::json_excerpt(text) + " in " +
+        std::string("no ") + encoder_name(kind_) + " embedding of the text " + json_excerpt(text) + " in " +
         sources_text(options_) + ", and no " + encoder_name(kind_) + " in the model folder " +
         options_.model_dir.string() +
         "; make it with opensora encode-text (with the same --fps, --motion-score and negative prompt)");
@@ -132,10 +134,17 @@ TextStageOptions text_options(const GenerateRequest& request, const Plan& plan) 
 }
 
 void check_texts(const std::vector<std::string>& texts, const Config& config, const TextStageOptions& options) {
+  std::vector<io::Component> wanted;
   for (const TextEncoderKind kind : kKinds) {
     TextSource source(kind, config, options);
-    for (const std::string& text : texts) source.stored(text);
+    const auto is_to_be_made = [&](const std::string& text) { return !source.stored(text); };
+    if (std::count_if(texts.begin(), texts.end(), is_to_be_made) > 0) wanted.push_back(encoder_component(kind));
   }
+  if (options.embeddings.empty()) return;  // check_model_files() has looked
+  ModelFiles files;
+  files.t5xxl = options.t5_weights;
+  files.clip_l = options.clip_weights;
+  check_models(wanted, options.model_dir, config, files);
 }
 
 std::vector<sampling::TextEmbedding> encode_prompts(const std::vector<std::string>& prompts, const Config& config,

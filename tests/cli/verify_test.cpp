@@ -86,7 +86,7 @@ TEST_F(VerifyCommand, ReportsAllProblemsOfAllComponents) {
   for (const char* problem :
        {"problem: img_in.bias: missing, expected shape [64]", "problem: txt_in.bias: shape [7], expected [64]",
         "\"hunyuan_vae.safetensors\" for \"ae\"", "problem: model-00002-of-00002.safetensors: missing",
-        "spiece.model: no such file", "merges.txt: no such file", "config.json: not a JSON object"}) {
+        "spiece.model: no such file", "merges.txt: no such file", "config.json: not valid JSON"}) {
     EXPECT_TRUE(contains(result.out, problem));
   }
   EXPECT_TRUE(contains(result.err, "7 problem(s)"));
