@@ -53,6 +53,7 @@ ProgressReporter::~ProgressReporter() { clear_bar(); }
 
 void ProgressReporter::operator()(const Progress& progress) {
   if (g_signal != 0) throw InterruptedError(g_signal);
+  if (progress.stage.empty()) return;  // only asks whether to stop
   begin_stage(progress);
   if (progress.total == 0) return;
   if (style_ == ProgressStyle::kBar) draw_bar(progress);

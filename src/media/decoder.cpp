@@ -1,6 +1,6 @@
 #include "media/decoder.h"
 
-#include <spdlog/fmt/fmt.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <string>
@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "media/container_faults.h"
 #include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
 
@@ -20,6 +21,30 @@ bool is_too_large(Size size) { return std::max(size.width, size.height) > kMaxIn
 
 bool is_image_format(std::string_view name) {
   return name.ends_with("_pipe") || name == "image2" || name == "gif" || name == "apng" || name == "ico";
+}
+
+// Recordings of broadcasts and streams, which may begin and break anywhere.
+bool is_transport_stream(const AVFormatContext& format) { return (format.iformat->flags & AVFMT_TS_DISCONT) != 0; }
+
+// Whether FFmpeg finds out by itself which packets are key frames, and has nothing to decode from without one.
+bool needs_key_frame(const AVFormatContext& format, AVCodecID codec) {
+  const std::string_view name = format.iformat->name;
+  const bool is_parsed = is_transport_stream(format) || name == "h264" || name == "hevc" || name == "mpegvideo";
+  return is_parsed && (codec == AV_CODEC_ID_H264 || codec == AV_CODEC_ID_HEVC || codec == AV_CODEC_ID_MPEG2VIDEO ||
+                       codec == AV_CODEC_ID_MPEG1VIDEO);
+}
+
+// FFmpeg's name; or, where it has none, the four letters by which the file calls its codec.
+std::string codec_name(const AVCodecParameters& parameters) {
+  if (parameters.codec_id != AV_CODEC_ID_NONE || parameters.codec_tag == 0) {
+    return avcodec_get_name(parameters.codec_id);
+  }
+  std::string letters;
+  for (int shift = 0; shift < 32; shift += 8) {
+    const auto letter = static_cast<char>(parameters.codec_tag >> shift & 0xff);
+    letters += letter >= ' ' && letter <= '~' ? letter : '?';
+  }
+  return '"' + letters + '"';
 }
 
 std::string_view bytes(const AVPacket& packet) {
@@ -35,10 +60,12 @@ bool is_complete_jpeg(std::string_view data) {
 
 }  // namespace
 
-Decoder::Decoder(fs::path path) : path_(std::move(path)), packet_(not_null(av_packet_alloc())) {
-  input_ = open_input(path_);
+Decoder::Decoder(fs::path path, PollCallback poll) : path_(std::move(path)), packet_(not_null(av_packet_alloc())) {
+  input_ = open_input(path_, std::move(poll));
   is_image_ = is_image_format(input_.format->iformat->name);
   open_decoder();
+  clock_.emplace(*input_.format, stream(), frame_ticks());
+  has_key_frame_ = !needs_key_frame(*input_.format, decoder_->codec_id);
 }
 
 void Decoder::open_decoder() {
@@ -48,11 +75,13 @@ void Decoder::open_decoder() {
   if (codec == nullptr) {
     throw InputMediaError(
         fmt::format("{}: FFmpeg {} has no decoder for its codec ({}); convert the file to PNG or H.264", path_.string(),
-                    ffmpeg_version(), avcodec_get_name(parameters.codec_id)));
+                    ffmpeg_version(), codec_name(parameters)));
   }
+  if (const Size size{parameters.width, parameters.height}; is_too_large(size)) throw_too_large(size);
   decoder_.reset(not_null(avcodec_alloc_context3(codec)));
   check_input(avcodec_parameters_to_context(decoder_.get(), &parameters), path_, "be decoded");
   decoder_->pkt_timebase = stream().time_base;
+  decoder_->max_pixels = int64_t{kMaxInputEdge} * kMaxInputEdge;
   decoder_->opaque = this;
   decoder_->get_buffer2 = allocate_frame;
   if (is_image_) {
@@ -62,6 +91,8 @@ void Decoder::open_decoder() {
     decoder_->thread_count = 1;  // an error belongs to the packet just sent
   } else {
     decoder_->thread_count = 0;  // as many as FFmpeg sees fit for the CPU. Damage is seen by check_frame().
+    constexpr int64_t kLargeFrame = int64_t{8192} * 4352;  // pixels; a frame for each thread would fill the memory
+    if (int64_t{parameters.width} * parameters.height > kLargeFrame) decoder_->thread_type = FF_THREAD_SLICE;
   }
   check_input(avcodec_open2(decoder_.get(), codec, nullptr), path_, "be decoded");
 }
@@ -75,6 +106,17 @@ bool Decoder::may_be_animated() const {
 
 double Decoder::fps() const { return frame_rate(input_, stream_index_); }
 
+Ratio Decoder::pixel_aspect(AVFrame& frame) const {
+  const AVRational aspect =
+      av_guess_sample_aspect_ratio(input_.format.get(), input_.format->streams[stream_index_], &frame);
+  return aspect.num > 0 && aspect.den > 0 ? Ratio{aspect.num, aspect.den} : Ratio{};
+}
+
+bool Decoder::is_interlaced(const AVFrame& frame) const {
+  const AVFieldOrder order = stream().codecpar->field_order;
+  return frame.interlaced_frame != 0 || (order != AV_FIELD_UNKNOWN && order != AV_FIELD_PROGRESSIVE);
+}
+
 int Decoder::allocate_frame(AVCodecContext* context, AVFrame* frame, int flags) {
   const Size size{frame->width, frame->height};
   if (!is_too_large(size)) return avcodec_default_get_buffer2(context, frame, flags);
@@ -86,7 +128,7 @@ bool Decoder::decode(AVFrame& frame) {
   while (true) {
     const int result = avcodec_receive_frame(decoder_.get(), &frame);
     if (result == AVERROR_EOF) {
-      if (frames_ == 0) throw InputMediaError(path_.string() + ": holds no frame that can be decoded");
+      check_found_frames();
       return false;
     }
     if (result == AVERROR(EAGAIN)) {
@@ -105,18 +147,52 @@ bool Decoder::send_packet() {
   while (true) {
     av_packet_unref(packet_.get());
     const int result = av_read_frame(input_.format.get(), packet_.get());
+    input_.interruption->check();
     if (result == AVERROR_EOF) return false;
-    check_input(result, path_, fmt::format("be read beyond frame {}: the file is damaged or truncated", frames_));
-    if (packet_->stream_index != stream_index_) continue;
+    if (result < 0) throw_damaged(error_text(result));
+    if (packet_->stream_index != stream_index_ || is_before_key_frame()) continue;
     check_packet();
+    clock_->correct(*packet_);
+    ++packets_;
     return true;
   }
 }
 
-void Decoder::check_packet() const {
-  const bool cut = (packet_->flags & AV_PKT_FLAG_CORRUPT) != 0;
+bool Decoder::is_before_key_frame() {
+  if (has_key_frame_) return false;
+  has_key_frame_ = (packet_->flags & AV_PKT_FLAG_KEY) != 0;
+  if (!has_key_frame_) {
+    ++left_out_;
+  } else if (left_out_ > 0) {
+    spdlog::warn("{}: begins between two key frames; its first {} frame(s) cannot be decoded and are left out",
+                 path_.string(), left_out_);
+  }
+  return !has_key_frame_;
+}
+
+void Decoder::check_found_frames() const {
+  if (frames_ > 0) return;
+  if (left_out_ > 0 && !has_key_frame_) {
+    throw InputMediaError(fmt::format(
+        "{}: none of its {} frame(s) is a key frame, without which they cannot be decoded: its beginning is missing",
+        path_.string(), left_out_));
+  }
+  const std::string fault = container_fault(path_);
+  throw InputMediaError(path_.string() + ": " + (fault.empty() ? "holds no frame that can be decoded" : fault));
+}
+
+void Decoder::check_packet() {
+  if (av_packet_get_side_data(packet_.get(), AV_PKT_DATA_ENCRYPTION_INFO, nullptr) != nullptr) throw_encrypted(path_);
+  bool cut = (packet_->flags & AV_PKT_FLAG_CORRUPT) != 0;
+  if (cut && is_transport_stream(*input_.format)) {  // says no more than that numbers of its packets do not follow
+    cut = false;
+    if (!std::exchange(warned_of_break_, true)) {
+      spdlog::warn("{}: packets are missing near frame {}, or recordings were joined there; a frame may be damaged",
+                   path_.string(), packets_);
+    }
+  }
   if (cut || (stream().codecpar->codec_id == AV_CODEC_ID_MJPEG && is_image_ && !is_complete_jpeg(bytes(*packet_)))) {
-    throw InputMediaError(path_.string() + ": the file is damaged or truncated");
+    throw_damaged("");
   }
 }
 
@@ -127,6 +203,14 @@ void Decoder::check_frame(const AVFrame& frame) const {
     throw InputMediaError(
         fmt::format("{}: frame {} is damaged; repair or encode the video again", path_.string(), frames_));
   }
+}
+
+// `reason`: FFmpeg's, if it has one.
+void Decoder::throw_damaged(const std::string& reason) const {
+  std::string fault = container_fault(path_);
+  if (fault.empty()) fault = "the file is damaged or truncated" + (reason.empty() ? "" : " (" + reason + ")");
+  if (!is_image_ && packets_ > 0) fault += fmt::format("; found near frame {}", packets_);
+  throw InputMediaError(path_.string() + ": " + fault);
 }
 
 void Decoder::throw_decoding_failed(int error) const {

@@ -60,6 +60,7 @@ class LazyFunction<Result(Arguments...)> {
 
 #define OPENSORA_AVUTIL(function) OPENSORA_FFMPEG(avutil, LIBAVUTIL_VERSION_MAJOR, function)
 OPENSORA_AVUTIL(av_color_transfer_name);
+OPENSORA_AVUTIL(av_d2q);
 OPENSORA_AVUTIL(av_dict_free);
 OPENSORA_AVUTIL(av_dict_get);
 OPENSORA_AVUTIL(av_dict_set);
@@ -78,6 +79,8 @@ OPENSORA_AVUTIL(av_opt_set);
 OPENSORA_AVUTIL(av_opt_set_double);
 OPENSORA_AVUTIL(av_opt_set_int);
 OPENSORA_AVUTIL(av_pix_fmt_desc_get);
+OPENSORA_AVUTIL(av_rescale_q);
+OPENSORA_AVUTIL(av_rescale_q_rnd);
 OPENSORA_AVUTIL(av_sha_alloc);
 OPENSORA_AVUTIL(av_sha_final);
 OPENSORA_AVUTIL(av_sha_init);
@@ -89,6 +92,7 @@ OPENSORA_AVUTIL(av_version_info);
 #define OPENSORA_AVCODEC(function) OPENSORA_FFMPEG(avcodec, LIBAVCODEC_VERSION_MAJOR, function)
 OPENSORA_AVCODEC(av_packet_alloc);
 OPENSORA_AVCODEC(av_packet_free);
+OPENSORA_AVCODEC(av_packet_get_side_data);
 OPENSORA_AVCODEC(av_packet_rescale_ts);
 OPENSORA_AVCODEC(av_packet_unref);
 OPENSORA_AVCODEC(avcodec_alloc_context3);
@@ -110,6 +114,7 @@ OPENSORA_AVCODEC(avcodec_send_packet);
 #define OPENSORA_AVFORMAT(function) OPENSORA_FFMPEG(avformat, LIBAVFORMAT_VERSION_MAJOR, function)
 OPENSORA_AVFORMAT(av_find_best_stream);
 OPENSORA_AVFORMAT(av_guess_frame_rate);
+OPENSORA_AVFORMAT(av_guess_sample_aspect_ratio);
 OPENSORA_AVFORMAT(av_interleaved_write_frame);
 OPENSORA_AVFORMAT(av_read_frame);
 OPENSORA_AVFORMAT(av_stream_get_side_data);

@@ -2,7 +2,9 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "media/ffmpeg_functions.h"
@@ -10,83 +12,132 @@
 namespace opensora::media {
 namespace {
 
-constexpr double kSameRate = 0.01;  // relative: NTSC's 23.976 and 24 are the same to us
-constexpr double kTie = 1e-6;       // seconds: of two frames that are equally near it is always the earlier one
-
+// The rate to resample to, 0 if not to.
 double resampled_fps(const Decoder& decoder, double target) {
+  constexpr double kSameRate = 0.01;  // relative: worth no line
+  if (target == 0 || (decoder.is_image() && !decoder.may_be_animated())) return 0;
   const double source = decoder.fps();
-  if (target == 0 || source == 0 || decoder.is_image()) return 0;
-  if (std::abs(source / target - 1) <= kSameRate) return 0;
-  spdlog::info("{}: has {:.5g} frames a second; read as {:.5g} by taking the nearest frames", decoder.path().string(),
-               source, target);
+  if (source > 0 && std::abs(source / target - 1) > kSameRate) {
+    spdlog::info("{}: has {:.5g} frames a second; read as {:.5g} by its time stamps", decoder.path().string(), source,
+                 target);
+  }
   return target;
 }
 
 }  // namespace
 
-MediaReader::MediaReader(const std::filesystem::path& path, double target_fps)
-    : decoder_(path), converter_(path), resampled_fps_(resampled_fps(decoder_, target_fps)) {}
-
-double MediaReader::fps() const { return resampled_fps_ > 0 ? resampled_fps_ : decoder_.fps(); }
+MediaReader::MediaReader(const std::filesystem::path& path, const ReadOptions& options)
+    : decoder_(path, options.poll), converter_(path), fps_(resampled_fps(decoder_, options.fps)) {
+  if (fps_ > 0) slots_.emplace(decoder_.stream(), decoder_.frame_ticks(), fps_);
+}
 
 std::optional<Picture> MediaReader::next() {
-  if (!advance()) return std::nullopt;
-  const AVFrame& frame = *current_->frame;
-  return turn(converter_.convert(frame), orientation(frame, decoder_.stream()));
+  if (left_ == 0 && !advance()) return std::nullopt;
+  if (!picture_) picture_ = convert(*current_);
+  if (--left_ == 0) return std::exchange(picture_, std::nullopt);
+  return picture_;
 }
 
-bool MediaReader::skip() { return advance(); }
+int64_t MediaReader::skip(int64_t count) {
+  int64_t skipped = 0;
+  while (skipped < count && (left_ > 0 || advance())) {
+    const int64_t step = std::min(left_, count - skipped);
+    left_ -= step;
+    skipped += step;
+  }
+  return skipped;
+}
+
+std::optional<Picture> MediaReader::last() {
+  if (left_ == 0 && !advance()) return std::nullopt;
+  FramePtr frame;
+  do {
+    frame = std::move(current_);
+  } while (advance());
+  left_ = 0;
+  return convert(*frame);
+}
 
 bool MediaReader::advance() {
-  if (resampled_fps_ > 0) return advance_to(static_cast<double>(position_++) / resampled_fps_);
-  current_ = decode();
-  return current_.has_value();
-}
-
-bool MediaReader::advance_to(double time) {
-  if (decoded_ == 0) {
+  picture_.reset();
+  if (!slots_) {
     current_ = decode();
+    left_ = current_ ? 1 : 0;
+    return left_ > 0;
+  }
+  const bool is_first = decoded_ == 0;
+  if (is_first) {
     following_ = decode();
+    if (following_) position_ = slots_->begin(*following_);
   }
-  while (following_ && following_->time - time + kTie < time - current_->time) {
+  while (following_) {
     current_ = std::exchange(following_, decode());
+    const int64_t end = following_ ? slots_->begin(*following_) : slots_->end();
+    left_ = end - position_;
+    if (is_first && !following_) left_ = std::max<int64_t>(left_, 1);  // a video has a picture, however short it is
+    if (left_ <= 0) continue;
+    position_ = end;
+    return true;
   }
-  // The last frame is shown as long as an average one, less what containers round time stamps by.
-  return following_ || time - current_->time < 0.95 / decoder_.fps();
+  left_ = 0;
+  return false;
 }
 
-std::optional<MediaReader::TimedFrame> MediaReader::decode() {
-  TimedFrame result{FramePtr(not_null(av_frame_alloc())), 0};
-  if (!decoder_.decode(*result.frame)) return std::nullopt;
-  const int64_t stamp = result.frame->best_effort_timestamp;
-  const double fps = decoder_.fps();
-  const double time = stamp != AV_NOPTS_VALUE ? static_cast<double>(stamp) * av_q2d(decoder_.stream().time_base)
-                      : fps > 0               ? static_cast<double>(decoded_) / fps
-                                              : 0;
-  if (decoded_++ == 0) start_ = time;
-  result.time = time - start_;
-  return result;
+FramePtr MediaReader::decode() {
+  FramePtr frame(not_null(av_frame_alloc()));
+  if (!decoder_.decode(*frame)) return nullptr;
+  if (decoded_++ == 0) measure(*frame);
+  return frame;
 }
 
-ReadPicture read_picture(const std::filesystem::path& path, Position position) {
-  MediaReader reader(path);
-  if (position == Position::kFirst || reader.is_image()) {
+// Finds out at which size the first frame, and with it all, is seen.
+void MediaReader::measure(AVFrame& frame) {
+  const Size stored{frame.width, frame.height};
+  const Ratio aspect = decoder_.pixel_aspect(frame);
+  const std::optional<Size> square = square_size(stored, aspect);
+  if (!square) {
+    spdlog::warn("{}: says that its pixels are {} wide and {} high, which cannot be right; they are taken as square",
+                 decoder_.path().string(), aspect.num, aspect.den);
+  } else if (*square != stored) {
+    spdlog::info("{}: its pixels are {} wide and {} high; read as {}x{} square ones", decoder_.path().string(),
+                 aspect.num, aspect.den, square->width, square->height);
+  }
+  size_ = square.value_or(stored);
+  if (is_sideways(orientation(frame, decoder_.stream()))) std::swap(size_.width, size_.height);
+}
+
+Picture MediaReader::convert(const AVFrame& frame) {
+  warn_of_interlacing(frame);
+  const Orientation orientation = media::orientation(frame, decoder_.stream());
+  const Size stored = is_sideways(orientation) ? Size{size_.height, size_.width} : size_;
+  return turn(scaler_.scale(converter_.convert(frame), stored), orientation);
+}
+
+void MediaReader::warn_of_interlacing(const AVFrame& frame) {
+  if (is_image() || warned_of_interlacing_ || !decoder_.is_interlaced(frame)) return;
+  warned_of_interlacing_ = true;
+  spdlog::warn(
+      "{}: is interlaced and is read as it is: what moves has combs for edges; deinterlace it first "
+      "(ffmpeg -i {} -vf yadif out.mp4)",
+      decoder_.path().string(), decoder_.path().filename().string());
+}
+
+ReadPicture read_picture(const std::filesystem::path& path, Position position, const PollCallback& poll) {
+  MediaReader reader(path, {.poll = poll});
+  if (reader.is_image()) {
     Picture picture = *reader.next();  // a file without any frame is an error
-    if (reader.may_be_animated() && reader.skip()) {
+    if (reader.may_be_animated() && reader.skip() > 0) {
       spdlog::info("{}: is animated; its first frame is taken", path.string());
     }
-    return {std::move(picture), reader.is_image()};
+    return {std::move(picture), true};
   }
-  const int64_t count = count_pictures(path);
-  for (int64_t i = 0; i + 1 < count; ++i) reader.skip();
-  return {*reader.next(), false};
+  const bool is_last = position == Position::kLast;
+  spdlog::info("{}: is a video; its {} frame is taken", path.string(), is_last ? "last" : "first");
+  return {is_last ? *reader.last() : *reader.next(), false};
 }
 
-int64_t count_pictures(const std::filesystem::path& path, double target_fps) {
-  MediaReader reader(path, target_fps);
-  int64_t count = 0;
-  while (reader.skip()) ++count;
-  return count;
+int64_t count_pictures(const std::filesystem::path& path, const ReadOptions& options) {
+  return MediaReader(path, options).skip(std::numeric_limits<int64_t>::max());
 }
 
 }  // namespace opensora::media

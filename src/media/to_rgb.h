@@ -22,6 +22,9 @@ struct Orientation {
 // From EXIF in the frame, or else a display matrix of the frame or the stream. Angles in between are not applied.
 Orientation orientation(const AVFrame& frame, const AVStream& stream);
 
+// Whether it exchanges width and height.
+inline bool is_sideways(Orientation orientation) { return orientation.a == 0; }
+
 Picture turn(Picture picture, Orientation orientation);
 
 // Converts frames of any pixel format, also with sizes and formats that change: by their tagged colour matrix and range

@@ -45,17 +45,12 @@ void check_numbers(const ReconstructRequest& request) {
 }
 
 Input read_input(const ReconstructRequest& request, const StageClock& clock) {
-  media::MediaReader reader(request.input);
+  media::MediaReader reader(request.input, {.poll = [&] { clock.poll(); }});
   std::vector<at::Tensor> frames;
   while (request.max_frames == 0 || static_cast<int64_t>(frames.size()) < request.max_frames) {
     std::optional<media::Picture> picture = reader.next();
     if (!picture) break;
     frames.push_back(at::from_blob(picture->rgb.data(), {picture->height, picture->width, 3}, at::kByte).clone());
-    if (frames.back().sizes() != frames.front().sizes()) {
-      throw InputMediaError(fmt::format("{}: frame {} is {}x{}, the first {}x{}: frames of one size are needed",
-                                        request.input.string(), frames.size(), picture->width, picture->height,
-                                        frames.front().size(1), frames.front().size(0)));
-    }
     clock.report({"read", static_cast<int64_t>(frames.size()), request.max_frames});
   }
   return {at::stack(frames), reader.fps()};

@@ -2,6 +2,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -28,11 +29,27 @@ at::Tensor prepare(media::Picture& picture, bool is_image, int64_t height, int64
   }
 }
 
-[[noreturn]] void throw_too_short(const std::filesystem::path& path, int64_t found,
+// `found`: pictures; `decoded`: frames of the file.
+[[noreturn]] void throw_too_short(const std::filesystem::path& path, int64_t found, const media::MediaReader& reader,
                                   const ReferenceVideoOptions& wanted) {
-  const std::string rate = wanted.fps > 0 ? fmt::format(" at {:.5g} frames a second", wanted.fps) : "";
-  throw InputMediaError(fmt::format("{}: has {} frame{}{}; at least {} are needed", path.string(), found,
-                                    found == 1 ? "" : "s", rate, wanted.frames));
+  const int64_t decoded = reader.decoded();
+  if (reader.is_image() && decoded == 1) {
+    throw InputMediaError(
+        fmt::format("{}: is a picture, and a video of at least {} frames is needed; give a picture with --image",
+                    path.string(), wanted.frames));
+  }
+  std::string rate = wanted.fps > 0 ? fmt::format(" at {:.5g} frames a second", wanted.fps) : "";
+  if (found != decoded) rate += fmt::format(" ({} in the file)", decoded);
+  throw InputMediaError(fmt::format("{}: has {} frame{}{}; at least {} are needed: give a longer video", path.string(),
+                                    found, found == 1 ? "" : "s", rate, wanted.frames));
+}
+
+// How many pictures of a video come before its last ones.
+int64_t count_before_last(const std::filesystem::path& path, const ReferenceVideoOptions& options) {
+  media::MediaReader reader(path, {.fps = options.fps, .poll = options.poll});
+  const int64_t count = reader.skip(std::numeric_limits<int64_t>::max());
+  if (count < options.frames) throw_too_short(path, count, reader, options);
+  return count - options.frames;
 }
 
 }  // namespace
@@ -42,20 +59,16 @@ at::Tensor reference_picture(const at::Tensor& rgb, int64_t height, int64_t widt
 }
 
 at::Tensor read_reference_picture(const std::filesystem::path& path, int64_t height, int64_t width,
-                                  media::Position position) {
-  media::ReadPicture read = media::read_picture(path, position);
+                                  media::Position position, const media::PollCallback& poll) {
+  media::ReadPicture read = media::read_picture(path, position, poll);
   return prepare(read.picture, read.is_image, height, width, path);
 }
 
 at::Tensor read_reference_video(const std::filesystem::path& path, const ReferenceVideoOptions& options) {
-  int64_t skipped = 0;
-  if (options.position == media::Position::kLast && options.frames > 0) {
-    const int64_t count = media::count_pictures(path, options.fps);
-    if (count < options.frames) throw_too_short(path, count, options);
-    skipped = count - options.frames;
-  }
-  media::MediaReader reader(path, options.fps);
-  for (int64_t i = 0; i < skipped; ++i) reader.skip();
+  const bool are_last = options.position == media::Position::kLast && options.frames > 0;
+  const int64_t skipped = are_last ? count_before_last(path, options) : 0;
+  media::MediaReader reader(path, {.fps = options.fps, .poll = options.poll});
+  reader.skip(skipped);
 
   std::vector<at::Tensor> frames;
   while (options.frames == 0 || static_cast<int64_t>(frames.size()) < options.frames) {
@@ -64,7 +77,7 @@ at::Tensor read_reference_video(const std::filesystem::path& path, const Referen
     frames.push_back(prepare(*picture, reader.is_image(), options.height, options.width, path));
   }
   const auto found = static_cast<int64_t>(frames.size());
-  if (found < options.frames) throw_too_short(path, found, options);
+  if (found < options.frames) throw_too_short(path, found, reader, options);
   return at::cat(frames, /*dim=*/2);
 }
 

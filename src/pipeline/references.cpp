@@ -6,9 +6,10 @@
 
 namespace opensora::pipeline {
 
-std::vector<at::Tensor> read_references(const GenerateRequest& request, const Plan& plan) {
+std::vector<at::Tensor> read_references(const GenerateRequest& request, const Plan& plan, const StageClock& clock) {
   std::vector<at::Tensor> frames;
   const auto position = [&](bool last) { return last ? media::Position::kLast : media::Position::kFirst; };
+  const media::PollCallback poll = [&] { clock.poll(); };
   const bool at_tail = sampling::is_at_tail(plan.condition);
   for (size_t i = 0; i < request.references.size(); ++i) {
     if (sampling::is_video_condition(plan.condition)) {
@@ -17,11 +18,12 @@ std::vector<at::Tensor> read_references(const GenerateRequest& request, const Pl
                                                        .width = plan.size.width,
                                                        .fps = static_cast<double>(request.config.fps_save),
                                                        .frames = sampling::reference_frames(plan.condition),
-                                                       .position = position(at_tail)}));
+                                                       .position = position(at_tail),
+                                                       .poll = poll}));
     } else {
       // A video may stand for an image: its first frame, or at the end of the new video its last.
-      frames.push_back(
-          read_reference_picture(request.references[i], plan.size.height, plan.size.width, position(at_tail || i > 0)));
+      frames.push_back(read_reference_picture(request.references[i], plan.size.height, plan.size.width,
+                                              position(at_tail || i > 0), poll));
     }
   }
   return frames;

@@ -127,8 +127,8 @@ void Runner::encode_references(std::span<Video> videos) {
   for (Video& video : videos) {
     if (video.has_latent || video.request.references.empty()) continue;
     attempt(video, [&] {
-      const std::vector<at::Tensor> frames = read_references(video.request, video.plan);
       video.references = video.clock->run("encode", [&] {
+        const std::vector<at::Tensor> frames = read_references(video.request, video.plan, *video.clock);
         return pipeline::encode_references(video.request, video.plan, *models_.video_encoder(video.request.config.ae),
                                            frames, *video.clock);
       });

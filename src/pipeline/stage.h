@@ -50,6 +50,9 @@ class StageClock {
   void report(const Progress& progress) const {
     if (progress_) progress_(progress);
   }
+  // Reports no progress (an empty stage), for work of unknown length: throws what report() throws where it is time to
+  // stop.
+  void poll() const { report({}); }
   // A stage that ran elsewhere, for several at once: what of it counts here.
   void add(const std::string& name, double seconds) { seconds_.emplace_back(name, seconds); }
   const std::vector<std::pair<std::string, double>>& seconds() const { return seconds_; }

@@ -28,8 +28,13 @@ CodecContextPtr open_encoder(const MediaSpec& spec, const AVFrame& first, bool g
   encoder->width = first.width;
   encoder->height = first.height;
   encoder->pix_fmt = static_cast<AVPixelFormat>(first.format);
-  encoder->time_base = {1, spec.fps};
+  encoder->time_base = {1, spec.fps * spec.ticks};
   encoder->framerate = {spec.fps, 1};
+  encoder->sample_aspect_ratio = {spec.pixel_aspect.first, spec.pixel_aspect.second};
+  if (spec.top_field_first) {
+    encoder->flags |= AV_CODEC_FLAG_INTERLACED_DCT | AV_CODEC_FLAG_INTERLACED_ME;
+    encoder->field_order = AV_FIELD_TT;
+  }
   encoder->strict_std_compliance = FF_COMPLIANCE_UNOFFICIAL;  // JPEG in limited range
   if (!spec.color_space.empty()) {
     encoder->colorspace = static_cast<AVColorSpace>(av_color_space_from_name(spec.color_space.c_str()));
@@ -49,14 +54,14 @@ CodecContextPtr open_encoder(const MediaSpec& spec, const AVFrame& first, bool g
   return encoder;
 }
 
-void write_packets(AVFormatContext& output, AVCodecContext& encoder, const AVFrame* frame) {
+void write_packets(AVFormatContext& output, AVCodecContext& encoder, const AVFrame* frame, int duration) {
   const PacketPtr packet(not_null(av_packet_alloc()));
   require(avcodec_send_frame(&encoder, frame), "encode");
   while (true) {
     const int result = avcodec_receive_packet(&encoder, packet.get());
     if (result == AVERROR(EAGAIN) || result == AVERROR_EOF) return;
     require(result, "encode");
-    packet->duration = 1;
+    packet->duration = duration;
     av_packet_rescale_ts(packet.get(), encoder.time_base, output.streams[0]->time_base);
     require(av_interleaved_write_frame(&output, packet.get()), "write");
   }
@@ -108,16 +113,22 @@ void write_media(const std::filesystem::path& path, const MediaSpec& spec, const
   require(avcodec_parameters_from_context(stream->codecpar, encoder.get()), "describe the stream");
   stream->time_base = encoder->time_base;
   stream->avg_frame_rate = encoder->framerate;
+  stream->sample_aspect_ratio = encoder->sample_aspect_ratio;
   if (spec.rotation != 0) add_rotation(*stream, spec.rotation);
 
   IoPtr io = open_file(path, path);
   format->pb = io.get();
+  for (const auto& [name, value] : spec.muxer_options) {
+    require(av_opt_set(format, name.c_str(), value.c_str(), AV_OPT_SEARCH_CHILDREN), "set " + name);
+  }
   require(avformat_write_header(format, nullptr), "write the header");
   for (size_t i = 0; i < frames.size(); ++i) {
-    frames[i]->pts = static_cast<int64_t>(i);
-    write_packets(*format, *encoder, frames[i].get());
+    frames[i]->pts = spec.stamps.empty() ? static_cast<int64_t>(i) * spec.ticks : spec.stamps.at(i);
+    frames[i]->interlaced_frame = frames[i]->top_field_first = spec.top_field_first ? 1 : 0;
+    frames[i]->sample_aspect_ratio = encoder->sample_aspect_ratio;
+    write_packets(*format, *encoder, frames[i].get(), spec.ticks);
   }
-  write_packets(*format, *encoder, nullptr);
+  write_packets(*format, *encoder, nullptr, spec.ticks);
   require(av_write_trailer(format), "finish the file");
   close_file(std::move(io), path);
 }

@@ -24,9 +24,13 @@ struct MediaSpec {
   std::string codec;                 // an encoder's name: "png", "mjpeg", "ffv1"
   std::string muxer = "image2pipe";  // "gif", "apng", "mp4", "matroska"
   int fps = 24;
-  int rotation = 0;  // degrees clockwise that a player shall turn the video; 0: no display matrix
-  std::string color_space, color_range, color_transfer;      // FFmpeg's names; empty: untagged
-  std::vector<std::pair<std::string, std::string>> options;  // of the encoder
+  int ticks = 1;                // time stamps are in 1 / (fps * ticks) of a second; a frame is `ticks` of them long
+  std::vector<int64_t> stamps;  // of the frames; empty: one after another
+  int rotation = 0;             // degrees clockwise that a player shall turn the video; 0: no display matrix
+  std::pair<int, int> pixel_aspect{0, 1};                // width and height of a pixel; 0: nothing is said
+  bool top_field_first = false;                          // the stream is interlaced, and says so
+  std::string color_space, color_range, color_transfer;  // FFmpeg's names; empty: untagged
+  std::vector<std::pair<std::string, std::string>> options, muxer_options;  // options: of the encoder
 };
 
 bool has_encoder(const std::string& name);

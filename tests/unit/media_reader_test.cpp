@@ -94,7 +94,7 @@ std::string error_of(const fs::path& path) {
 }
 
 std::vector<int> levels(const fs::path& path, double fps) {
-  MediaReader reader(path, fps);
+  MediaReader reader(path, {.fps = fps});
   std::vector<int> found;
   while (const std::optional<Picture> picture = reader.next()) {
     found.push_back(static_cast<int>(std::lround((at(*picture, 16, 16)[1] - 20) / 4.0)));
@@ -277,9 +277,9 @@ TEST_F(MediaReaderTest, ResamplesInTimeByTheNearestFrame) {
   EXPECT_EQ(levels(write_video("48.mp4", 48, 16), 24), (std::vector{0, 2, 4, 6, 8, 10, 12, 14}));
   EXPECT_TRUE(contains(log.text(), "has 48 frames a second; read as 24"));
   EXPECT_EQ(levels(write_video("12.mp4", 12, 4), 24), (std::vector{0, 0, 1, 1, 2, 2, 3, 3}));
-  EXPECT_EQ(levels(write_video("30.mp4", 30, 10), 24), (std::vector{0, 1, 2, 4, 5, 6, 7, 9}));
-  EXPECT_EQ(count_pictures(folder_.path() / "30.mp4", 24), 8);
-  EXPECT_EQ(MediaReader(folder_.path() / "30.mp4", 24).fps(), 24);
+  EXPECT_EQ(levels(write_video("30.mp4", 30, 10), 24), (std::vector{0, 1, 3, 4, 5, 6, 8, 9}));
+  EXPECT_EQ(count_pictures(folder_.path() / "30.mp4", {.fps = 24}), 8);
+  EXPECT_EQ(MediaReader(folder_.path() / "30.mp4", {.fps = 24}).fps(), 24);
 }
 
 TEST_F(MediaReaderTest, ConvertsColoursByTheirTags) {
@@ -303,7 +303,7 @@ TEST_F(MediaReaderTest, Reads10BitsAndSaysThatHdrIsNotToneMapped) {
   {
     const test::LogCapture log;
     EXPECT_TRUE(is_near(at(read_picture(sdr).picture, 9, 9), {128, 128, 128}, 1));
-    EXPECT_EQ(log.text(), "");
+    EXPECT_EQ(log.text().find("HDR"), std::string::npos) << log.text();
   }
   spec.color_space = "bt2020nc";
   spec.color_transfer = "smpte2084";
@@ -412,7 +412,7 @@ TEST_F(MediaReaderTest, RefusesAVideoWithoutFrames) {
   const std::string bytes = test::read_file(write("a.mkv", spec, make_frame("yuv420p", 32, 32, solid({90, 128, 128}))));
   const size_t cluster = bytes.find("\x1f\x43\xb6\x75");
   ASSERT_NE(cluster, std::string::npos);
-  EXPECT_TRUE(contains(error_of(folder_.write("b.mkv", bytes.substr(0, cluster))), "End of file"));
+  EXPECT_TRUE(contains(error_of(folder_.write("b.mkv", bytes.substr(0, cluster))), "cut off before its first frame"));
   EXPECT_TRUE(contains(error_of(folder_.write("c.mkv", bytes.substr(0, cluster + 4))), "holds no frame"));
 }
 

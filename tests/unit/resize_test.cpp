@@ -155,7 +155,9 @@ TEST_F(ReferenceMediaTest, CountsFramesAfterResampling) {
     const std::string message = error_of([&] {
       read_reference_video(path, {.height = 32, .width = 32, .fps = 24, .frames = 33, .position = position});
     });
-    EXPECT_EQ(message, path.string() + ": has 20 frames at 24 frames a second; at least 33 are needed");
+    EXPECT_EQ(message, path.string() +
+                           ": has 20 frames at 24 frames a second (40 in the file); at least 33 are "
+                           "needed: give a longer video");
     const at::Tensor video =
         read_reference_video(path, {.height = 32, .width = 32, .fps = 24, .frames = 20, .position = position});
     EXPECT_NEAR(level(video, 19), 38, 0.3);
@@ -169,7 +171,43 @@ TEST_F(ReferenceMediaTest, AnImageIsOneFrameAndErrorsNameTheFile) {
   const fs::path image = reference_picture_path("reference.png");
   EXPECT_EQ(read_reference_video(image, {.height = 32, .width = 32}).size(2), 1);
   EXPECT_TRUE(contains(error_of([&] { read_reference_video(image, {.height = 32, .width = 32, .frames = 33}); }),
-                       "has 1 frame; at least 33 are needed"));
+                       "is a picture, and a video of at least 33 frames is needed; give a picture with --image"));
+}
+
+TEST_F(ReferenceMediaTest, WidePixelsAreMadeSquareBeforeResizing) {
+  // 720x576 pixels of 64:45, shown as 16:9; in the middle a white circle that fills most of the height.
+  const fs::path path = fs::path(OPENSORA_TEST_DATA) / "cases" / "anamorphic_pal.mp4";
+  const at::Tensor video = read_reference_video(path, {.height = 64, .width = 128, .fps = 24, .frames = 1});
+  const at::Tensor white = video[0].mean(0)[0].gt(0);  // [64, 128]
+  EXPECT_NEAR(white.any(0).sum().item<double>(), 62, 1) << "columns";
+  EXPECT_NEAR(white.any(1).sum().item<double>(), 62, 1) << "rows";
+}
+
+TEST_F(ReferenceMediaTest, TheLastFramesAreThoseOfThePauseBeforeThem) {
+  // 4 frames, a pause until the 25th, and 76 more.
+  const fs::path path = fs::path(OPENSORA_TEST_DATA) / "cases" / "pause_24fps.mp4";
+  const at::Tensor head = read_reference_video(path, {.height = 32, .width = 32, .fps = 24, .frames = 33});
+  for (int64_t t = 4; t < 25; ++t) EXPECT_TRUE(at::equal(head.select(2, 3), head.select(2, t))) << t;
+  EXPECT_FALSE(at::equal(head.select(2, 3), head.select(2, 25)));
+  const at::Tensor tail = read_reference_video(
+      path, {.height = 32, .width = 32, .fps = 24, .frames = 96, .position = media::Position::kLast});
+  EXPECT_TRUE(at::equal(tail.slice(2, 0, 29), head.slice(2, 4, 33)));
+}
+
+TEST_F(ReferenceMediaTest, ReadingEndsWithWhatIsThrownMeanwhile) {
+  const fs::path path = write_video("a.mp4", 24, 40);
+  for (const auto position : {media::Position::kFirst, media::Position::kLast}) {
+    for (const int stop_at : {1, 30}) {
+      int calls = 0;
+      const auto poll = [&] {
+        if (++calls == stop_at) throw InterruptedError(15);
+      };
+      EXPECT_THROW(read_reference_video(
+                       path, {.height = 32, .width = 32, .fps = 24, .frames = 33, .position = position, .poll = poll}),
+                   InterruptedError);
+      EXPECT_EQ(calls, stop_at);
+    }
+  }
 }
 
 }  // namespace
