@@ -43,12 +43,13 @@ enum class BatchState { kDone, kSkipped, kFailed, kNotRun };
 
 struct BatchVideo {
   BatchState state = BatchState::kNotRun;
-  GenerateResult result;     // kSkipped: output and seed only; kFailed: what was known by then
-  std::string place;         // "prompts.csv:12"; empty: the command line
-  int64_t row = 0;           // number of the row, from 1
-  int64_t sample = 0;        // of the row, from 0
-  std::string key;           // hash of all that determines its content
-  std::exception_ptr error;  // kFailed
+  GenerateResult result;           // kSkipped: output and seed only; kFailed: what was known by then
+  std::string place;               // "prompts.csv:12"; empty: the command line
+  int64_t row = 0;                 // number of the row, from 1
+  int64_t sample = 0;              // of the row, from 0
+  std::string key;                 // hash of all that determines its content
+  std::exception_ptr error;        // kFailed
+  std::vector<std::string> flags;  // where memory ran out: those with which it would fit; empty: none is known
 };
 
 struct BatchResult {

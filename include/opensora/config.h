@@ -10,6 +10,8 @@
 #include <variant>
 #include <vector>
 
+#include "opensora/frame_rate.h"
+
 namespace opensora {
 
 // `model`, `img_flux`: the MMDiT transformer (type "flux").
@@ -141,7 +143,7 @@ struct Config {
   std::optional<TextToImageConfig> text_to_image;
   bool use_t2i2v = false;                         // text to image to video
   std::optional<std::string> motion_score = "4";  // null: no motion-score suffix
-  int64_t fps_save = 24;                          // frames a second
+  FrameRate fps_save = 24;                        // frames a second
   int64_t ae_spatial_compression = 16;            // sizes are rounded up to a multiple of this many pixels
 };
 

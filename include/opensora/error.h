@@ -3,6 +3,8 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace opensora {
 
@@ -51,7 +53,10 @@ struct DeviceError : Error {
 };
 
 struct OutOfMemoryError : Error {
-  explicit OutOfMemoryError(const std::string& message) : Error(ExitCode::kOutOfMemory, message) {}
+  explicit OutOfMemoryError(const std::string& message, std::vector<std::string> would_fit = {})
+      : Error(ExitCode::kOutOfMemory, message), flags(std::move(would_fit)) {}
+
+  std::vector<std::string> flags;  // with which it would fit ("--vae-tiling", "--dtype bf16"); empty: none is known
 };
 
 // An output that cannot be written: folder, permission, space, existing file, encoder.

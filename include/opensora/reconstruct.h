@@ -54,7 +54,7 @@ struct ReconstructResult {
 };
 
 // Frames keep their size: what the autoencoder needs more is padded before and cut off after. The output's rate is the
-// input's in whole frames a second, or the configuration's where the input has none.
+// input's (to three decimals, or one of NTSC), or the configuration's where the input has none.
 // Input, output, device and the kind of the weights' file are checked before weights are loaded.
 // Throws UsageError, CheckpointError, DeviceError, InputMediaError, OutOfMemoryError, OutputError, NumericError.
 ReconstructResult reconstruct(const ReconstructRequest& request, const ProgressCallback& progress = {});

@@ -15,6 +15,7 @@
 #include "batch/observer.h"
 #include "batch/resume.h"
 #include "batch/task.h"
+#include "core/failure.h"
 #include "core/output_file.h"
 #include "opensora/error.h"
 #include "opensora/version.h"
@@ -108,7 +109,8 @@ BatchVideo report_of(const Task& task) {
           .row = task.row,
           .sample = task.sample,
           .key = task.key,
-          .error = nullptr};
+          .error = nullptr,
+          .flags = {}};
 }
 
 // Before anything is made: a drawn seed must not be lost.
@@ -253,6 +255,7 @@ int BatchResult::exit_code(bool strict) const {
 
 GenerateResult single_result(const BatchResult& result, bool strict) {
   const BatchVideo& video = result.videos.front();
+  if (!video.flags.empty()) throw OutOfMemoryError(describe_failure(video.error).message, video.flags);
   if (video.error) std::rethrow_exception(video.error);
   if (strict && !video.result.suspicious.empty()) {
     throw SuspiciousError(pipeline::suspicion_text(video.result.suspicious, video.result.output));

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <filesystem>
 
-#include "batch/failure.h"
 #include "batch/stage_seconds.h"
+#include "core/failure.h"
 #include "media/sha256.h"
 #include "opensora/error.h"
 #include "opensora/plan.h"
@@ -123,13 +123,14 @@ void BatchObserver::done(const Video& video) {
   std::erase_if(stages_, [&](const auto& stage) { return stage.first.first == &video; });
 }
 
-void BatchObserver::tell_out_of_memory(const Video& video, ordered_json fields) const {
-  const std::vector<std::string> flags = flags_that_would_fit(video.request, base_);
+std::vector<std::string> BatchObserver::tell_out_of_memory(const Video& video, ordered_json fields) const {
+  std::vector<std::string> flags = flags_that_would_fit(video.request, base_);
   if (!flags.empty()) {
     spdlog::info("{}: it would fit with {}", video.plan.output.string(), fmt::join(flags, " "));
   }
   fields["flags"] = flags;
   events_.tell("out_of_memory", fields);
+  return flags;
 }
 
 void BatchObserver::failed(const Video& video) {
@@ -138,9 +139,9 @@ void BatchObserver::failed(const Video& video) {
   fields["code"] = failure.code;
   fields["error"] = failure.message;
   if (video.has_latent) fields["latent"] = video.plan.latent.string();
-  if (failure.code == static_cast<int>(ExitCode::kOutOfMemory)) tell_out_of_memory(video, fields);
-  events_.record("video_failed", fields);
   BatchVideo& report = *reports_[index(video)];
+  if (failure.code == static_cast<int>(ExitCode::kOutOfMemory)) report.flags = tell_out_of_memory(video, fields);
+  events_.record("video_failed", fields);
   report.state = BatchState::kFailed;
   report.result = video.result;
   report.error = video.error;

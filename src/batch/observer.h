@@ -35,7 +35,7 @@ class BatchObserver final : public pipeline::RunObserver {
   size_t index(const pipeline::Video& video) const { return static_cast<size_t>(&video - videos_.data()); }
   nlohmann::ordered_json identity(const pipeline::Video& video) const;
   void tell_progress(const pipeline::Video& video, const Progress& progress);
-  void tell_out_of_memory(const pipeline::Video& video, nlohmann::ordered_json fields) const;
+  std::vector<std::string> tell_out_of_memory(const pipeline::Video& video, nlohmann::ordered_json fields) const;
 
   std::span<const pipeline::Video> videos_;
   std::span<const Task* const> tasks_;

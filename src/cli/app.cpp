@@ -1,15 +1,24 @@
 #include "cli/app.h"
 
+#include <signal.h>
 #include <spdlog/spdlog.h>
 
-#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
 #include <exception>
 #include <iostream>
+#include <new>
 #include <string>
+#include <system_error>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/early_exit.h"
 #include "cli/logging.h"
-#include "core/nearest.h"
+#include "cli/result_json.h"
+#include "cli/standard_output.h"
+#include "cli/validators.h"
+#include "core/failure.h"
 #include "opensora/error.h"
 #include "opensora/version.h"
 
@@ -22,69 +31,74 @@ std::string version_text() {
   return text;
 }
 
-// The subcommand that was given, or the program itself.
-const CLI::App& selected(const CLI::App& app) {
-  const auto commands = app.get_subcommands();
-  return commands.empty() ? app : *commands.front();
-}
-
-std::string unknown_argument(const CLI::App& app) {
-  const std::vector<std::string> extras = app.remaining(/*recurse=*/true);
-  const std::string found = extras.empty() ? "" : extras.front();
-  const CLI::App& command = selected(app);
-  std::vector<std::string> known;
-  if (found.starts_with("-")) {
-    for (const CLI::Option* option : command.get_options()) {
-      for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
-      for (const std::string& name : option->get_fnames()) known.push_back("--" + name);
-    }
+int fail(const Failure& failure, bool json) {
+  // What led to it is of no use to somebody who mistyped a flag.
+  if (failure.code == static_cast<int>(ExitCode::kUsage)) {
+    drop_waiting_line();
   } else {
-    for (const CLI::App* sub : command.get_subcommands(nullptr)) known.push_back(sub->get_name());
+    log_waiting_line();
   }
-  const std::string flag = found.substr(0, found.find('='));
-  std::string message = "unknown argument \"" + found + "\"";
-  if (const auto nearest = nearest_name(flag, known)) message += "; did you mean " + *nearest + "?";
-  return message + " (see opensora " + (&command == &app ? "" : command.get_name() + " ") + "--help)";
+  if (json) print_json(failure_json(failure));
+  if (!failure.detail.empty()) spdlog::debug("{}", failure.detail);
+  std::cerr << "opensora: error: " << failure.message << '\n';
+  return failure.code;
 }
 
-int fail(ExitCode code, const std::string& message) {
-  std::cerr << "opensora: error: " << message << '\n';
-  return static_cast<int>(code);
+int fail_usage(const std::string& message, bool json) {
+  return fail({.code = static_cast<int>(ExitCode::kUsage), .message = message, .flags = {}, .detail = {}}, json);
 }
 
-// CLI11's own messages may span lines.
-std::string one_line(std::string text) {
-  for (size_t at = 0; (at = text.find('\n', at)) != std::string::npos;) text.replace(at, 1, "; ");
-  return text;
-}
-
-int parse_and_run(CLI::App& app, int argc, char** argv) {
+int parse_and_run(CLI::App& app, std::vector<std::string> arguments) {
+  const bool json = asks_for_json(app, arguments);
   try {
-    app.parse(argc, argv);  // runs the subcommand's callback
+    arguments = prepare_arguments(app, std::move(arguments));
+    std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
+    app.parse(std::move(arguments));                   // runs the subcommand's callback
+    log_waiting_line();
     return static_cast<int>(ExitCode::kSuccess);
   } catch (const CLI::Success& request) {  // --help, --version
     return app.exit(request);
-  } catch (const CLI::ExtrasError&) {
-    return fail(ExitCode::kUsage, unknown_argument(app));
-  } catch (const CLI::RequiredError& error) {  // also what CLI11 says of a mistyped subcommand
-    const bool mistyped = app.get_subcommands().empty() && !app.remaining().empty();
-    return fail(ExitCode::kUsage, mistyped ? unknown_argument(app) : one_line(error.what()));
   } catch (const CLI::ParseError& error) {
-    return fail(ExitCode::kUsage, one_line(error.what()));
-  } catch (const Error& error) {
-    return fail(error.code(), error.what());
-  } catch (const std::bad_alloc&) {
-    return fail(ExitCode::kOutOfMemory, "out of memory");
-  } catch (const std::exception& error) {
-    return fail(ExitCode::kInternal, one_line(error.what()));
+    return fail_usage(usage_message(app, error), json);
+  } catch (const ToldError&) {
+    return fail(describe_failure(std::current_exception()), /*json=*/false);
+  } catch (...) {
+    return fail(describe_failure(std::current_exception()), json);
   }
+}
+
+bool pipes_end_programs() {
+  struct sigaction action {};
+  return sigaction(SIGPIPE, nullptr, &action) == 0 && action.sa_handler == SIG_DFL;
+}
+
+// `error`: the errno with which printing failed. What the run itself says comes first.
+int exit_code(int code, int error, bool ends_by_pipe) {
+  if (code != 0 || error == 0) return code;
+  if (error == EPIPE && ends_by_pipe) {  // as others do whose reader has seen enough: `| head -1`
+    signal(SIGPIPE, SIG_DFL);
+    raise(SIGPIPE);
+  }
+  return fail({.code = static_cast<int>(ExitCode::kOutput),
+               .message = "standard output: " + std::generic_category().message(error),
+               .flags = {},
+               .detail = {}},
+              /*json=*/false);
+}
+
+int run_with_output(int argc, char** argv) {
+  const bool ends_by_pipe = pipes_end_programs();
+  StandardOutput output;
+  init_logging();
+  CLI::App app("Video from text with Open-Sora 2.0.");
+  set_up(app);
+  const int code = parse_and_run(app, {argv + 1, argv + argc});
+  return exit_code(code, output.finish(), ends_by_pipe);
 }
 
 }  // namespace
 
-int run(int argc, char** argv) {
-  init_logging();
-  CLI::App app("Video from text with Open-Sora 2.0.");
+void set_up(CLI::App& app) {
   app.name("opensora");
   app.set_version_flag("--version", version_text, "Print the versions of the program and of its libraries");
   app.require_subcommand(1);
@@ -107,7 +121,20 @@ int run(int argc, char** argv) {
   add_doctor(app);
   add_random_model(app);
   add_selftest(app);
-  return parse_and_run(app, argc, argv);
+  refuse_empty_values(app);
+}
+
+int run(int argc, char** argv) {
+  occupy_closed_descriptors();
+  watch_for_early_exit();
+  int code = static_cast<int>(ExitCode::kOutOfMemory);
+  try {
+    code = run_with_output(argc, argv);
+  } catch (const std::bad_alloc&) {  // not even an error could be told
+    std::cerr << "opensora: error: out of memory\n";
+  }
+  program_is_over();
+  return code;
 }
 
 }  // namespace opensora::cli

@@ -1,23 +1,36 @@
 #include "cli/batch_options.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <charconv>
-#include <cstdio>
+#include <string_view>
 #include <system_error>
 
+#include "cli/number_options.h"
+#include "cli/validators.h"
+#include "core/number_text.h"
 #include "opensora/error.h"
 
 namespace opensora::cli {
 namespace {
 
 const char* const kGroup = "Batch";
+constexpr int64_t kMostShards = 1'000'000;
+constexpr double kLongestTimeout = 1e9;  // seconds
 
+// "2/8"
 void parse_shard(const std::string& text, BatchOptions& options) {
-  char rest = 0;
-  if (std::sscanf(text.c_str(), "%6ld/%6ld%c", &options.shard, &options.shards, &rest) == 2 && options.shard >= 1 &&
-      options.shard <= options.shards) {
-    return;
+  const size_t slash = std::min(text.find('/'), text.size());
+  const std::string_view all = text;
+  const auto shard = parse_whole<int64_t>(all.substr(0, slash));
+  const auto shards = slash < all.size() ? parse_whole<int64_t>(all.substr(slash + 1)) : std::nullopt;
+  if (!shard || !shards || *shard < 1 || *shard > *shards || *shards > kMostShards) {
+    throw UsageError(fmt::format("--shard: expected I/N with I from 1 to N and N up to {}, such as 2/8, found \"{}\"",
+                                 kMostShards, text));
   }
-  throw UsageError("--shard: expected I/N with I from 1 to N, such as 2/8, found \"" + text + "\"");
+  options.shard = *shard;
+  options.shards = *shards;
 }
 
 void add_run_flags(CLI::App& command, BatchFlags& flags) {
@@ -30,15 +43,19 @@ void add_run_flags(CLI::App& command, BatchFlags& flags) {
   command.add_flag("--fail-fast", options.fail_fast, "Stop at the first video that fails")
       ->excludes(keep_going)
       ->group(kGroup);
-  command.add_option("--shard", flags.shard, "I/N: make every N-th row only, from the I-th on (job arrays)")
+  command
+      .add_option_function<std::string>(
+          "--shard", [&options](const std::string& text) { parse_shard(text, options); },
+          "I/N: make every N-th row only, from the I-th on (job arrays)")
+      ->type_name("I/N")
       ->group(kGroup);
-  command.add_option("--timeout", options.timeout, "Seconds that one video may take; it fails then")
-      ->check(CLI::NonNegativeNumber)
+  add_real(command, "--timeout", options.timeout, {0, kLongestTimeout},
+           "Seconds that one video may take; it fails then (0: any)")
       ->group(kGroup);
   command
       .add_option("--overlap", options.overlap,
                   "on: decode and write a video while the next is sampled; off; auto: on with a GPU")
-      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->check(one_of({"auto", "on", "off"}))
       ->capture_default_str()
       ->group(kGroup);
   command
@@ -73,7 +90,7 @@ void BatchFlags::add_to(CLI::App& command) {
       ->type_name("FILE")
       ->group(kGroup);
   command.add_option("--prompts-format", prompts_format, "What the prompts file is (default: by its name; of -: txt)")
-      ->check(CLI::IsMember({"txt", "csv", "json", "jsonl"}))
+      ->check(one_of({"txt", "csv", "json", "jsonl"}))
       ->group(kGroup);
   command.add_option("--output-dir", options.output_dir, "Folder for the videos and the run's journal, run.jsonl")
       ->type_name("DIR")
@@ -83,8 +100,7 @@ void BatchFlags::add_to(CLI::App& command) {
                   "Names in --output-dir, of {index} {name} {seed} {sample} {slug} {prompt} (default: {name} where all "
                   "rows have one, else {index}-{name}; and -{sample} where rows have several videos)")
       ->group(kGroup);
-  command.add_option("--num-samples", options.samples, "Videos a row, with seed, seed + 1, …")
-      ->check(CLI::Range(1, 1'000'000))
+  add_whole(command, "--num-samples", options.samples, {1, 1'000'000}, "Videos a row, with seed, seed + 1, …")
       ->group(kGroup);
   add_run_flags(command, *this);
 }
@@ -96,7 +112,6 @@ bool BatchFlags::is_batch() const {
 BatchOptions BatchFlags::resolve() const {
   BatchOptions resolved = options;
   resolved.prompts_file = prompts_file == "-" ? "stdin" : prompts_file;
-  if (!shard.empty()) parse_shard(shard, resolved);
   if (!is_batch()) {
     if (resolved.resume) throw UsageError("--resume needs --output-dir: the run's journal is there");
     return resolved;

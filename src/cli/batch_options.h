@@ -14,7 +14,6 @@ struct BatchFlags {
   std::string prompts_file;     // "-": standard input; empty: --prompt
   std::string prompts_format;   // empty: by the file's name
   std::vector<uint64_t> seeds;  // more than one: a video each
-  std::string shard;            // "I/N"
   bool keep_going = false;      // the default, for scripts that want to say so
   BatchOptions options;
 

@@ -15,6 +15,7 @@
 #include "cli/condition_options.h"
 #include "cli/logging.h"
 #include "cli/model_options.h"
+#include "cli/number_options.h"
 #include "cli/progress_reporter.h"
 #include "cli/result_json.h"
 #include "cli/sampling_options.h"
@@ -179,12 +180,11 @@ void add_measuring_options(CLI::App& command, BenchOptions& options) {
   auto* stages = command.add_option("--stages", options.stages,
                                     fmt::format("Some of {}, with commas (default: all; load only with --model-dir)",
                                                 fmt::join(bench_stages(), ",")));
-  auto* warmup = command.add_option("--warmup", options.request.warmup, "Runs of each stage that are not counted")
-                     ->check(CLI::Range(0, 1000))
-                     ->capture_default_str();
-  auto* repetitions = command.add_option("--repetitions", options.request.repetitions, "Runs of each stage that are")
-                          ->check(CLI::Range(1, 1000))
-                          ->capture_default_str();
+  BenchRequest& request = options.request;
+  auto* warmup = add_whole(command, "--warmup", request.warmup, {0, 1000}, "Runs of each stage that are not counted")
+                     ->default_str(std::to_string(request.warmup));
+  auto* repetitions = add_whole(command, "--repetitions", request.repetitions, {1, 1000}, "Runs of each stage that are")
+                          ->default_str(std::to_string(request.repetitions));
   auto* scaling =
       command
           .add_flag(
@@ -193,7 +193,9 @@ void add_measuring_options(CLI::App& command, BenchOptions& options) {
           ->excludes(stages)
           ->excludes(warmup)
           ->excludes(repetitions);
-  command.add_option("--plot", options.plot, "Also draw the chart into this SVG file")->needs(scaling);
+  command.add_option("--plot", options.plot, "Also draw the chart into this SVG file")
+      ->type_name("FILE")
+      ->needs(scaling);
 }
 
 }  // namespace
@@ -205,11 +207,13 @@ void add_bench(CLI::App& app) {
   command
       ->add_option("--model-dir", options->model.model_dir,
                    "Folder with the weights (default: none, but random ones in memory)")
+      ->type_name("DIR")
       ->group("Model");
   command
       ->add_option("--config", options->model.config,
                    "Configuration: a file or a name (default: the model folder's config.json, else 256px; without a "
                    "folder bench, 159 M parameters)")
+      ->type_name("NAME|FILE")
       ->group("Model");
   GenerateRequest& run_request = options->request.run;
   add_model_files(*command, run_request.files);

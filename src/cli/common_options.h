@@ -6,6 +6,10 @@
 
 namespace opensora::cli {
 
+// --device and --threads, in the group "Machine".
+void add_device_option(CLI::App& command, std::string& device);
+void add_threads_option(CLI::App& command, int& threads);
+
 // --device, --dtype, --threads.
 void add_machine_options(CLI::App& command, std::string& device, std::string& dtype, int& threads);
 

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/validators.h"
 
 namespace opensora::cli {
 namespace {
@@ -193,14 +194,12 @@ std::string fish_completion(const std::vector<CommandRow>& table) {
 void add_completion(CLI::App& app) {
   auto options = std::make_shared<CompletionOptions>();
   CLI::App* command = app.add_subcommand("completion", "Print a script that completes commands and options in a shell");
-  command->add_option("SHELL", options->shell, "Which shell")
-      ->required()
-      ->check(CLI::IsMember({"bash", "zsh", "fish"}));
+  command->add_option("SHELL", options->shell, "Which shell")->required()->check(one_of({"bash", "zsh", "fish"}));
   command->footer(
       "Examples:\n"
       "  eval \"$(opensora completion bash)\"\n"
-      "  opensora completion zsh > ~/.zfunc/_opensora\n"
-      "  opensora completion fish > ~/.config/fish/completions/opensora.fish");
+      "  mkdir -p ~/.zfunc && opensora completion zsh > ~/.zfunc/_opensora\n"
+      "  mkdir -p ~/.config/fish/completions && opensora completion fish > ~/.config/fish/completions/opensora.fish");
   command->callback([options, &app] {
     const std::vector<CommandRow> table = option_table(app);
     std::cout << (options->shell == "bash"  ? bash_completion(table)

@@ -1,7 +1,7 @@
 #include "cli/condition_options.h"
 
-#include <cstdio>
-
+#include "cli/number_options.h"
+#include "cli/validators.h"
 #include "opensora/error.h"
 
 namespace opensora::cli {
@@ -50,27 +50,18 @@ std::string effective_type(const ConditionOptions& options, const std::string& c
 
 }  // namespace
 
-PixelSize parse_size(const std::string& flag, const std::string& text) {
-  PixelSize size;
-  char rest = 0;
-  const int fields = std::sscanf(text.c_str(), "%5ldx%5ld%c", &size.width, &size.height, &rest);
-  if (fields != 2 || size.width < 1 || size.height < 1) {
-    throw UsageError(flag + ": expected WIDTHxHEIGHT, such as 512x288, found \"" + text + "\"");
-  }
-  return size;
-}
-
 void ConditionOptions::add_to(CLI::App& command, GenerateRequest& request) {
   const char* group = "Reference";
   command.add_option("-i,--image", images, "Image for the first frame; given twice: first and last frame")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->allow_extra_args(false)
+      ->type_name("FILE")
       ->group(group);
-  command.add_option("--end-image", end_image, "Image for the last frame")->group(group);
-  command.add_option("--video", video, "Video to go on from, or to lead to")->group(group);
+  command.add_option("--end-image", end_image, "Image for the last frame")->type_name("FILE")->group(group);
+  command.add_option("--video", video, "Video to go on from, or to lead to")->type_name("FILE")->group(group);
   command.add_option("--cond-type", cond_type, "Default: from what is given, and v2v_head for a video")
-      ->check(CLI::IsMember(
-          {"t2v", "i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy"}))
+      ->check(
+          one_of({"t2v", "i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy"}))
       ->group(group);
   command
       .add_flag("--sample-posterior", request.sample_posterior, "Encode references with noise, as the official code")
@@ -82,7 +73,7 @@ void ConditionOptions::add_to(CLI::App& command, GenerateRequest& request) {
   command.add_flag("--image-only", request.image_only, "Stop after FLUX's picture")->group(group);
   command.add_option("--image-resolution", image_resolution, "Resolution of FLUX's picture (default: configuration)")
       ->group(group);
-  command.add_option("--image-size", image_size, "Size of FLUX's picture, WxH, instead")->group(group);
+  add_size(command, "--image-size", image_size, "Size of FLUX's picture instead")->group(group);
 }
 
 void ConditionOptions::apply(GenerateRequest& request) const {
@@ -104,22 +95,24 @@ void ConditionOptions::apply(GenerateRequest& request) const {
   }
   if (request.image_only && !config.use_t2i2v) throw UsageError("--image-only: this run makes no picture; see --t2i2v");
   if (!image_resolution.empty() && config.text_to_image) config.text_to_image->resolution = image_resolution;
-  if (!image_size.empty()) request.image_size = parse_size("--image-size", image_size);
+  if (image_size) request.image_size = image_size;
 }
 
 void add_text_encoder_files(CLI::App& command, ModelFiles& files) {
   const char* group = "Model";
-  command.add_option("--t5xxl", files.t5xxl, "T5's weights: a file or folder")->group(group);
-  command.add_option("--clip-l", files.clip_l, "CLIP's weights: a file or folder")->group(group);
+  command.add_option("--t5xxl", files.t5xxl, "T5's weights: a file or folder")->type_name("PATH")->group(group);
+  command.add_option("--clip-l", files.clip_l, "CLIP's weights: a file or folder")->type_name("PATH")->group(group);
 }
 
 void add_model_files(CLI::App& command, ModelFiles& files) {
   const char* group = "Model";
-  command.add_option("--diffusion-model", files.diffusion_model, "The video transformer's weights")->group(group);
-  command.add_option("--vae", files.vae, "The autoencoder's weights")->group(group);
+  command.add_option("--diffusion-model", files.diffusion_model, "The video transformer's weights")
+      ->type_name("PATH")
+      ->group(group);
+  command.add_option("--vae", files.vae, "The autoencoder's weights")->type_name("PATH")->group(group);
   add_text_encoder_files(command, files);
-  command.add_option("--flux", files.flux, "FLUX's weights")->group(group);
-  command.add_option("--flux-ae", files.flux_ae, "FLUX's autoencoder's weights")->group(group);
+  command.add_option("--flux", files.flux, "FLUX's weights")->type_name("PATH")->group(group);
+  command.add_option("--flux-ae", files.flux_ae, "FLUX's autoencoder's weights")->type_name("PATH")->group(group);
 }
 
 }  // namespace opensora::cli

@@ -15,7 +15,8 @@ struct ConditionOptions {
   std::vector<std::string> images;
   std::string end_image, video;
   std::optional<bool> t2i2v;
-  std::string image_size, image_resolution;
+  std::optional<PixelSize> image_size;
+  std::string image_resolution;
 
   void add_to(CLI::App& command, GenerateRequest& request);
   // Sets the request's references and its configuration's cond_type and use_t2i2v.
@@ -27,8 +28,5 @@ struct ConditionOptions {
 void add_text_encoder_files(CLI::App& command, ModelFiles& files);
 // --diffusion-model, --vae, those, --flux, --flux-ae.
 void add_model_files(CLI::App& command, ModelFiles& files);
-
-// "512x288", for the flag of that name. Throws UsageError.
-PixelSize parse_size(const std::string& flag, const std::string& text);
 
 }  // namespace opensora::cli

@@ -61,10 +61,11 @@ void add_decode(CLI::App& app) {
   command
       ->add_option("LATENT", options->latent,
                    "NAME.latent.safetensors, or any safetensors file with a tensor \"latent\" (--save-tensors)")
-      ->required();
+      ->required()
+      ->type_name("FILE");
   GenerateOptions& flags = options->generate;
   flags.model.add_to(*command);
-  command->add_option("--vae", flags.request.files.vae, "The autoencoder's weights")->group("Model");
+  command->add_option("--vae", flags.request.files.vae, "The autoencoder's weights")->type_name("PATH")->group("Model");
   flags.sampling.add_decoding_flags(*command);
   add_machine_options(*command, flags.request.device, flags.request.dtype, flags.request.threads);
   options->trace.add_to(*command);

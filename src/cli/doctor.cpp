@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/logging.h"
 #include "cli/model_options.h"
+#include "cli/result_json.h"
 
 namespace opensora::cli {
 namespace {
@@ -56,15 +57,17 @@ void run(const DoctorCommand& command) {
     ++errors;
     if (first == nullptr) first = &finding;
   }
+  const std::string failure = first == nullptr ? "" : fmt::format("{} error(s), first: {}", errors, first->text);
   if (command.json) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (const Finding& finding : findings) list.push_back(to_json(finding));
     const nlohmann::ordered_json root = {{"ok", errors == 0}, {"findings", list}};
-    std::cout << root.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+    if (first != nullptr) print_failed_report(root, first->code, failure);
+    print_json(root);
   } else {
     for (const Finding& finding : findings) print(finding);
   }
-  if (first != nullptr) throw Error(first->code, fmt::format("{} error(s), first: {}", errors, first->text));
+  if (first != nullptr) throw Error(first->code, failure);
 }
 
 }  // namespace

@@ -10,10 +10,12 @@
 #include "cli/generate_options.h"
 #include "cli/logging.h"
 #include "cli/model_options.h"
+#include "cli/number_options.h"
 #include "cli/progress_reporter.h"
 #include "cli/request_layers.h"
 #include "cli/row_request.h"
 #include "cli/sampling_options.h"
+#include "cli/validators.h"
 #include "opensora/encode_text.h"
 #include "opensora/error.h"
 
@@ -123,11 +125,11 @@ void add_text_options(CLI::App& command, EncodeTextOptions& options) {
       ->type_name("FILE");
   command.add_option("-n,--negative-prompt", options.negative_prompt, "Encoded too (default: the empty text)")
       ->excludes(exact);
-  command.add_option("--fps", options.sampling.fps, "Of the suffix (default: configuration)")->excludes(exact);
-  command.add_option("--motion-score", options.sampling.motion_score, "Of the suffix, a number, or none")
+  add_frame_rate(command, "--fps", options.sampling.fps, "Of the suffix, rounded (default: configuration)")
       ->excludes(exact);
+  options.sampling.add_motion_score(command)->description("Of the suffix, a number, or none")->excludes(exact);
   command.add_option("--encoder", options.encoder, "Which encoder to run")
-      ->check(CLI::IsMember({"t5", "clip", "both"}))
+      ->check(one_of({"t5", "clip", "both"}))
       ->capture_default_str();
 }
 

@@ -1,12 +1,10 @@
 // opensora generate: a video from a prompt.
 #include <spdlog/spdlog.h>
 
-#include <cstdio>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "batch/failure.h"
 #include "cli/commands.h"
 #include "cli/generate_options.h"
 #include "cli/output_options.h"
@@ -16,6 +14,7 @@
 #include "cli/result_json.h"
 #include "cli/row_request.h"
 #include "cli/trace_option.h"
+#include "core/failure.h"
 #include "opensora/batch.h"
 #include "opensora/error.h"
 #include "opensora/sizes.h"
@@ -23,15 +22,17 @@
 namespace opensora::cli {
 namespace {
 
-// For --aspect-ratio list.
+// For --aspect-ratio list: of the resolution that the flags or the configuration name, else of all.
 void print_sizes(const Config& config) {
-  std::printf("%-10s  %-12s  %-9s  tokens of %ld frames\n", "resolution", "aspect ratio", "size",
-              static_cast<long>(config.sampling.num_frames));
+  const std::optional<std::string>& own = config.sampling.resolution;
+  std::cout << fmt::format("{:<10}  {:<12}  {:<9}  tokens of {} frames\n", "resolution", "aspect ratio", "size",
+                           config.sampling.num_frames);
   for (const SizeRow& row : size_table(config)) {
-    const std::string size = std::to_string(row.width) + "x" + std::to_string(row.height);
-    std::printf("%-10s  %-12s  %-9s  %ld\n", row.resolution.c_str(), row.aspect_ratio.c_str(), size.c_str(),
-                static_cast<long>(row.tokens));
+    if (own && row.resolution != *own) continue;
+    std::cout << fmt::format("{:<10}  {:<12}  {:<9}  {}\n", row.resolution, row.aspect_ratio,
+                             fmt::format("{}x{}", row.width, row.height), row.tokens);
   }
+  if (own) spdlog::info("these are the sizes of {}; --resolution names another", *own);
 }
 
 struct GenerateCommand {
@@ -45,14 +46,15 @@ struct GenerateCommand {
 void print_end(const BatchVideo& video, bool json) {
   const std::string place = video.place.empty() ? "" : video.place + ": ";
   if (video.state == BatchState::kFailed) {
-    const batch::Failure failure = batch::describe_failure(video.error);
+    const Failure failure = describe_failure(video.error);
     spdlog::error("{}{}: {}", place, video.result.output.string(), failure.message);
     if (!json) return;
     return print_json({{"output", video.result.output.string()},
                        {"state", "failed"},
                        {"seed", video.result.seed},
                        {"code", failure.code},
-                       {"error", failure.message}});
+                       {"error", failure.message},
+                       {"flags", video.flags}});
   }
   if (!json) {
     std::cout << video.result.output.string() << std::endl;
@@ -87,9 +89,15 @@ void run_one(const std::vector<BatchRow>& rows, const BatchOptions& batch, const
   std::cout << video.output.string() << '\n';
 }
 
+void list_sizes(const GenerateOptions& options) {
+  Config config = options.model.resolve_config(options.model.resolve_model_dir());
+  options.sampling.apply(config);
+  print_sizes(config);
+}
+
 void run(const GenerateOptions& options, const CLI::App& command) {
   const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
-  if (options.lists_sizes()) return print_sizes(options.model.resolve_config(options.model.resolve_model_dir()));
+  if (options.lists_sizes()) return list_sizes(options);
   const FlagValues from = values_of_from(options);
   BatchOptions batch = options.batch.resolve();
   batch.overwrite = options.request.overwrite;

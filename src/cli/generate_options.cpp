@@ -1,8 +1,9 @@
 #include "cli/generate_options.h"
 
 #include "cli/common_options.h"
+#include "cli/number_options.h"
 #include "cli/output_options.h"
-#include "core/byte_size.h"
+#include "cli/validators.h"
 #include "opensora/error.h"
 
 namespace opensora::cli {
@@ -29,11 +30,13 @@ void GenerateOptions::add_output_options(CLI::App& command) {
       .add_option(
           "-o,--output", request.output,
           "File to write: .mp4, .mov or .mkv (.png for one frame; default: the prompt's first words and the seed)")
+      ->type_name("FILE")
       ->group(group);
-  command.add_option("--output-size", output_size, "Scale the frames to WxH (Lanczos)")->group(group);
+  add_size(command, "--output-size", request.output_size, "Scale the frames to this size (Lanczos)")->group(group);
   command
       .add_option("--save-tensors", request.save_tensors,
                   "Also write noise, latent, video and timesteps to this safetensors file")
+      ->type_name("FILE")
       ->group(group);
   add_metadata_options(command);
   command.add_flag("--json", json, "Print one JSON object instead of the file's name")->group(group);
@@ -58,13 +61,11 @@ void GenerateOptions::add_memory_options(CLI::App& command) {
       .add_option("--offload", request.offload,
                   "Where weights are: none (on the device, all models, to the end), model (one model at a time), block "
                   "(a transformer's blocks as they are used), auto (model, or block where that does not fit)")
-      ->check(CLI::IsMember({"none", "model", "block", "auto"}))
+      ->check(one_of({"none", "model", "block", "auto"}))
       ->capture_default_str()
       ->group(group);
-  command
-      .add_option("--max-memory", max_memory,
-                  "Limit of the run's memory on the device, such as 4GiB; on the CPU without mapped weights (default: "
-                  "none)")
+  add_bytes(command, "--max-memory", request.max_memory,
+            "Limit of the run's memory on the device, such as 4GiB; on the CPU without mapped weights (default: none)")
       ->group(group);
 }
 
@@ -84,11 +85,12 @@ void GenerateOptions::add_to(CLI::App& command) {
       .add_option("--cuda-graphs", request.cuda_graphs,
                   "Replay the transformer's forwards as CUDA graphs: auto (where there are any and the first replay "
                   "equals the forward as it is), on (a warning where there are none) or off")
-      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->check(one_of({"auto", "on", "off"}))
       ->capture_default_str()
       ->group("Machine");
   add_output_options(command);
-  command.add_option("--from", from, "Make a video again, from an MP4 or its .json; flags override what it says");
+  command.add_option("--from", from, "Make a video again, from an MP4 or its .json; flags override what it says")
+      ->type_name("FILE");
   command.add_flag("--print-config", print_config, "Print every value and where it comes from, and stop");
   batch.add_to(command);
   log.add_to(command);
@@ -101,8 +103,6 @@ GenerateRequest GenerateOptions::resolve() const {
 
 GenerateRequest GenerateOptions::resolve(const std::filesystem::path& model_dir, const Config& config) const {
   GenerateRequest resolved = request;
-  if (!output_size.empty()) resolved.output_size = parse_size("--output-size", output_size);
-  if (!max_memory.empty()) resolved.max_memory = parse_bytes("--max-memory", max_memory);
   if (!batch.seeds.empty()) resolved.seed = batch.seeds.front();
   resolved.model_dir = model_dir;
   resolved.config = config;

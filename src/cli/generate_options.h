@@ -16,8 +16,6 @@ namespace opensora::cli {
 // Flags write into its members as they are parsed: it outlives its command and stays where it is.
 struct GenerateOptions {
   GenerateRequest request;  // what flags set directly; resolve() completes it
-  std::string output_size;  // WxH; empty: as generated
-  std::string max_memory;   // such as 4GiB; empty: no limit
   std::string progress = "auto";
   bool json = false;
   std::filesystem::path from;  // a finished video whose request lies below the flags; empty: none

@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/inspect_video.h"
 #include "cli/logging.h"
+#include "cli/result_json.h"
 #include "core/byte_size.h"
 #include "opensora/checkpoint.h"
 #include "opensora/error.h"
@@ -105,15 +106,16 @@ void run(const InspectOptions& options) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (const Inspected& one : all) list.push_back(to_json(one, options.tensors));
     const nlohmann::ordered_json& root = is_folder ? list : list.front();
-    std::cout << root.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+    print_json(root);
   } else {
     for (const Inspected& one : all) print(one, options.tensors);
   }
   const auto broken = std::count_if(all.begin(), all.end(), [](const Inspected& one) { return !one.error.empty(); });
-  if (broken > 0) {
-    throw CheckpointError(
-        fmt::format("folder {}: {} of {} checkpoints cannot be read", options.path.string(), broken, all.size()));
-  }
+  if (broken == 0) return;
+  const std::string failure =
+      fmt::format("folder {}: {} of {} checkpoints cannot be read", options.path.string(), broken, all.size());
+  if (options.json) throw ToldError(ExitCode::kCheckpoint, failure);  // each says its own in the list
+  throw CheckpointError(failure);
 }
 
 }  // namespace
@@ -125,7 +127,8 @@ void add_inspect(CLI::App& app) {
   command
       ->add_option("PATH", options->path,
                    "A checkpoint, an index of shards, a folder (every checkpoint in it), or a video (.mp4, .mkv, …)")
-      ->required();
+      ->required()
+      ->type_name("PATH");
   command->add_flag("--tensors", options->tensors, "List every tensor");
   command->add_flag("--json", options->json, "Print JSON: an object for a file, a list for a folder");
   options->log.add_to(*command);

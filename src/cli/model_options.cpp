@@ -1,9 +1,10 @@
 #include "cli/model_options.h"
 
-#include <spdlog/spdlog.h>
+#include <fmt/format.h>
 
 #include <cstdlib>
 
+#include "cli/logging.h"
 #include "opensora/error.h"
 
 namespace opensora::cli {
@@ -21,6 +22,7 @@ void ModelOptions::add_to(CLI::App& command) {
       .add_option(
           "--model-dir", model_dir,
           "Folder with the weights (default: $OPENSORA_MODEL_DIR, else ./ckpts if it is there, else the demo model)")
+      ->type_name("DIR")
       ->group("Model");
   add_config_to(command);
 }
@@ -30,6 +32,7 @@ void ModelOptions::add_config_to(CLI::App& command) {
       .add_option("--config", config,
                   "Configuration: a file, or a name (256px, 768px, 720p, t2i2v_256px, t2i2v_768px, high_compression; "
                   "default: the model folder's config.json, else 256px)")
+      ->type_name("NAME|FILE")
       ->group("Model");
 }
 
@@ -38,7 +41,7 @@ std::filesystem::path ModelOptions::resolve_model_dir() const {
   if (!std::filesystem::is_directory(folder.path)) {
     throw CheckpointError("model folder " + folder.path.string() + " (" + folder.source + "): no such folder");
   }
-  spdlog::info("model folder: {} ({})", folder.path.lexically_normal().string(), folder.source);
+  log_with_next(fmt::format("model folder: {} ({})", folder.path.lexically_normal().string(), folder.source));
   return folder.path;
 }
 

@@ -1,7 +1,6 @@
 #include "cli/option_table.h"
 
 #include <algorithm>
-#include <array>
 
 #include "opensora/config.h"
 #include "opensora/error.h"
@@ -23,15 +22,10 @@ std::vector<std::string> choices_in(const std::string& type_name) {
   return choices;
 }
 
-ValueHint hint_of(const std::string& type, const std::string& name) {
-  const auto ends_in = [&](const char* end) { return name.ends_with(end); };
-  if (type == "DIR" || ends_in("-dir")) return ValueHint::kFolder;
-  if (type == "FILE" || type == "PATH") return ValueHint::kFile;
-  // Options that are bound to a text or path alike: CLI11 calls both TEXT. These are no paths; the others may be.
-  constexpr std::array kWords = {"--prompt", "--negative-prompt",  "--motion-score", "--resolution",  "--aspect-ratio",
-                                 "--device", "--image-resolution", "--image-size",   "--output-size", "TEXT"};
-  const bool is_word = std::find(kWords.begin(), kWords.end(), name) != kWords.end();
-  return type == "TEXT" && !is_word ? ValueHint::kFile : ValueHint::kText;
+// Options that take paths say so by their type's name.
+ValueHint hint_of(const std::string& type) {
+  if (type == "DIR") return ValueHint::kFolder;
+  return type == "FILE" || type == "PATH" || type.ends_with("|FILE") ? ValueHint::kFile : ValueHint::kText;
 }
 
 // Names that a bundled configuration goes by; none where the program was moved away from them.
@@ -79,7 +73,7 @@ OptionRow option_row(const CLI::Option& option) {
   row.repeatable = option.get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
   row.choices = choices_in(full_type);
   row.value = row.choices.empty() ? type : join(row.choices, '|');
-  row.hint = row.choices.empty() ? hint_of(type, row.names.back()) : ValueHint::kText;
+  row.hint = row.choices.empty() ? hint_of(type) : ValueHint::kText;
   if (row.names.back() == "--config") row.choices = config_names();
   return row;
 }

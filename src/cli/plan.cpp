@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/number_options.h"
 #include "cli/result_json.h"
 #include "cli/row_request.h"
 #include "core/byte_size.h"
@@ -159,15 +160,14 @@ void print_rows(const std::vector<PlannedRow>& rows) {
 }  // namespace
 
 void PlanFlags::add_to(CLI::App& command) {
-  command
-      .add_option("--device-memory", device_memory,
-                  "Memory to plan for, such as 24GiB (default: the device's); with it and no --device, of a GPU")
+  add_bytes(command, "--device-memory", device_memory,
+            "Memory to plan for, such as 24GiB (default: the device's); with it and no --device, of a GPU")
       ->group("Machine");
 }
 
 void print_plans(const GenerateOptions& options, const CLI::App& command, const PlanFlags& flags) {
   PlanOptions plan_options;
-  if (!flags.device_memory.empty()) plan_options.device_memory = parse_bytes("--device-memory", flags.device_memory);
+  if (flags.device_memory > 0) plan_options.device_memory = flags.device_memory;
   const std::vector<RowRequest> rows = requested_rows(options, command, values_of_from(options));
   const std::vector<PlannedRow> plans = plan_rows(rows, options.batch, plan_options);
   if (options.json) {

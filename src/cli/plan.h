@@ -9,7 +9,7 @@
 namespace opensora::cli {
 
 struct PlanFlags {
-  std::string device_memory;  // "24GiB"; empty: what there is
+  int64_t device_memory = 0;  // bytes; 0: what there is
 
   void add_to(CLI::App& command);
 };

@@ -5,6 +5,8 @@
 #include "cli/commands.h"
 #include "cli/logging.h"
 #include "cli/model_options.h"
+#include "cli/number_options.h"
+#include "cli/validators.h"
 #include "opensora/random_models.h"
 
 namespace opensora::cli {
@@ -30,16 +32,17 @@ void add_random_model(CLI::App& app) {
   RandomModelsRequest& request = options->request;
   CLI::App* command =
       app.add_subcommand("random-model", "Write a model folder of random numbers, for measuring speed and memory");
-  command->add_option("FOLDER", request.folder, "Where to write; made if missing")->required();
+  command->add_option("FOLDER", request.folder, "Where to write; made if missing")->required()->type_name("DIR");
   command->add_option("--config", options->config, "Whose sizes: a file, or a name such as 256px")
+      ->type_name("NAME|FILE")
       ->capture_default_str();
   command->add_option("-p,--prompt", request.prompts, "Also write text embeddings of it; may be given several times")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->allow_extra_args(false);
   command->add_option("--dtype", request.dtype, "Of the files: fp32, bf16 or fp16")
-      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}))
+      ->check(one_of({"fp32", "bf16", "fp16"}))
       ->capture_default_str();
-  command->add_option("-s,--seed", request.seed, "Of the numbers")->capture_default_str();
+  add_seed(*command, "-s,--seed", request.seed, "Of the numbers")->default_str(std::to_string(request.seed));
   command->add_flag("--overwrite", request.overwrite, "Replace existing files");
   options->log.add_to(*command);
   command->footer(

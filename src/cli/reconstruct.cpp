@@ -11,7 +11,10 @@
 #include "cli/common_options.h"
 #include "cli/logging.h"
 #include "cli/model_options.h"
+#include "cli/number_options.h"
 #include "cli/progress_reporter.h"
+#include "cli/validators.h"
+#include "opensora/limits.h"
 #include "opensora/reconstruct.h"
 
 namespace opensora::cli {
@@ -79,9 +82,10 @@ void add_autoencoder_options(CLI::App& command, ReconstructRequest& request) {
                            request.autoencoder = word == "flux" ? AutoencoderChoice::kFlux : AutoencoderChoice::kVideo;
                          },
                          "video: the configuration's ae (default); flux: its img_flux_ae")
-                     ->check(CLI::IsMember({"video", "flux"}))
+                     ->check(one_of({"video", "flux"}))
                      ->group(group);
   command.add_option("--vae", request.vae, "Weights of any of the three autoencoders instead; the kind is recognised")
+      ->type_name("PATH")
       ->excludes(choice)
       ->group(group);
   command
@@ -92,10 +96,9 @@ void add_autoencoder_options(CLI::App& command, ReconstructRequest& request) {
   auto* sample =
       command.add_flag("--sample-posterior", request.sample_posterior, "Draw from the posterior instead of its mean")
           ->group(group);
-  command.add_option("-s,--seed", request.seed, "Seed of that draw")
-      ->check(CLI::NonNegativeNumber)
+  add_seed(command, "-s,--seed", request.seed, "Seed of that draw")
       ->needs(sample)
-      ->capture_default_str()
+      ->default_str(std::to_string(request.seed))
       ->group(group);
 }
 
@@ -104,6 +107,7 @@ void add_output_options(CLI::App& command, ReconstructOptions& options) {
   ReconstructRequest& request = options.request;
   command.add_option("-o,--output", request.output, "File to write, .mp4 (.png for one frame)")
       ->required()
+      ->type_name("FILE")
       ->group(group);
   command
       .add_flag("--side-by-side", request.side_by_side, "Show the input on the left, the reconstruction on the right")
@@ -118,9 +122,9 @@ void add_reconstruct(CLI::App& app) {
   auto options = std::make_shared<ReconstructOptions>();
   CLI::App* command =
       app.add_subcommand("reconstruct", "Put a video or image through an autoencoder and back, and say what is lost");
-  command->add_option("INPUT", options->request.input, "An image or a video")->required();
-  command->add_option("--max-frames", options->request.max_frames, "Read only the first frames (default: all)")
-      ->check(CLI::PositiveNumber);
+  command->add_option("INPUT", options->request.input, "An image or a video")->required()->type_name("FILE");
+  add_whole(*command, "--max-frames", options->request.max_frames, {1, kMaxFrames},
+            "Read only the first frames (default: all)");
   options->model.add_to(*command);
   add_autoencoder_options(*command, options->request);
   add_machine_options(*command, options->request.device, options->request.dtype, options->request.threads);

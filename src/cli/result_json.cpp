@@ -28,6 +28,16 @@ nlohmann::ordered_json to_json(const GenerateResult& result) {
           {"peak_device_memory_bytes", result.peak_device_bytes}};
 }
 
+nlohmann::ordered_json failure_json(const Failure& failure) {
+  return {{"error", failure.message}, {"code", failure.code}, {"flags", failure.flags}};
+}
+
+void print_failed_report(nlohmann::ordered_json report, ExitCode code, const std::string& message) {
+  report.update(failure_json({.code = static_cast<int>(code), .message = message, .flags = {}, .detail = {}}));
+  print_json(report);
+  throw ToldError(code, message);
+}
+
 void print_json(const nlohmann::ordered_json& json) {
   std::cout << json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << std::endl;
 }

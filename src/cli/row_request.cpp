@@ -7,6 +7,8 @@
 #include <set>
 
 #include "batch/output_name.h"
+#include "cli/arguments.h"
+#include "cli/validators.h"
 #include "opensora/error.h"
 #include "opensora/metadata.h"
 
@@ -60,12 +62,6 @@ FlagValues take_flags(const batch::Row& row, RowRequest& target) {
   return flags;
 }
 
-// CLI11's own messages may span lines.
-std::string one_line(std::string text) {
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  return text;
-}
-
 std::string name_of(const batch::Row& row) {
   const auto found =
       std::find_if(row.values.begin(), row.values.end(), [](const auto& value) { return value.first == "name"; });
@@ -105,10 +101,11 @@ struct ParsedFlags {
   explicit ParsedFlags(const FlagValues& flags) {
     command.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     options.add_to(command);
+    refuse_empty_values(command);
     try {
       parse_flags(command, flags);
     } catch (const CLI::ParseError& error) {
-      throw UsageError(one_line(error.what()));
+      throw UsageError(parse_error_text(error));
     }
   }
 };

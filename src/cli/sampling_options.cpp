@@ -1,9 +1,9 @@
 #include "cli/sampling_options.h"
 
-#include <cmath>
-#include <cstdlib>
-
+#include "cli/number_options.h"
+#include "core/number_text.h"
 #include "opensora/error.h"
+#include "opensora/limits.h"
 
 namespace opensora::cli {
 namespace {
@@ -23,19 +23,20 @@ void add_switch(CLI::App& command, const std::string& name, std::optional<bool>&
 }
 
 void check_motion_score(const std::string& score) {
-  char* end = nullptr;
-  const double value = std::strtod(score.c_str(), &end);
-  if (!score.empty() && *end == '\0' && std::isfinite(value)) return;
-  throw UsageError("--motion-score: expected a number or none, found \"" + score + "\"");
+  if (score == "none" || parse_decimal(score)) return;
+  throw UsageError("--motion-score: expected a number such as 4, or none, found \"" + score + "\"");
 }
 
 void add_sampler_flags(CLI::App& command, SamplingOptions& options) {
   const char* group = "Sampling";
-  command.add_option("--steps", options.steps, "Denoising steps")->group(group);
-  command.add_option("--guidance", options.guidance, "Guidance on the text; 1 switches it off")->group(group);
-  command.add_option("--guidance-img", options.guidance_img, "Guidance on a reference image (no effect without one)")
+  constexpr RealRange kGuidance = {-kMaxGuidance, kMaxGuidance};
+  add_whole(command, "--steps", options.steps, {1, kMaxSteps}, "Denoising steps")->group(group);
+  add_real(command, "--guidance", options.guidance, kGuidance, "Guidance on the text; 1 switches it off")->group(group);
+  add_real(command, "--guidance-img", options.guidance_img, kGuidance,
+           "Guidance on a reference image (no effect without one)")
       ->group(group);
-  command.add_option("--flow-shift", options.flow_shift, "Shift of the schedule (default: from the video's size)")
+  add_real(command, "--flow-shift", options.flow_shift, {kMinFlowShift, kMaxFlowShift},
+           "Shift of the schedule (default: from the video's size)")
       ->group(group);
   add_switch(command, "text-osci", options.text_osci, "Oscillate the text guidance from step 10 on");
   add_switch(command, "image-osci", options.image_osci, "Oscillate the image guidance likewise");
@@ -45,8 +46,8 @@ void add_sampler_flags(CLI::App& command, SamplingOptions& options) {
 }  // namespace
 
 void SamplingOptions::add_decoding_flags(CLI::App& command) {
-  command.add_option("--num-frames", num_frames, "4k+1 frames; 1 makes a picture")->group("Video");
-  command.add_option("--fps", fps, "Frames a second")->group("Video");
+  add_whole(command, "--num-frames", num_frames, {1, kMaxFrames}, "4k+1 frames; 1 makes a picture")->group("Video");
+  add_frame_rate(command, "--fps", fps, "Frames a second, such as 24, 23.976 or 30000/1001")->group("Video");
   add_switch(command, "vae-tiling", vae_tiling, "Decode in tiles of space and time");
 }
 
@@ -54,17 +55,27 @@ void SamplingOptions::add_video_flags(CLI::App& command) {
   const char* group = "Video";
   auto* by_name = command.add_option("--resolution", resolution, "256px, 768px, 720p, …")->group(group);
   auto* by_ratio = command.add_option("--aspect-ratio", aspect_ratio, "16:9, 9:16, 1:1, …")->group(group);
-  auto* by_width = command.add_option("-W,--width", width, "Pixels; with --height")->group(group);
-  auto* by_height = command.add_option("-H,--height", height, "Pixels; with --width")->group(group);
+  auto* by_width = add_whole(command, "-W,--width", width, {1, kMaxEdge}, "Pixels; with --height")->group(group);
+  auto* by_height = add_whole(command, "-H,--height", height, {1, kMaxEdge}, "Pixels; with --width")->group(group);
   by_width->needs(by_height)->excludes(by_name)->excludes(by_ratio);
   by_height->needs(by_width)->excludes(by_name)->excludes(by_ratio);
   add_decoding_flags(command);
 }
 
+CLI::Option* SamplingOptions::add_motion_score(CLI::App& command) {
+  return command.add_option_function<std::string>(
+      "--motion-score",
+      [this](const std::string& text) {
+        check_motion_score(text);
+        motion_score = text;
+      },
+      "How much moves, a number, or none");
+}
+
 void SamplingOptions::add_to(CLI::App& command) {
   add_video_flags(command);
   command.get_option("--aspect-ratio")->description("16:9, 9:16, 1:1, …; list: print all sizes");
-  command.add_option("--motion-score", motion_score, "How much moves, a number, or none")->group("Video");
+  add_motion_score(command)->group("Video");
   add_sampler_flags(command, *this);
 }
 
@@ -96,7 +107,6 @@ void SamplingOptions::apply(Config& config) const {
   if (*motion_score == "none") {
     config.motion_score = std::nullopt;
   } else {
-    check_motion_score(*motion_score);
     config.motion_score = motion_score;
   }
 }

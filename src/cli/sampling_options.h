@@ -13,7 +13,8 @@ namespace opensora::cli {
 struct SamplingOptions {
   std::optional<std::string> resolution, aspect_ratio;
   std::optional<int64_t> width, height;  // pixels
-  std::optional<int64_t> num_frames, fps, steps;
+  std::optional<int64_t> num_frames, steps;
+  std::optional<FrameRate> fps;
   std::optional<double> guidance, guidance_img, flow_shift;
   std::optional<bool> text_osci, image_osci, temporal_osci;
   std::optional<std::string> motion_score;  // a number, or "none"
@@ -22,7 +23,7 @@ struct SamplingOptions {
   void add_to(CLI::App& command);
   void add_decoding_flags(CLI::App& command);  // --num-frames, --fps and --vae-tiling alone
   void add_video_flags(CLI::App& command);     // these, and the video's size
-  // Throws UsageError for a motion score that is neither a number nor "none".
+  CLI::Option* add_motion_score(CLI::App& command);
   void apply(Config& config) const;
 };
 

@@ -9,7 +9,10 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/common_options.h"
 #include "cli/logging.h"
+#include "cli/result_json.h"
+#include "cli/validators.h"
 #include "opensora/error.h"
 #include "opensora/version.h"
 
@@ -67,16 +70,16 @@ void run(const SelftestCommand& command) {
   if (!command.json) options.on_result = print;
   const SelftestReport report = selftest(options);
   const int64_t failed = report.count(Verdict::kFailed);
+  const std::string failure =
+      fmt::format("selftest: {} of {} checks failed on {}", failed, report.results.size(), report.device);
   if (command.json) {
-    std::cout << to_json(report).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+    if (failed > 0) print_failed_report(to_json(report), ExitCode::kInternal, failure);
+    print_json(to_json(report));
   } else {
     std::cout << fmt::format("{} on {}: {} ok, {} failed, {} skipped\n", failed == 0 ? "ok" : "FAILED", report.device,
                              report.count(Verdict::kOk), failed, report.count(Verdict::kSkipped));
   }
-  if (failed > 0) {
-    throw Error(ExitCode::kInternal,
-                fmt::format("selftest: {} of {} checks failed on {}", failed, report.results.size(), report.device));
-  }
+  if (failed > 0) throw Error(ExitCode::kInternal, failure);
 }
 
 }  // namespace
@@ -85,18 +88,13 @@ void add_selftest(CLI::App& app) {
   auto options = std::make_shared<SelftestCommand>();
   CLI::App* command = app.add_subcommand(
       "selftest", "Compute bundled cases on the device in every dtype and compare with the official code's results");
-  const char* group = "Machine";
-  command->add_option("--device", options->options.device, "auto, cpu, cuda or cuda:N")
-      ->capture_default_str()
-      ->group(group);
+  add_device_option(*command, options->options.device);
   command->add_option("--dtype", options->options.dtypes, "fp32, bf16 or fp16, several with commas (default: all)")
-      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}))
+      ->check(one_of({"fp32", "bf16", "fp16"}))
       ->delimiter(',')
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->group(group);
-  command->add_option("--threads", options->options.threads, "CPU threads (default: all cores)")
-      ->check(CLI::Range(1, 4096))
-      ->group(group);
+      ->group("Machine");
+  add_threads_option(*command, options->options.threads);
   command->add_flag("--json", options->json, "Print one JSON object at the end");
   options->log.add_to(*command);
   command->footer(

@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/logging.h"
 #include "cli/model_options.h"
+#include "cli/number_options.h"
 #include "opensora/error.h"
 #include "opensora/tokenize.h"
 
@@ -58,8 +59,8 @@ void add_tokenize(CLI::App& app) {
   auto options = std::make_shared<TokenizeOptions>();
   CLI::App* command = app.add_subcommand("tokenize", "Show the tokens of a text, and where the encoders cut it");
   command->add_option("TEXT", options->text, "The text, as it is (generate adds suffixes)")->required();
-  command->add_option("--t5-max-length", options->t5_max_length, "T5's limit in tokens (default: the configuration's)")
-      ->check(CLI::Range(1, 1 << 20));
+  add_whole(*command, "--t5-max-length", options->t5_max_length, {1, 1 << 20},
+            "T5's limit in tokens (default: the configuration's)");
   command->add_flag("--json", options->json, "Print one JSON object: clip and t5, each with ids, pieces, count");
   options->model.add_to(*command);
   options->log.add_to(*command);

@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/logging.h"
 #include "cli/model_options.h"
+#include "cli/result_json.h"
 #include "opensora/checkpoint.h"
 #include "opensora/error.h"
 
@@ -54,6 +55,9 @@ void run(const VerifyCommand& command) {
       verify(folder, config, {.full = command.full, .on_file = [](const std::filesystem::path& file) {
                                 spdlog::info("reading {}", file.string());
                               }});
+  const std::string failure =
+      fmt::format("model folder {}: {} problem(s) for the configuration {}{}{}", folder.string(), report.problems(),
+                  config.name, report.advice.empty() ? "" : "; ", report.advice);
   if (command.json) {
     nlohmann::ordered_json components = nlohmann::ordered_json::array();
     for (const VerifiedComponent& component : report.components) components.push_back(to_json(component));
@@ -61,15 +65,12 @@ void run(const VerifyCommand& command) {
                                          {"ok", report.problems() == 0},
                                          {"problems", report.problems()},
                                          {"components", components}};
-    std::cout << root.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+    if (report.problems() > 0) print_failed_report(root, ExitCode::kCheckpoint, failure);
+    print_json(root);
   } else {
     for (const VerifiedComponent& component : report.components) print(component);
   }
-  if (report.problems() > 0) {
-    throw CheckpointError(fmt::format("model folder {}: {} problem(s) for the configuration {}{}{}", folder.string(),
-                                      report.problems(), config.name, report.advice.empty() ? "" : "; ",
-                                      report.advice));
-  }
+  if (report.problems() > 0) throw CheckpointError(failure);
 }
 
 }  // namespace
@@ -78,7 +79,8 @@ void add_verify(CLI::App& app) {
   auto options = std::make_shared<VerifyCommand>();
   CLI::App* command =
       app.add_subcommand("verify", "Check that a model folder holds all that a run needs, without loading weights");
-  command->add_option("DIR", options->model.model_dir, "Folder with the weights (default: as for generate)");
+  command->add_option("DIR", options->model.model_dir, "Folder with the weights (default: as for generate)")
+      ->type_name("DIR");
   options->model.add_config_to(*command);
   command->add_flag("--full", options->full, "Also read every tensor (NaN, infinity) and print each file's SHA-256");
   command->add_flag("--json", options->json, "Print one JSON object");

@@ -2,32 +2,50 @@
 
 #include <fmt/format.h>
 
-#include <cstdio>
+#include <array>
+#include <string_view>
 
+#include "core/number_text.h"
 #include "opensora/error.h"
 
 namespace opensora {
 namespace {
 
-constexpr double kKiB = 1024.0, kMiB = 1024.0 * kKiB, kGiB = 1024.0 * kMiB;
+constexpr double kKiB = 1024.0, kMiB = 1024.0 * kKiB, kGiB = 1024.0 * kMiB, kTiB = 1024.0 * kGiB;
+
+struct Unit {
+  std::string_view name;
+  double bytes;
+};
+constexpr std::array<Unit, 13> kUnits = {{{"", 1},
+                                          {"B", 1},
+                                          {"K", kKiB},
+                                          {"KiB", kKiB},
+                                          {"M", kMiB},
+                                          {"MiB", kMiB},
+                                          {"G", kGiB},
+                                          {"GiB", kGiB},
+                                          {"TiB", kTiB},
+                                          {"kB", 1e3},
+                                          {"MB", 1e6},
+                                          {"GB", 1e9},
+                                          {"TB", 1e12}}};
 
 }  // namespace
 
 int64_t parse_bytes(const std::string& flag, const std::string& text) {
-  double value = 0;
-  char unit[4] = "", rest = 0;
-  const int fields = std::sscanf(text.c_str(), "%lf %3[A-Za-z]%c", &value, unit, &rest);
-  const std::string name = unit;
-  const double factor = name.empty() || name == "B"    ? 1
-                        : name == "MiB" || name == "M" ? kMiB
-                        : name == "GiB" || name == "G" ? kGiB
-                        : name == "MB"                 ? 1e6
-                        : name == "GB"                 ? 1e9
-                                                       : 0;
-  if (fields < 1 || fields > 2 || factor == 0 || !(value * factor >= 1) || value * factor > 1e18) {
-    throw UsageError(flag + ": expected an amount such as 24GiB, 24GB or 512MiB, found \"" + text + "\"");
+  const std::string_view all = text;
+  const size_t end = all.find_last_not_of("BKMGTiBk");
+  const std::string_view unit = all.substr(end + 1), before = all.substr(0, end + 1);
+  const std::string_view number = before.ends_with(' ') ? before.substr(0, before.size() - 1) : before;
+  for (const Unit& known : kUnits) {
+    const std::optional<double> value = known.name == unit ? parse_decimal(number) : std::nullopt;
+    if (value && *value * known.bytes >= 1 && *value * known.bytes <= 1e18) {
+      return static_cast<int64_t>(*value * known.bytes);
+    }
   }
-  return static_cast<int64_t>(value * factor);
+  throw UsageError(flag + ": expected an amount from 1 to 1e18 bytes, such as 24GiB, 24GB or 512MiB, found \"" + text +
+                   "\"");
 }
 
 std::string format_bytes(int64_t bytes) {

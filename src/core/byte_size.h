@@ -6,7 +6,7 @@
 
 namespace opensora {
 
-// "24GiB", "24 GB", "24G" (binary), "512MiB", a plain number of bytes. Throws UsageError that names `flag`.
+// "24GiB", "24 GB", "24G" (binary), "1.5TiB", "512MiB", a plain number of bytes. Throws UsageError that names `flag`.
 int64_t parse_bytes(const std::string& flag, const std::string& text);
 
 // "3.42 GiB", "17 MiB", "0 KiB"

@@ -14,6 +14,7 @@
 #include <fstream>
 
 #include "core/cuda_plugin.h"
+#include "core/failure.h"
 #include "core/machine.h"
 #include "opensora/error.h"
 
@@ -50,6 +51,7 @@ at::Device cuda_device(int index) {
     throw DeviceError(wanted + ": there are " + std::to_string(count) + " GPU(s), numbered from 0");
   }
   const std::string error = open_libtorch_cuda();
+  if (says_out_of_memory(error)) throw OutOfMemoryError("out of memory: LibTorch's CUDA libraries: " + error);
   if (!error.empty()) {
     throw DeviceError(wanted + ": LibTorch's CUDA libraries cannot be opened (" + error +
                       "); run scripts/setup.sh --cuda");

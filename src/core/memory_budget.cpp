@@ -27,8 +27,8 @@ class Account {
     const int64_t used = used_ += bytes;
     if (used > limit_) {
       used_ -= bytes;
-      throw OutOfMemoryError(fmt::format("--max-memory {}: {} more were wanted while {} were in use",
-                                         format_bytes(limit_), format_bytes(bytes), format_bytes(used - bytes)));
+      throw OutOfMemoryError(fmt::format("--max-memory {}: {} are in use, and {} more are wanted", format_bytes(limit_),
+                                         format_bytes(used - bytes), format_bytes(bytes)));
     }
   }
   void give_back(int64_t bytes) { used_ -= bytes; }
@@ -117,7 +117,13 @@ MemoryBudget::MemoryBudget(at::Device device, int64_t bytes) : counts_(device.is
     limit_accelerator(device, bytes);
     return;
   }
-  counting_allocator().install(std::make_shared<Account>(bytes, anonymous_bytes()));
+  const int64_t used = anonymous_bytes();
+  if (used >= bytes) {
+    throw OutOfMemoryError(
+        fmt::format("--max-memory {}: the program itself takes {} before anything is computed; give more",
+                    format_bytes(bytes), format_bytes(used)));
+  }
+  counting_allocator().install(std::make_shared<Account>(bytes, used));
 }
 
 MemoryBudget::~MemoryBudget() {

@@ -8,8 +8,9 @@
 
 namespace opensora {
 
-// The entry of `known` with the smallest edit distance to `name` (insertions, deletions, substitutions; case counts),
-// or nullopt where even that one shares too little with it to be worth suggesting.
+// The entry of `known` that is only a few slips away from `name` (insertions, deletions, substitutions, swapped
+// neighbours; case counts, dashes in front do not), else the only one of which `name` is a word ("steps" of
+// "num_steps"), or nullopt: a wrong suggestion is worse than none.
 std::optional<std::string> nearest_name(std::string_view name, std::span<const std::string> known);
 
 // The end of a message: `; did you mean "num_steps"?`, or nothing where no known name is near.

@@ -3,6 +3,7 @@
 
 #include "io/config_section.h"
 #include "opensora/config.h"
+#include "opensora/limits.h"
 
 // Reading of include/opensora/config.h: load_config(). Where the files are: config_path.cpp.
 namespace opensora {
@@ -11,8 +12,6 @@ namespace {
 using io::ConfigDocument;
 using io::ConfigSection;
 using io::IntRange;
-
-constexpr int64_t kMaxEdge = 16384;  // pixels
 
 // `from_pretrained` names a file of the model folder; the official configurations write that folder in front.
 std::string read_model_path(ConfigSection& section) {
@@ -199,8 +198,8 @@ SamplingConfig read_sampling(const ConfigDocument& document) {
   section.read("aspect_ratio", config.aspect_ratio);
   section.read("height", config.height, IntRange{1, kMaxEdge});
   section.read("width", config.width, IntRange{1, kMaxEdge});
-  section.read("num_frames", config.num_frames, {1, 1'000'000});
-  section.read("num_steps", config.num_steps, {1, 100'000});
+  section.read("num_frames", config.num_frames, {1, kMaxFrames});
+  section.read("num_steps", config.num_steps, {1, kMaxSteps});
   section.read("shift", config.shift);
   section.read("flow_shift", config.flow_shift);
   section.read("temporal_reduction", config.temporal_reduction, {1, 64});
@@ -212,7 +211,11 @@ SamplingConfig read_sampling(const ConfigDocument& document) {
   section.read("scale_temporal_osci", config.scale_temporal_osci);
   section.read("seed", config.seed);
   section.finish();
-  section.require("flow_shift", config.flow_shift.value_or(1) > 0, "a number above 0");
+  const auto is_guidance = [](double value) { return value >= -kMaxGuidance && value <= kMaxGuidance; };
+  section.require("guidance", is_guidance(config.guidance), "a number from -1000 to 1000");
+  section.require("guidance_img", is_guidance(config.guidance_img.value_or(1)), "a number from -1000 to 1000");
+  const double shift = config.flow_shift.value_or(1);
+  section.require("flow_shift", shift >= kMinFlowShift && shift <= kMaxFlowShift, "a number from 0.001 to 1000");
   return config;
 }
 
@@ -223,6 +226,16 @@ std::optional<std::string> read_motion_score(ConfigSection& section, std::option
   if (found->is_null()) return std::nullopt;
   section.require("motion_score", found->is_string() || found->is_number(), "a string, a number or null");
   return found->is_string() ? found->get<std::string>() : found->dump();
+}
+
+// 24, 23.976, "30000/1001".
+void read_frame_rate(ConfigSection& section, FrameRate& rate) {
+  const nlohmann::json* found = section.find("fps_save");
+  if (!found) return;
+  const std::string text = found->is_string() ? found->get<std::string>() : found->dump();
+  const std::optional<FrameRate> read = parse_frame_rate(text);
+  section.require("fps_save", read.has_value(), kFrameRateExpected);
+  rate = *read;
 }
 
 void read_root(const ConfigDocument& document, Config& config) {
@@ -241,7 +254,7 @@ void read_root(const ConfigDocument& document, Config& config) {
       "cond_type", config.cond_type,
       {"t2v", "i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy"});
   config.motion_score = read_motion_score(section, config.motion_score);
-  section.read("fps_save", config.fps_save, {1, 1000});
+  read_frame_rate(section, config.fps_save);
   section.read("patch_size", patch_size);
   section.read("ae_spatial_compression", config.ae_spatial_compression, {1, 1024});
   section.finish();

@@ -37,6 +37,10 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   if (status.st_size == 0) fail(path, "is empty");
   size_ = static_cast<uint64_t>(status.st_size);
   void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.fd, 0);
+  if (address == MAP_FAILED && errno == ENOMEM) {
+    throw OutOfMemoryError("out of memory: " + path.string() +
+                           " cannot be mapped: the address space has no room for it");
+  }
   if (address == MAP_FAILED) fail(path, std::string("cannot be mapped: ") + std::strerror(errno));
   address_ = address;
   entry_.emplace(std::exchange(file.fd, -1), address_, size_, path);

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <utility>
 
+#include "core/failure.h"
 #include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
 
@@ -30,9 +31,10 @@ void* ffmpeg_function(const char* library, const char* name) {
   void* opened = dlopen(library, RTLD_NOW | RTLD_LOCAL);  // FFmpeg stays loaded: opening it again only counts
   void* function = opened == nullptr ? nullptr : dlsym(opened, name);
   if (function == nullptr) {
-    const char* error = dlerror();
-    throw OutputError(fmt::format("FFmpeg cannot be used: {}; install its libraries (libavformat, libswscale)",
-                                  error != nullptr ? error : name));
+    const char* text = dlerror();
+    const std::string error = text != nullptr ? text : name;
+    if (says_out_of_memory(error)) throw OutOfMemoryError("out of memory: FFmpeg cannot be loaded: " + error);
+    throw OutputError("FFmpeg cannot be used: " + error + "; install its libraries (libavformat, libswscale)");
   }
   return function;
 }

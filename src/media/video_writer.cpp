@@ -9,17 +9,29 @@
 #include "media/ffmpeg_functions.h"
 #include "media/verify_video.h"
 #include "opensora/error.h"
+#include "opensora/limits.h"
 
 namespace opensora::media {
 namespace {
 
-constexpr int kMaxFps = 1000;
-constexpr int kMaxCrf = 51;
+AVRational rational(const FrameRate& rate) {
+  return {static_cast<int>(rate.numerator), static_cast<int>(rate.denominator)};
+}
+
+// Of file and track alike, a multiple of the rate's numerator so that each frame begins at a whole number: 24000 for 24
+// frames a second, 24000 for 24000/1001. QuickTime's clocks want to be fine.
+int64_t time_scale(const FrameRate& rate) {
+  constexpr int64_t kFine = 10000;
+  if (rate.is_whole()) return 1000 * rate.numerator;
+  int64_t scale = rate.numerator;
+  while (scale < kFine) scale *= 10;
+  return scale;
+}
 
 // All that can be wrong with the options, before anything is created. Returns the size of the picture.
 Size check_options(const VideoOptions& options) {
-  if (options.fps < 1 || options.fps > kMaxFps) {
-    throw UsageError(fmt::format("{} frames a second: expected 1 to {}", options.fps, kMaxFps));
+  if (!options.fps.is_valid()) {
+    throw UsageError(fmt::format("{} frames a second: expected 1 to {}", to_string(options.fps), kMaxFps));
   }
   if (options.crf < 0 || options.crf > kMaxCrf) {
     throw UsageError(fmt::format("crf {}: expected 0 (best) to {} (worst)", options.crf, kMaxCrf));
@@ -61,8 +73,8 @@ void VideoWriter::open_encoder() {
   encoder_->width = coded_.width;
   encoder_->height = coded_.height;
   encoder_->pix_fmt = static_cast<AVPixelFormat>(frame.format);
-  encoder_->time_base = {1, options_.fps};
-  encoder_->framerate = {options_.fps, 1};
+  encoder_->framerate = rational(options_.fps);
+  encoder_->time_base = {encoder_->framerate.den, encoder_->framerate.num};
   encoder_->thread_count = options_.threads;
   encoder_->colorspace = frame.colorspace;
   encoder_->color_primaries = frame.color_primaries;
@@ -130,14 +142,14 @@ void VideoWriter::open_container() {
 void VideoWriter::write_header() {
   AVDictionary* settings = nullptr;
   if (encoding_.muxer != "matroska") {
-    // One time scale for file and track, a multiple of fps: with the default of milliseconds for the file, the edit
-    // list would cut a fraction of the last frame. 24 fps: 24000.
-    const int64_t time_scale = int64_t{1000} * options_.fps;
+    // One time scale for file and track: with the default of milliseconds for the file, the edit list would cut a
+    // fraction of the last frame.
+    const int64_t scale = time_scale(options_.fps);
     // QuickTime's own tags hold at most 64 KiB.
     const bool is_quicktime = encoding_.muxer == "mov";
     av_dict_set(&settings, "movflags", is_quicktime ? "+faststart+use_metadata_tags" : "+faststart", 0);
-    av_dict_set_int(&settings, "movie_timescale", time_scale, 0);
-    av_dict_set_int(&settings, "video_track_timescale", time_scale, 0);
+    av_dict_set_int(&settings, "movie_timescale", scale, 0);
+    av_dict_set_int(&settings, "video_track_timescale", scale, 0);
   }
   const int result = avformat_write_header(format_.get(), &settings);
   av_dict_free(&settings);
@@ -189,11 +201,10 @@ void VideoWriter::finish() {
 }
 
 void VideoWriter::verify() const {
-  const double fps = options_.fps;
   const VideoInfo expected{.width = coded_.width,
                            .height = coded_.height,
                            .frames = frames_written_,
-                           .duration = static_cast<double>(frames_written_) / fps,
+                           .duration = static_cast<double>(frames_written_) / options_.fps.value(),
                            .codec = encoding_.codec,
                            .pixel_format = {},
                            .comment = options_.comment};

@@ -9,6 +9,7 @@
 #include "media/encoding.h"
 #include "media/ffmpeg.h"
 #include "media/scale.h"
+#include "opensora/frame_rate.h"
 
 namespace opensora::media {
 
@@ -17,7 +18,7 @@ struct VideoOptions {
   int height = 0;
   int output_width = 0;  // 0: as handed in; otherwise frames are scaled (Lanczos)
   int output_height = 0;
-  int fps = 24;  // frames a second, 1 to 1000
+  FrameRate fps = 24;  // frames a second
   // Both as resolve_encoding() takes them.
   std::string codec = "h264";
   std::string pixel_format = {};

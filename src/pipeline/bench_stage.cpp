@@ -133,7 +133,7 @@ BenchStage run_bench_stage(const BenchSetup& setup, const BenchKind& kind, int64
   try {
     stage.seconds = time_work(setup, kind, warmup, repetitions, progress);
   } catch (...) {
-    rethrow_with_stage(kind.stage);
+    rethrow_with_stage(kind.stage, setup.plan.device);
   }
   stage.peak_resident_bytes = peak_resident_bytes();
   stage.peak_device_bytes = peak_device_bytes(setup.plan.device);

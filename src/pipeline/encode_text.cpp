@@ -125,7 +125,7 @@ void encode_all(const Job& job, const std::vector<EncodedTextFile>& files) {
 
 std::vector<std::string> embedded_texts(const std::string& prompt, const std::string& negative_prompt,
                                         const Config& config) {
-  return {prompt, text::add_suffixes(prompt, config.fps_save, config.motion_score), negative_prompt};
+  return {prompt, text::add_suffixes(prompt, config.fps_save.rounded(), config.motion_score), negative_prompt};
 }
 
 EncodeTextResult encode_text(const EncodeTextRequest& request, const ProgressCallback& progress) {

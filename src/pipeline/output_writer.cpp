@@ -21,7 +21,7 @@ FrameFile output_file(const GenerateRequest& request, const Plan& plan) {
   return {.path = plan.output,
           .video = {.output_width = static_cast<int>(scaled.width),
                     .output_height = static_cast<int>(scaled.height),
-                    .fps = static_cast<int>(request.config.fps_save),
+                    .fps = request.config.fps_save,
                     .codec = request.codec,
                     .pixel_format = request.pix_fmt,
                     .crf = request.crf,

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cmath>
 #include <random>
@@ -11,6 +12,7 @@
 #include "core/output_file.h"
 #include "media/encoding.h"
 #include "opensora/error.h"
+#include "opensora/limits.h"
 #include "pipeline/extra_outputs.h"
 #include "pipeline/latent_file.h"
 #include "text/prompt.h"
@@ -65,24 +67,24 @@ void check_frames(const Config& config) {
 
 void check_numbers(const GenerateRequest& request) {
   const SamplingConfig& s = request.config.sampling;
-  const auto at_least_one = [](const char* flag, int64_t value) {
-    if (value < 1) throw UsageError(std::string(flag) + ": expected at least 1, found " + std::to_string(value));
+  const auto within = [](const char* flag, auto value, auto min, auto max) {
+    if (value >= min && value <= max) return;
+    throw UsageError(fmt::format("{}: expected {} to {}, found {}", flag, min, max, value));
   };
-  const auto finite = [](const char* flag, double value) {
-    if (!std::isfinite(value)) throw UsageError(std::string(flag) + ": expected a finite number");
-  };
-  at_least_one("--steps", s.num_steps);
-  at_least_one("--num-frames", s.num_frames);
-  at_least_one("--fps", request.config.fps_save);
-  finite("--guidance", s.guidance);
-  if (s.guidance_img) finite("--guidance-img", *s.guidance_img);
-  if (s.flow_shift && !(std::isfinite(*s.flow_shift) && *s.flow_shift > 0)) {
-    throw UsageError("--flow-shift: expected a finite number above 0");
-  }
-  if (request.crf < 0 || request.crf > 51) {
-    throw UsageError("--crf: expected 0 to 51, found " + std::to_string(request.crf));
-  }
+  within("--steps", s.num_steps, int64_t{1}, kMaxSteps);
+  within("--num-frames", s.num_frames, int64_t{1}, kMaxFrames);
+  if (!request.config.fps_save.is_valid()) throw UsageError(std::string("--fps: expected ") + kFrameRateExpected);
+  within("--guidance", s.guidance, -kMaxGuidance, kMaxGuidance);
+  within("--guidance-img", s.guidance_img.value_or(1), -kMaxGuidance, kMaxGuidance);
+  within("--flow-shift", s.flow_shift.value_or(1), kMinFlowShift, kMaxFlowShift);
+  within("--crf", request.crf, 0, kMaxCrf);
   check_frames(request.config);
+}
+
+void check_size(const char* flags, sampling::Size size) {
+  if (std::min(size.height, size.width) >= 1 && std::max(size.height, size.width) <= kMaxEdge) return;
+  throw UsageError(
+      fmt::format("{}: expected 1 to {} pixels each, found {}x{}", flags, kMaxEdge, size.width, size.height));
 }
 
 sampling::Size requested_size(const Config& config) {
@@ -98,10 +100,7 @@ sampling::Size requested_size(const Config& config) {
   } else {
     throw UsageError("no size: give --resolution and --aspect-ratio, or --width and --height");
   }
-  if (size.height < 1 || size.width < 1) {
-    throw UsageError("--width and --height: expected at least 1, found " + std::to_string(size.width) + " and " +
-                     std::to_string(size.height));
-  }
+  check_size("--width and --height", size);
   const sampling::Size rounded = sampling::round_up(size, config.ae_spatial_compression);
   if (rounded != size) {
     spdlog::info("size {}x{} is rounded up to {}x{}, a multiple of {}", size.width, size.height, rounded.width,
@@ -133,7 +132,9 @@ std::filesystem::path output_of(const GenerateRequest& request, uint64_t seed) {
 
 sampling::Size picture_size(const GenerateRequest& request, sampling::Size video) {
   if (request.image_size) {
-    return sampling::round_up({request.image_size->height, request.image_size->width}, 16);
+    const sampling::Size size{request.image_size->height, request.image_size->width};
+    check_size("--image-size", size);
+    return sampling::round_up(size, 16);
   }
   const std::string ratio = request.config.sampling.aspect_ratio.value_or(sampling::nearest_aspect_ratio(video));
   return sampling::text_to_image_size(request.config.text_to_image->resolution, ratio);
@@ -185,7 +186,7 @@ Plan make_plan(const GenerateRequest& request) {
                    .flow_shift = s.flow_shift};
   if (request.config.use_t2i2v) plan_picture(request, plan);
   if (!request.image_only) sampling::check_condition_length(plan.condition, plan.latent_shape.frames);
-  plan.prompt = text::add_suffixes(request.prompt, request.config.fps_save, request.config.motion_score);
+  plan.prompt = text::add_suffixes(request.prompt, request.config.fps_save.rounded(), request.config.motion_score);
   plan.device = resolve_device(request.device);
   plan.dtype = resolve_dtype(request.dtype, plan.device);
   return plan;

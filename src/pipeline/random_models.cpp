@@ -85,7 +85,7 @@ std::vector<fs::path> write_random_models(const RandomModelsRequest& request) {
   }
   std::set<std::string> texts;
   for (const std::string& prompt : request.prompts) {
-    texts.insert(text::add_suffixes(prompt, config.fps_save, config.motion_score));
+    texts.insert(text::add_suffixes(prompt, config.fps_save.rounded(), config.motion_score));
   }
   if (!texts.empty()) texts.insert("");
   for (const std::string& text : texts) files.push_back(write_embedding(request, text, dtype));

@@ -114,15 +114,14 @@ void compare(const at::Tensor& original, const at::Tensor& reconstructed, const 
 
 void write(const ReconstructRequest& request, const Input& input, const at::Tensor& reconstructed,
            const StageClock& clock) {
-  const int64_t fps = input.fps > 0 ? std::clamp<int64_t>(std::llround(input.fps), 1, 1000) : request.config.fps_save;
+  const FrameRate fps = input.fps > 0 ? nearest_frame_rate(input.fps) : request.config.fps_save;
   const auto frame = [&](int64_t t) -> at::Tensor {
     if (!request.side_by_side) return reconstructed[t];
     return at::cat({input.frames[t], reconstructed[t]}, /*dim=*/1);
   };
-  const pipeline::FrameFile file{
-      .path = request.output,
-      .video = {.fps = static_cast<int>(fps), .crf = request.crf, .threads = request.threads},
-      .overwrite = request.overwrite};
+  const pipeline::FrameFile file{.path = request.output,
+                                 .video = {.fps = fps, .crf = request.crf, .threads = request.threads},
+                                 .overwrite = request.overwrite};
   const int64_t count = input.frames.size(0);
   pipeline::write_frames(file, count, frame, [&](int64_t written) { clock.report({"write", written, count}); });
 }

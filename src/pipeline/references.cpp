@@ -16,7 +16,7 @@ std::vector<at::Tensor> read_references(const GenerateRequest& request, const Pl
       frames.push_back(
           read_reference_video(request.references[i], {.height = plan.size.height,
                                                        .width = plan.size.width,
-                                                       .fps = static_cast<double>(request.config.fps_save),
+                                                       .fps = request.config.fps_save.value(),
                                                        .frames = sampling::reference_frames(plan.condition),
                                                        .position = position(at_tail),
                                                        .poll = poll}));

@@ -20,6 +20,11 @@ ordered_json value_or_null(const std::optional<T>& value) {
   return value ? ordered_json(*value) : ordered_json();
 }
 
+// A whole rate is a number, as it has always been.
+ordered_json rate_json(const FrameRate& rate) {
+  return rate.is_whole() ? ordered_json(rate.numerator) : ordered_json(to_string(rate));
+}
+
 std::string size_text(int64_t width, int64_t height) { return fmt::format("{}x{}", width, height); }
 
 ordered_json paths(const std::vector<fs::path>& files) {
@@ -119,7 +124,7 @@ ordered_json request_json(const GenerateRequest& request, const Plan& plan) {
   json["width"] = plan.size.width;
   json["height"] = plan.size.height;
   json["num_frames"] = s.num_frames;
-  json["fps"] = config.fps_save;
+  json["fps"] = rate_json(config.fps_save);
   json["motion_score"] = config.motion_score.value_or("none");
   json["steps"] = s.num_steps;
   json["guidance"] = s.guidance;

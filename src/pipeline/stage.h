@@ -18,9 +18,9 @@
 
 namespace opensora::pipeline {
 
-// Rethrows what is being handled: as OutOfMemoryError with the stage and the flags that help, if memory ran out; as it
-// is otherwise. Call in a catch block.
-[[noreturn]] void rethrow_with_stage(const std::string& stage);
+// Rethrows what is being handled: as OutOfMemoryError with the stage and the flags that help there, if memory ran out;
+// as it is otherwise. Call in a catch block.
+[[noreturn]] void rethrow_with_stage(const std::string& stage, at::Device device);
 
 class StageClock {
  public:
@@ -43,7 +43,7 @@ class StageClock {
         return result;
       }
     } catch (...) {
-      rethrow_with_stage(name);
+      rethrow_with_stage(name, device_);
     }
   }
 

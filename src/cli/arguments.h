@@ -1,0 +1,23 @@
+// The command line before the parser sees it, and what to say of one that the parser refuses.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+namespace opensora::cli {
+
+// What the parser would misread, in words that it understands: "help X" is "X --help", "--prompt=" gives an empty
+// prompt. Throws UsageError for what it would take for something else: an empty "--crf=", "-steps" for --steps.
+std::vector<std::string> prepare_arguments(const CLI::App& app, std::vector<std::string> arguments);
+
+// One line for what the parser threw, in the program's own words. `app` has been parsed as far as it went.
+std::string usage_message(const CLI::App& app, const CLI::ParseError& error);
+
+// The same of what a row of a prompts file or --from says: its flags are known.
+std::string parse_error_text(const CLI::ParseError& error);
+
+// Whether the command that is asked for has --json, and it is given: also where parsing fails.
+bool asks_for_json(const CLI::App& app, const std::vector<std::string>& arguments);
+
+}  // namespace opensora::cli

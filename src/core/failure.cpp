@@ -1,0 +1,93 @@
+#include "core/failure.h"
+
+#include <c10/util/Exception.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <new>
+#include <regex>
+#include <system_error>
+
+#include "core/byte_size.h"
+
+namespace opensora {
+namespace {
+
+// The C library's and FFmpeg's words, and those of the loader of libraries.
+constexpr std::array<std::string_view, 3> kSystemWords = {"annot allocate memory", "failed to map segment",
+                                                          "cannot create shared object descriptor"};
+constexpr std::array<std::string_view, 4> kLibraryWords = {"DefaultCPUAllocator", "alloc_cpu.cpp", "out of memory",
+                                                           "Out of memory"};
+
+template <size_t N>
+bool holds_any(std::string_view text, const std::array<std::string_view, N>& words) {
+  return std::any_of(words.begin(), words.end(),
+                     [&](std::string_view word) { return text.find(word) != std::string_view::npos; });
+}
+
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+// "… ried to allocate 187444224 bytes. …" -> ": 179 MiB more were wanted"; a GPU's allocator says "2.00 GiB" itself.
+std::string wanted_memory(const std::string& what) {
+  std::smatch match;
+  if (!std::regex_search(what, match, std::regex("ried to allocate ([0-9.]{1,18}) (\\w+)"))) return {};
+  const std::string amount =
+      match[2] == "bytes" ? format_bytes(std::stoll(match[1])) : match[1].str() + " " + match[2].str();
+  return ": " + amount + " more were wanted";
+}
+
+Failure out_of_memory(const std::string& rest) {
+  return {
+      .code = static_cast<int>(ExitCode::kOutOfMemory), .message = "out of memory" + rest, .flags = {}, .detail = {}};
+}
+
+Failure internal(const std::string& what, const std::string& detail) {
+  return {.code = static_cast<int>(ExitCode::kInternal),
+          .message = "internal error: " + first_line(what),
+          .flags = {},
+          .detail = detail};
+}
+
+// std::thread says EAGAIN where the system has no room for its stack, or allows no more threads.
+bool is_out_of_memory(const std::system_error& error) {
+  return error.code() == std::errc::not_enough_memory || error.code() == std::errc::resource_unavailable_try_again;
+}
+
+Failure describe(const Error& error) {
+  const std::string what = error.what();
+  const bool may_be_memory = error.code() != ExitCode::kUsage && error.code() != ExitCode::kPartlyFailed;
+  if (may_be_memory && holds_any(what, kSystemWords)) return out_of_memory(": " + what);
+  return {.code = static_cast<int>(error.code()), .message = what, .flags = {}, .detail = {}};
+}
+
+}  // namespace
+
+bool says_out_of_memory(std::string_view text) {
+  return holds_any(text, kSystemWords) || holds_any(text, kLibraryWords);
+}
+
+Failure describe_failure(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const OutOfMemoryError& known) {
+    return {.code = static_cast<int>(known.code()), .message = known.what(), .flags = known.flags, .detail = {}};
+  } catch (const Error& known) {
+    return describe(known);
+  } catch (const std::bad_alloc&) {
+    return out_of_memory("");
+  } catch (const std::system_error& other) {
+    return is_out_of_memory(other) ? out_of_memory(std::string(": ") + other.what())
+                                   : internal(other.what(), other.what());
+  } catch (const c10::Error& other) {
+    const std::string what = other.what_without_backtrace();
+    return says_out_of_memory(what) ? out_of_memory(wanted_memory(what)) : internal(what, other.what());
+  } catch (const std::exception& other) {
+    const std::string what = other.what();
+    return says_out_of_memory(what) ? out_of_memory(": " + first_line(what)) : internal(what, what);
+  } catch (...) {
+    return internal("an exception of no known kind", "");
+  }
+}
+
+}  // namespace opensora
