@@ -1,0 +1,129 @@
+#include "pipeline/bicubic.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+namespace opensora::pipeline {
+namespace {
+
+constexpr int kChannels = 3;
+constexpr int kWeightBits = 22;
+constexpr int32_t kHalf = 1 << (kWeightBits - 1);
+
+// For each output unit along one axis: the first input unit that counts, how many do, and their weights in fixed point.
+struct Taps {
+  std::vector<int64_t> first, count;
+  std::vector<int32_t> weights;  // [outputs][most]
+  int64_t most = 0;
+
+  const int32_t* of(int64_t output) const { return &weights[output * most]; }
+};
+
+double cubic(double x) {
+  x = std::abs(x);
+  if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+  if (x < 2) return ((-0.5 * x + 2.5) * x - 4) * x + 2;
+  return 0;
+}
+
+// Of the outputs in `span`, where `input` units become `output`.
+Taps cubic_taps(int64_t input, int64_t output, Span span) {
+  const double scale = static_cast<double>(input) / static_cast<double>(output);
+  const double stretch = std::max(scale, 1.0), support = 2 * stretch;
+  Taps taps;
+  taps.most = static_cast<int64_t>(std::ceil(support)) * 2 + 1;
+  taps.weights.resize(span.size * taps.most);
+  for (int64_t i = 0; i < span.size; ++i) {
+    const double center = (static_cast<double>(span.begin + i) + 0.5) * scale;
+    const int64_t first = std::max<int64_t>(static_cast<int64_t>(std::floor(center - support + 0.5)), 0);
+    const int64_t last = std::min(static_cast<int64_t>(std::floor(center + support + 0.5)), input);
+    std::vector<double> weights;
+    weights.reserve(last - first);
+    for (int64_t x = first; x < last; ++x) {
+      weights.push_back(cubic((static_cast<double>(x) - center + 0.5) / stretch));
+    }
+    const double sum = std::accumulate(weights.begin(), weights.end(), 0.0);
+    taps.first.push_back(first);
+    taps.count.push_back(last - first);
+    std::transform(weights.begin(), weights.end(), taps.weights.begin() + i * taps.most,
+                   [&](double weight) { return static_cast<int32_t>(std::round(weight / sum * (1 << kWeightBits))); });
+  }
+  return taps;
+}
+
+uint8_t to_byte(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kWeightBits, 0, 255)); }
+
+// The input units that any of the outputs counts.
+Span needed(const Taps& taps) {
+  const int64_t begin = taps.first.front();
+  return {begin, taps.first.back() + taps.count.back() - begin};
+}
+
+void resize_row(const uint8_t* source, const Taps& taps, uint8_t* target) {
+  for (size_t x = 0; x < taps.first.size(); ++x, target += kChannels) {
+    const uint8_t* pixel = source + taps.first[x] * kChannels;
+    const int32_t* weights = taps.of(static_cast<int64_t>(x));
+    int32_t red = kHalf, green = kHalf, blue = kHalf;
+    for (int64_t k = 0; k < taps.count[x]; ++k, pixel += kChannels) {
+      red += pixel[0] * weights[k];
+      green += pixel[1] * weights[k];
+      blue += pixel[2] * weights[k];
+    }
+    target[0] = to_byte(red);
+    target[1] = to_byte(green);
+    target[2] = to_byte(blue);
+  }
+}
+
+// [H, W, 3] -> [rows.size, columns.size, 3] of the picture with `width` columns.
+at::Tensor resize_columns(const at::Tensor& rgb, int64_t width, Span rows, Span columns) {
+  if (rgb.size(1) == width) return rgb.narrow(0, rows.begin, rows.size).narrow(1, columns.begin, columns.size);
+  const Taps taps = cubic_taps(rgb.size(1), width, columns);
+  const at::Tensor source = rgb.contiguous();
+  at::Tensor result = at::empty({rows.size, columns.size, kChannels}, at::kByte);
+  const auto* input = source.const_data_ptr<uint8_t>();
+  auto* output = result.mutable_data_ptr<uint8_t>();
+  const int64_t input_row = source.size(1) * kChannels, output_row = columns.size * kChannels;
+  at::parallel_for(0, rows.size, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t y = begin; y < end; ++y) {
+      resize_row(input + (rows.begin + y) * input_row, taps, output + y * output_row);
+    }
+  });
+  return result;
+}
+
+// [h, w, 3] -> [outputs of taps, w, 3]. `rgb` begins at the first row that counts.
+at::Tensor resize_rows(const at::Tensor& rgb, const Taps& taps) {
+  const at::Tensor source = rgb.contiguous();
+  const int64_t row = source.size(1) * kChannels, start = needed(taps).begin;
+  at::Tensor result = at::empty({static_cast<int64_t>(taps.first.size()), source.size(1), kChannels}, at::kByte);
+  const auto* input = source.const_data_ptr<uint8_t>();
+  auto* output = result.mutable_data_ptr<uint8_t>();
+  at::parallel_for(0, result.size(0), 1, [&](int64_t begin, int64_t end) {
+    std::vector<int32_t> sums(row);
+    for (int64_t y = begin; y < end; ++y) {
+      std::fill(sums.begin(), sums.end(), kHalf);
+      for (int64_t k = 0; k < taps.count[y]; ++k) {
+        const uint8_t* line = input + (taps.first[y] - start + k) * row;
+        const int32_t weight = taps.of(y)[k];
+        for (int64_t x = 0; x < row; ++x) sums[x] += line[x] * weight;
+      }
+      std::transform(sums.begin(), sums.end(), output + y * row, to_byte);
+    }
+  });
+  return result;
+}
+
+}  // namespace
+
+at::Tensor resize_bicubic(const at::Tensor& rgb, int64_t height, int64_t width, Span rows, Span columns) {
+  if (rgb.size(0) == height) return resize_columns(rgb, width, rows, columns).contiguous();
+  const Taps taps = cubic_taps(rgb.size(0), height, rows);
+  return resize_rows(resize_columns(rgb, width, needed(taps), columns), taps);
+}
+
+}  // namespace opensora::pipeline
