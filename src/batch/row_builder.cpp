@@ -6,6 +6,8 @@
 #include <array>
 #include <cctype>
 
+#include "core/file_kind.h"
+#include "core/local_file.h"
 #include "core/nearest.h"
 #include "core/utf8.h"
 
@@ -32,8 +34,9 @@ std::string canonical(const std::string& heading) {
   return name;
 }
 
-// What FFmpeg may take for a video; all else is an image, animated GIFs too (their first frame counts).
-bool has_video_name(const std::string& path) {
+// By what it holds, or by its name where that tells nothing. Animated GIFs are images (their first frame counts).
+bool is_video(const std::string& path) {
+  if (const std::optional<FileKind> kind = file_kind(path)) return kind->group == FileGroup::kVideo;
   constexpr std::array kVideos = {".mp4", ".m4v",  ".mov", ".mkv", ".webm", ".avi", ".mpg",
                                   ".ts",  ".mpeg", ".wmv", ".flv", ".ogv",  ".y4m"};
   const std::string extension = to_lower(std::filesystem::path(path).extension().string());
@@ -132,11 +135,11 @@ void RowBuilder::add_list(Row& row, const Column& column, const JsonValue& cell)
 
 void RowBuilder::add_text(Row& row, const Column& column, const std::string& text) {
   const bool is_path = column.kind == ColumnKind::kPath || column.kind == ColumnKind::kPathList;
-  const std::string value = is_path ? (folder_ / text).string() : text;
+  const std::string value = is_path ? local_file(text, folder_).string() : text;
   if (column.name != "ref") {
     row.values.emplace_back(column.name, value);
   } else {
-    row.values.emplace_back(has_video_name(value) ? "video" : "image", value);
+    row.values.emplace_back(is_video(value) ? "video" : "image", value);
   }
 }
 

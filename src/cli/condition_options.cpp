@@ -2,6 +2,7 @@
 
 #include "cli/number_options.h"
 #include "cli/validators.h"
+#include "core/local_file.h"
 #include "opensora/error.h"
 
 namespace opensora::cli {
@@ -80,9 +81,10 @@ void ConditionOptions::apply(GenerateRequest& request) const {
   check_references(*this);
   Config& config = request.config;
   config.cond_type = effective_type(*this, config.cond_type);
-  request.references.assign(images.begin(), images.end());
-  if (!end_image.empty()) request.references.emplace_back(end_image);
-  if (!video.empty()) request.references.emplace_back(video);
+  request.references.clear();
+  for (const std::string& image : images) request.references.push_back(local_file(image));
+  if (!end_image.empty()) request.references.push_back(local_file(end_image));
+  if (!video.empty()) request.references.push_back(local_file(video));
 
   if (t2i2v) config.use_t2i2v = *t2i2v;
   if (!request.references.empty()) {

@@ -12,6 +12,7 @@
 #include "cli/logging.h"
 #include "cli/result_json.h"
 #include "core/byte_size.h"
+#include "core/local_file.h"
 #include "opensora/checkpoint.h"
 #include "opensora/error.h"
 
@@ -94,14 +95,17 @@ std::vector<Inspected> inspect_folder(const std::filesystem::path& folder) {
 
 void run(const InspectOptions& options) {
   options.log.apply();
+  const std::filesystem::path path = local_file(options.path.string());
   std::error_code unreadable;
-  const bool is_folder = std::filesystem::is_directory(options.path, unreadable);
-  if (!is_folder && !std::filesystem::exists(options.path, unreadable)) {
-    throw CheckpointError(options.path.string() + ": no such file or folder");
+  const bool is_folder = std::filesystem::is_directory(path, unreadable);
+  if (!is_folder && !std::filesystem::exists(path, unreadable)) {
+    const std::string name = path.string();
+    throw CheckpointError(is_remote_url(name) ? fmt::format("{}: {}", shorten_url(name), remote_url_advice(name))
+                                              : name + ": no such file or folder");
   }
-  if (!is_folder && has_video_name(options.path)) return inspect_video(options.path, options.json);
+  if (!is_folder && is_video_or_picture(path)) return inspect_video(path, options.json);
   const std::vector<Inspected> all =
-      is_folder ? inspect_folder(options.path) : std::vector<Inspected>{{options.path, inspect(options.path), {}}};
+      is_folder ? inspect_folder(path) : std::vector<Inspected>{{path, inspect(path), {}}};
   if (options.json) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (const Inspected& one : all) list.push_back(to_json(one, options.tensors));
@@ -113,7 +117,7 @@ void run(const InspectOptions& options) {
   const auto broken = std::count_if(all.begin(), all.end(), [](const Inspected& one) { return !one.error.empty(); });
   if (broken == 0) return;
   const std::string failure =
-      fmt::format("folder {}: {} of {} checkpoints cannot be read", options.path.string(), broken, all.size());
+      fmt::format("folder {}: {} of {} checkpoints cannot be read", path.string(), broken, all.size());
   if (options.json) throw ToldError(ExitCode::kCheckpoint, failure);  // each says its own in the list
   throw CheckpointError(failure);
 }
@@ -126,7 +130,7 @@ void add_inspect(CLI::App& app) {
       app.add_subcommand("inspect", "Say what a checkpoint is (kind, sizes, dtype, tensors), or how a video was made");
   command
       ->add_option("PATH", options->path,
-                   "A checkpoint, an index of shards, a folder (every checkpoint in it), or a video (.mp4, .mkv, …)")
+                   "A checkpoint, an index of shards, a folder (every checkpoint in it), or a video or picture")
       ->required()
       ->type_name("PATH");
   command->add_flag("--tensors", options->tensors, "List every tensor");

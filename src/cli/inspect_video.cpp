@@ -7,10 +7,12 @@
 #include <cctype>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "core/byte_size.h"
+#include "core/file_kind.h"
 #include "core/json_text.h"
 #include "opensora/video_info.h"
 
@@ -41,10 +43,15 @@ std::string readable(const ordered_json& value) {
   return has_control ? dump(value) : text;
 }
 
+std::string kind_name(const std::filesystem::path& path) {
+  const std::optional<FileKind> kind = file_kind(path);
+  return kind && kind->group == FileGroup::kPicture ? "picture" : "video";
+}
+
 void print_json(const std::filesystem::path& path, const VideoInfo& info, const ordered_json& metadata) {
   const bool is_plain = metadata.is_null() && !info.comment.empty();
   std::cout << dump({{"path", path.string()},
-                     {"kind", "video"},
+                     {"kind", kind_name(path)},
                      {"width", info.width},
                      {"height", info.height},
                      {"frames", info.frames},
@@ -63,7 +70,7 @@ void print_text(const std::filesystem::path& path, const VideoInfo& info, const 
     std::cout << fmt::format("  {:<20} {}\n", name, value);
   };
   const auto bytes = static_cast<int64_t>(std::filesystem::file_size(path));
-  std::cout << path.string() << ": video\n";
+  std::cout << path.string() << ": " << kind_name(path) << '\n';
   line("size", fmt::format("{}x{}", info.width, info.height));
   line("frames", fmt::format("{}", info.frames));
   line("frames a second", fmt::format("{:.6g}", info.fps));
@@ -79,7 +86,10 @@ void print_text(const std::filesystem::path& path, const VideoInfo& info, const 
 
 }  // namespace
 
-bool has_video_name(const std::filesystem::path& path) {
+bool is_video_or_picture(const std::filesystem::path& path) {
+  if (const std::optional<FileKind> kind = file_kind(path)) {
+    return kind->group == FileGroup::kVideo || kind->group == FileGroup::kPicture;
+  }
   constexpr std::array<std::string_view, 5> kExtensions = {".mp4", ".mov", ".m4v", ".mkv", ".webm"};
   std::string extension = path.extension().string();
   std::transform(extension.begin(), extension.end(), extension.begin(),

@@ -14,6 +14,7 @@
 #include "cli/number_options.h"
 #include "cli/progress_reporter.h"
 #include "cli/validators.h"
+#include "core/local_file.h"
 #include "opensora/limits.h"
 #include "opensora/reconstruct.h"
 
@@ -59,6 +60,7 @@ void run(const ReconstructOptions& options) {
   options.log.apply();
   ReconstructRequest request = options.request;
   const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
+  request.input = local_file(request.input.string());
   request.model_dir = options.model.resolve_model_dir();
   request.config = options.model.resolve_config(request.model_dir);
 

@@ -9,6 +9,7 @@
 #include "batch/output_name.h"
 #include "cli/arguments.h"
 #include "cli/validators.h"
+#include "core/local_file.h"
 #include "opensora/error.h"
 #include "opensora/metadata.h"
 
@@ -36,6 +37,9 @@ ColumnKind kind_of(const CLI::Option& option) {
 }
 
 void check_reference(const std::filesystem::path& file) {
+  if (const std::string name = file.string(); is_remote_url(name)) {
+    throw UsageError(fmt::format("reference {}: {}", shorten_url(name), remote_url_advice(name)));
+  }
   std::error_code unreadable;
   const auto status = std::filesystem::status(file, unreadable);
   if (!std::filesystem::exists(status)) throw UsageError("reference " + file.string() + ": no such file");

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "core/device.h"
+#include "core/local_file.h"
 #include "media/sha256.h"
 #include "opensora/error.h"
 #include "opensora/version.h"
@@ -97,7 +98,7 @@ bool is_inside(const fs::path& file, const fs::path& folder) {
 
 std::string hash_reference(const fs::path& file) {
   try {
-    return media::sha256_of_file(file);
+    return media::sha256_of_file(local_file(file.string()));
   } catch (const CheckpointError& error) {
     throw InputMediaError(error.what());
   }

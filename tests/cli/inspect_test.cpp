@@ -9,6 +9,7 @@
 #include "support/program.h"
 #include "support/reference.h"
 #include "support/temporary_folder.h"
+#include "support/write_media.h"
 
 namespace opensora {
 namespace {
@@ -77,6 +78,30 @@ TEST(InspectCommand, TextAndTensors) {
   EXPECT_TRUE(contains(result.out, "Open_Sora_v2.safetensors: Open-Sora transformer"));
   EXPECT_TRUE(contains(result.out, "  img_in.weight  BF16 [64, 64]\n"));
   EXPECT_TRUE(contains(run_program({"inspect", "--help"}).out, "Examples:"));
+}
+
+// By what they hold: the name means nothing.
+TEST(InspectCommand, VideosAndPicturesOfAnyName) {
+  const test::TemporaryFolder folder;
+  const auto frame = [](const char* format) {
+    std::vector<media::FramePtr> frames;
+    frames.push_back(test::make_frame(format, 32, 16, [](int, int, int) { return 90; }));
+    return frames;
+  };
+  test::write_media(folder.path() / "clip.avi", {.codec = "mpeg4", .muxer = "avi"}, frame("yuv420p"));
+  test::write_media(folder.path() / "clip.bin", {.codec = "mpeg4", .muxer = "mpegts"}, frame("yuv420p"));
+  test::write_media(folder.path() / "a b.safetensors", {.codec = "png"}, frame("rgb24"));
+  for (const std::string& name : {"clip.avi", "clip.bin"}) {
+    const nlohmann::json info = inspect_json(folder.path() / name);
+    EXPECT_EQ(info["kind"], "video") << name;
+    EXPECT_EQ(info["width"], 32) << name;
+    EXPECT_EQ(info["codec"], "mpeg4") << name;
+  }
+  const nlohmann::json picture = inspect_json("file://" + folder.path().string() + "/a%20b.safetensors");
+  EXPECT_EQ(picture["kind"], "picture");
+  EXPECT_EQ(picture["codec"], "png");
+  EXPECT_EQ(picture["frames"], 1);
+  EXPECT_TRUE(contains(run_program({"inspect", "https://example.org/a.mp4"}).err, "is a URL; only local files"));
 }
 
 TEST(InspectCommand, Errors) {

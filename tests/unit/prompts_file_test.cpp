@@ -247,6 +247,30 @@ TEST(PromptsFile, ALineOfAMegabyteTakesNoTime) {
   EXPECT_LT(elapsed.count(), 2) << "seconds; a quadratic parser needs minutes";
 }
 
+TEST(PromptsFile, ReferencesMayBeFileUrls) {
+  const test::TemporaryFolder folder;
+  folder.write("sub/http:x.png", "");
+  folder.write("sub/clip",
+               "RIFF\x10\x01\x01\x01"
+               "AVI LIST");
+  RowErrors errors("x");
+  const auto rows = read_prompts_file(folder.write("sub/p.csv",
+                                                   "text,ref\n"
+                                                   "a,file:///x/a%20b.png\n"
+                                                   "b,file:b.png\n"
+                                                   "c,https://example.org/c.mp4\n"
+                                                   "d,http:x.png\n"
+                                                   "e,clip\n"),
+                                      options(), errors);
+  const auto reference = [&](size_t i) { return rows.at(i).values.at(1); };
+  using Value = std::pair<std::string, std::string>;
+  EXPECT_EQ(reference(0), (Value{"image", "/x/a b.png"}));
+  EXPECT_EQ(reference(1), (Value{"image", folder.path() / "sub/b.png"}));
+  EXPECT_EQ(reference(2), (Value{"video", "https://example.org/c.mp4"}));
+  EXPECT_EQ(reference(3), (Value{"image", folder.path() / "sub/http:x.png"}));
+  EXPECT_EQ(reference(4), (Value{"video", folder.path() / "sub/clip"})) << "told by what it holds";
+}
+
 TEST(PromptsFile, TheNameTellsTheFormat) {
   const test::TemporaryFolder folder;
   RowErrors errors("x");

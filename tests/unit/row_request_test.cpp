@@ -47,6 +47,20 @@ TEST(RowRequest, RowOverFlagOverConfiguration) {
   EXPECT_EQ(resolve_one({{"prompt", ""}}, {}).request.prompt, "");
 }
 
+TEST(RowRequest, ReferencesAreLocalFiles) {
+  const test::TemporaryFolder folder;
+  const std::string picture = folder.write("a b.png", "x").string();
+  const FlagValues prompt = {{"prompt", "x"}};
+  const std::string url = "file://" + folder.path().string() + "/a%20b.png";
+  for (const char* flag : {"image", "end-image", "video"}) {
+    EXPECT_EQ(resolve_one({{flag, url}}, prompt).request.references, std::vector<std::filesystem::path>{picture})
+        << flag;
+    const Resolved remote = resolve({{7, {{flag, "https://example.org/a.png"}}}}, prompt);
+    ASSERT_EQ(remote.errors.size(), 1u) << flag;
+    EXPECT_TRUE(contains(remote.errors[0], "f:7: reference https://example.org/a.png: is a URL; only local files"));
+  }
+}
+
 TEST(RowRequest, SizesContradictRatios) {
   const FlagValues pixels = {{"prompt", "x"}, {"width", "64"}, {"height", "32"}};
   const FlagValues ratio = {{"prompt", "x"}, {"resolution", "768px"}, {"aspect-ratio", "1:1"}};
