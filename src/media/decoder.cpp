@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/local_file.h"
 #include "media/container_faults.h"
 #include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
@@ -60,8 +61,10 @@ bool is_complete_jpeg(std::string_view data) {
 
 }  // namespace
 
-Decoder::Decoder(fs::path path, PollCallback poll) : path_(std::move(path)), packet_(not_null(av_packet_alloc())) {
+Decoder::Decoder(fs::path path, PollCallback poll)
+    : path_(local_file(path.string())), packet_(not_null(av_packet_alloc())) {
   input_ = open_input(path_, std::move(poll));
+  if (!input_.tags.unreadable.empty()) throw_unreadable(path_, input_.tags, "");
   is_image_ = is_image_format(input_.format->iformat->name);
   open_decoder();
   clock_.emplace(*input_.format, stream(), frame_ticks());
@@ -125,6 +128,7 @@ int Decoder::allocate_frame(AVCodecContext* context, AVFrame* frame, int flags) 
 }
 
 bool Decoder::decode(AVFrame& frame) {
+  if (frames_ > 0 && is_still_format(input_)) return false;
   while (true) {
     const int result = avcodec_receive_frame(decoder_.get(), &frame);
     if (result == AVERROR_EOF) {
@@ -220,10 +224,10 @@ void Decoder::throw_decoding_failed(int error) const {
         fmt::format("{}: is an animated WebP, which FFmpeg {} cannot decode; convert it to GIF or PNG", path_.string(),
                     ffmpeg_version()));
   }
-  throw InputMediaError(fmt::format("{}: {} cannot be decoded ({}): {}; the file is damaged or truncated",
-                                    path_.string(),
-                                    is_image_ ? std::string("the image") : fmt::format("frame {}", frames_),
-                                    avcodec_get_name(decoder_->codec_id), error_text(error)));
+  const std::string what = is_image_ ? "the image" : fmt::format("frame {}", frames_);
+  throw InputMediaError(fmt::format(
+      "{}: {} cannot be decoded ({}): {}; the file is damaged, truncated or of a kind that FFmpeg {} cannot read",
+      path_.string(), what, avcodec_get_name(decoder_->codec_id), error_text(error), ffmpeg_version()));
 }
 
 void Decoder::throw_too_large(Size size) const {

@@ -42,6 +42,8 @@ class Decoder {
   const AVStream& stream() const;
   // A format for pictures (PNG, JPEG, GIF, ...), not for videos.
   bool is_image() const { return is_image_; }
+  // What a picture's file says beside its pixels.
+  const ImageTags& tags() const { return input_.tags; }
   // Of the two: GIF and animated PNG.
   bool may_be_animated() const;
   // Frames a second, on average; 0 if unknown.

@@ -66,6 +66,7 @@ OPENSORA_AVUTIL(av_dict_get);
 OPENSORA_AVUTIL(av_dict_set);
 OPENSORA_AVUTIL(av_dict_set_int);
 OPENSORA_AVUTIL(av_frame_alloc);
+OPENSORA_AVUTIL(av_frame_clone);
 OPENSORA_AVUTIL(av_frame_free);
 OPENSORA_AVUTIL(av_frame_get_buffer);
 OPENSORA_AVUTIL(av_frame_get_side_data);

@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <regex>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "core/file_kind.h"
+#include "core/local_file.h"
 #include "media/container_faults.h"
 #include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
@@ -17,6 +20,11 @@ namespace opensora::media {
 namespace {
 
 namespace fs = std::filesystem;
+
+[[noreturn]] void throw_wrong_kind(const fs::path& path, const FileKind& kind) {
+  const std::string advice = kind.advice.empty() ? "" : fmt::format("; {}", kind.advice);
+  throw InputMediaError(fmt::format("{}: is {}; expected an image or a video{}", path.string(), kind.name, advice));
+}
 
 // Options that are freed in any case. FFmpeg takes those that it knows out of the dictionary.
 struct Dictionary {
@@ -32,9 +40,7 @@ void check_regular_file(const fs::path& path) {
   const fs::file_status status = fs::status(path, error);
   const std::string name = path.string();
   if (!fs::exists(status)) {
-    if (std::regex_search(name, std::regex("^[A-Za-z][A-Za-z0-9+.-]*://"))) {
-      throw InputMediaError(name + ": is a URL; only local files are read: download it and give the file");
-    }
+    if (is_remote_url(name)) throw InputMediaError(shorten_url(name) + ": " + remote_url_advice(name));
     throw InputMediaError(name +
                           ": cannot be read: " + (error ? error.message() : std::string("No such file or directory")));
   }
@@ -45,16 +51,25 @@ void check_regular_file(const fs::path& path) {
   if (fs::file_size(path, error) == 0 && !error) throw InputMediaError(name + ": the file is empty");
 }
 
+// What FFmpeg would not know, or take for something that it is not (a text for subtitles).
+void check_is_media(const fs::path& path) {
+  const std::optional<FileKind> kind = file_kind(path);
+  if (kind && kind->group != FileGroup::kPicture && kind->group != FileGroup::kVideo) throw_wrong_kind(path, *kind);
+}
+
 // What FFmpeg returned when it looked at the file.
 void check_opened(int result, const Input& input, const fs::path& path) {
   input.interruption->check();
   if (result >= 0) return;
+  const std::optional<FileKind> kind = file_kind(path);
+  if (kind && kind->group == FileGroup::kPicture) throw_unreadable(path, input.tags, error_text(result));
   if (const std::string fault = container_fault(path); !fault.empty()) {
     throw InputMediaError(path.string() + ": " + fault);
   }
   if (result == AVERROR(EIO) || result == AVERROR_EOF) {  // no disk fails that way: the beginning was recognised
     throw InputMediaError(path.string() + ": incomplete: it was cut off before its first frame; copy it again");
   }
+  if (kind) throw_unreadable(path, input.tags, error_text(result));
   check_input(result, path, "be read as an image or a video");
 }
 
@@ -98,8 +113,21 @@ void find_stream_info(const Input& input, const fs::path& path) {
                                     path.string(), found, format.iformat->long_name));
 }
 
+// A Windows icon holds itself in several sizes.
+int largest_stream(const AVFormatContext& format) {
+  const auto pixels = [](const AVStream* stream) {
+    return int64_t{stream->codecpar->width} * stream->codecpar->height;
+  };
+  AVStream** end = format.streams + format.nb_streams;
+  return static_cast<int>(
+      std::max_element(format.streams, end,
+                       [&](const AVStream* a, const AVStream* b) { return pixels(a) < pixels(b); }) -
+      format.streams);
+}
+
 // FFmpeg's best, but no album's cover.
 int best_video_stream(AVFormatContext& format) {
+  if (std::string_view(format.iformat->name) == "ico" && format.nb_streams > 0) return largest_stream(format);
   const int best = av_find_best_stream(&format, AVMEDIA_TYPE_VIDEO, -1, -1, nullptr, 0);
   const auto is_cover = [&](int i) { return (format.streams[i]->disposition & AV_DISPOSITION_ATTACHED_PIC) != 0; };
   if (best < 0 || !is_cover(best)) return best;
@@ -111,14 +139,35 @@ int best_video_stream(AVFormatContext& format) {
 
 }  // namespace
 
-Input open_input(const fs::path& path, PollCallback poll) {
+void throw_unreadable(const fs::path& path, const ImageTags& tags, const std::string& error) {
+  const std::optional<FileKind> kind = file_kind(path);
+  const std::string name(kind ? kind->name : "a file");
+  const bool is_video = kind && kind->group == FileGroup::kVideo;
+  const std::string_view advice = kind && !kind->advice.empty() ? kind->advice
+                                  : is_video                    ? "repair it, or encode it again as H.264"
+                                                                : "convert it to PNG or JPEG";
+  if (tags.is_damaged) {
+    throw InputMediaError(
+        fmt::format("{}: is {} that is damaged or truncated: {}", path.string(), name, tags.unreadable));
+  }
+  const std::string why = tags.unreadable.empty() ? fmt::format("{} that is damaged, or", name) : name;
+  throw InputMediaError(fmt::format("{}: is {} of a kind that FFmpeg {} cannot read ({}); {}", path.string(), why,
+                                    ffmpeg_version(), tags.unreadable.empty() ? error : tags.unreadable, advice));
+}
+
+bool is_still_format(const Input& input) { return std::string_view(input.format->iformat->name).ends_with("_pipe"); }
+
+Input open_input(const fs::path& given, PollCallback poll, bool describe) {
   init_logging();
+  const fs::path path = local_file(given.string());
   check_regular_file(path);
+  check_is_media(path);
   // We open the file and do not tell the name: or FFmpeg would take "%03d" in it for a sequence of images, and believe
   // its extension. What a playlist refers to must be a local file too.
   Dictionary options;
   av_dict_set(&options.entries, "protocol_whitelist", "file", 0);
   Input input;
+  input.tags = read_image_tags(path);
   input.interruption = std::make_unique<Interruption>(std::move(poll));
   const AVIOInterruptCB interrupt = {Interruption::should_stop, input.interruption.get()};
   AVIOContext* io = nullptr;
@@ -127,7 +176,8 @@ Input open_input(const fs::path& path, PollCallback poll) {
   check_input(opened, path, "be read");
   input.io.reset(io);
   open_format(input, path);
-  find_stream_info(input, path);
+  // It would decode the picture, which the decoder is going to do anyway.
+  if (describe || !is_still_format(input)) find_stream_info(input, path);
   return input;
 }
 

@@ -27,7 +27,9 @@ double resampled_fps(const Decoder& decoder, double target) {
 }  // namespace
 
 MediaReader::MediaReader(const std::filesystem::path& path, const ReadOptions& options)
-    : decoder_(path, options.poll), converter_(path), fps_(resampled_fps(decoder_, options.fps)) {
+    : decoder_(path, options.poll),
+      converter_(path, decoder_.is_image() ? &decoder_.tags() : nullptr),
+      fps_(resampled_fps(decoder_, options.fps)) {
   if (fps_ > 0) slots_.emplace(decoder_.stream(), decoder_.frame_ticks(), fps_);
 }
 
@@ -103,12 +105,16 @@ void MediaReader::measure(AVFrame& frame) {
                  aspect.num, aspect.den, square->width, square->height);
   }
   size_ = square.value_or(stored);
-  if (is_sideways(orientation(frame, decoder_.stream()))) std::swap(size_.width, size_.height);
+  if (is_sideways(upright(frame))) std::swap(size_.width, size_.height);
+}
+
+Orientation MediaReader::upright(const AVFrame& frame) const {
+  return is_image() ? exif_orientation_of(decoder_.tags().orientation) : orientation(frame, decoder_.stream());
 }
 
 Picture MediaReader::convert(const AVFrame& frame) {
   warn_of_interlacing(frame);
-  const Orientation orientation = media::orientation(frame, decoder_.stream());
+  const Orientation orientation = upright(frame);
   const Size stored = is_sideways(orientation) ? Size{size_.height, size_.width} : size_;
   return turn(scaler_.scale(converter_.convert(frame), stored), orientation);
 }

@@ -53,6 +53,7 @@ class MediaReader {
   bool advance();  // current_ and left_: what is next; false after the last
   void measure(AVFrame& frame);
   FramePtr decode();
+  Orientation upright(const AVFrame& frame) const;
   Picture convert(const AVFrame& frame);
   void warn_of_interlacing(const AVFrame& frame);
 

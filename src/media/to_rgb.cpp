@@ -2,12 +2,17 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <cstring>
+#include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 
+#include "media/colour_profile.h"
 #include "media/ffmpeg_functions.h"
+#include "media/still_to_rgb.h"
 #include "opensora/error.h"
 
 namespace opensora::media {
@@ -30,10 +35,10 @@ bool is_full_range(const AVFrame& frame) {
   return is_grey(format) || std::string_view(format.name).starts_with("yuvj");
 }
 
-const int* color_matrix(const AVFrame& frame) {
+const int* color_matrix(const AVFrame& frame, bool is_still) {
   constexpr int kHdRows = 720;
   if (frame.colorspace == AVCOL_SPC_UNSPECIFIED) {
-    return sws_getCoefficients(frame.height >= kHdRows ? SWS_CS_ITU709 : SWS_CS_ITU601);
+    return sws_getCoefficients(frame.height >= kHdRows && !is_still ? SWS_CS_ITU709 : SWS_CS_ITU601);
   }
   return sws_getCoefficients(frame.colorspace);
 }
@@ -44,7 +49,7 @@ bool is_chroma_left(const AVFrame& frame) {
   return frame.chroma_location == AVCHROMA_LOC_LEFT || frame.chroma_location == AVCHROMA_LOC_TOPLEFT;
 }
 
-ScalerPtr make_converter(const AVFrame& frame, AVPixelFormat output, const std::filesystem::path& path) {
+ScalerPtr make_converter(const AVFrame& frame, AVPixelFormat output, bool is_still, const std::filesystem::path& path) {
   ScalerPtr scaler(not_null(sws_alloc_context()));
   const auto set = [&](const char* name, int64_t value) {
     check_input(av_opt_set_int(scaler.get(), name, value, 0), path, "set up the conversion to RGB");
@@ -56,11 +61,11 @@ ScalerPtr make_converter(const AVFrame& frame, AVPixelFormat output, const std::
   set("dsth", frame.height);
   set("dst_format", output);
   set("sws_flags", SWS_BILINEAR | SWS_ACCURATE_RND | SWS_BITEXACT | SWS_FULL_CHR_H_INT | SWS_FULL_CHR_H_INP);
-  if (description(frame).log2_chroma_w == 1 && is_chroma_left(frame)) set("src_h_chr_pos", 0);
+  if (description(frame).log2_chroma_w == 1 && !is_still && is_chroma_left(frame)) set("src_h_chr_pos", 0);
   check_input(sws_init_context(scaler.get(), nullptr, nullptr), path, "set up the conversion to RGB");
   const bool is_rgb = (description(frame).flags & (AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_PAL)) != 0;
   if (!is_rgb) {
-    const int* matrix = color_matrix(frame);
+    const int* matrix = color_matrix(frame, is_still);
     constexpr int kOne = 1 << 16;  // neutral contrast and saturation, 16.16 fixed point
     // Fails for formats to which it does not apply; then the defaults are right.
     sws_setColorspaceDetails(scaler.get(), matrix, is_full_range(frame), matrix, /*dstRange=*/1, 0, kOne, kOne);
@@ -103,8 +108,36 @@ Picture pack_over_black(const AVFrame& rgba) {
   return picture;
 }
 
-// The values 1 to 8 of EXIF's Orientation.
-Orientation exif_orientation(int value) {
+Orientation matrix_orientation(const int32_t* matrix) {
+  // 16.16 fixed point. Scaling is not ours to apply: only the signs count.
+  const auto sign = [](int32_t value) { return (value > (1 << 14)) - (value < -(1 << 14)); };
+  const Orientation found{sign(matrix[0]), sign(matrix[1]), sign(matrix[3]), sign(matrix[4])};
+  const bool upright = found.a != 0 && found.d != 0 && found.b == 0 && found.c == 0;
+  const bool sideways = found.a == 0 && found.d == 0 && found.b != 0 && found.c != 0;
+  return upright || sideways ? found : Orientation{};
+}
+
+// FFmpeg turns CMYK into RGB by c * k * 257 >> 16, in which white is 254.
+uint8_t undo_rounding_down(uint8_t value) { return static_cast<uint8_t>(value + (value > 0 && value < 255 ? 1 : 0)); }
+
+// The same in YUV: there it multiplies the distance of chroma from its middle, which rounds the upper half down.
+FramePtr undo_rounding_down(const AVFrame& yuva) {
+  FramePtr frame(not_null(av_frame_clone(&yuva)));
+  if (av_frame_make_writable(frame.get()) < 0) throw std::bad_alloc();
+  for (int plane = 0; plane < 3; ++plane) {
+    const int least = plane == 0 ? 0 : 128;
+    for (int y = 0; y < frame->height; ++y) {
+      uint8_t* row = frame->data[plane] + static_cast<ptrdiff_t>(y) * frame->linesize[plane];
+      std::transform(row, row + frame->width, row,
+                     [&](uint8_t value) { return value > least ? undo_rounding_down(value) : value; });
+    }
+  }
+  return frame;
+}
+
+}  // namespace
+
+Orientation exif_orientation_of(int value) {
   static constexpr std::array<Orientation, 8> kOrientations = {{{1, 0, 0, 1},
                                                                 {-1, 0, 0, 1},
                                                                 {-1, 0, 0, -1},
@@ -116,21 +149,7 @@ Orientation exif_orientation(int value) {
   return value >= 1 && value <= 8 ? kOrientations[value - 1] : Orientation{};
 }
 
-Orientation matrix_orientation(const int32_t* matrix) {
-  // 16.16 fixed point. Scaling is not ours to apply: only the signs count.
-  const auto sign = [](int32_t value) { return (value > (1 << 14)) - (value < -(1 << 14)); };
-  const Orientation found{sign(matrix[0]), sign(matrix[1]), sign(matrix[3]), sign(matrix[4])};
-  const bool upright = found.a != 0 && found.d != 0 && found.b == 0 && found.c == 0;
-  const bool sideways = found.a == 0 && found.d == 0 && found.b != 0 && found.c != 0;
-  return upright || sideways ? found : Orientation{};
-}
-
-}  // namespace
-
 Orientation orientation(const AVFrame& frame, const AVStream& stream) {
-  if (const AVDictionaryEntry* entry = av_dict_get(frame.metadata, "Orientation", nullptr, 0); entry != nullptr) {
-    return exif_orientation(std::atoi(entry->value));
-  }
   if (const AVFrameSideData* data = av_frame_get_side_data(&frame, AV_FRAME_DATA_DISPLAYMATRIX); data != nullptr) {
     return matrix_orientation(reinterpret_cast<const int32_t*>(data->data));
   }
@@ -148,10 +167,15 @@ Picture turn(Picture picture, Orientation orientation) {
       a + ptrdiff_t{b} * width;  // in the turned picture, for a step to the right in the stored one
   const ptrdiff_t step_y = c + ptrdiff_t{d} * width;
   const ptrdiff_t origin = (a + c < 0 ? width - 1 : 0) + (b + d < 0 ? ptrdiff_t{height - 1} * width : 0);
-  const uint8_t* source = picture.rgb.data();
-  for (int y = 0; y < picture.height; ++y) {
-    for (int x = 0; x < picture.width; ++x, source += kRgbBytes) {
-      std::memcpy(&turned.rgb[(origin + x * step_x + y * step_y) * kRgbBytes], source, kRgbBytes);
+  constexpr int kBand = 32;  // rows at a time: what is written for one column of them is in the cache for the next
+  for (int top = 0; top < picture.height; top += kBand) {
+    const int bottom = std::min(top + kBand, picture.height);
+    for (int x = 0; x < picture.width; ++x) {
+      const uint8_t* source = &picture.rgb[(static_cast<size_t>(top) * picture.width + x) * kRgbBytes];
+      uint8_t* target = turned.rgb.data() + (origin + x * step_x + top * step_y) * kRgbBytes;
+      for (int y = top; y < bottom; ++y, source += ptrdiff_t{picture.width} * kRgbBytes) {
+        std::copy_n(source, kRgbBytes, target + (y - top) * step_y * kRgbBytes);
+      }
     }
   }
   return turned;
@@ -163,21 +187,51 @@ Picture RgbConverter::convert(const AVFrame& frame) {
     throw InputMediaError(fmt::format("{}: the pixel format {} cannot be converted to RGB; convert the file to 8 bits",
                                       path_.string(), description(frame).name));
   }
-  warn_of_hdr(frame);
+  warn_of_colours(frame);
+  if (still_ != nullptr) {
+    const bool is_ycck = still_->is_inked && format == AV_PIX_FMT_YUVA444P;
+    const FramePtr inked = is_ycck ? undo_rounding_down(frame) : nullptr;
+    const AVFrame& yuv = is_ycck ? *inked : frame;
+    if (std::optional<Picture> picture = still_to_rgb(yuv, is_full_range(frame) || still_->is_full_range)) {
+      return *std::move(picture);
+    }
+  }
+  if (format == AV_PIX_FMT_RGB24) return pack(frame);
   const bool has_alpha = (description(frame).flags & AV_PIX_FMT_FLAG_ALPHA) != 0;
-  const AVPixelFormat output = has_alpha ? AV_PIX_FMT_RGBA : AV_PIX_FMT_RGB24;
-  const ScalerPtr converter = make_converter(frame, output, path_);
+  const bool is_opaque = !has_alpha || (still_ != nullptr && still_->is_opaque);
+  const AVPixelFormat output = is_opaque ? AV_PIX_FMT_RGB24 : AV_PIX_FMT_RGBA;
+  const ScalerPtr converter = make_converter(frame, output, still_ != nullptr, path_);
   const FramePtr rgb = make_rgb_frame(frame, output, path_);
   check_input(sws_scale(converter.get(), frame.data, frame.linesize, 0, frame.height, rgb->data, rgb->linesize), path_,
               "convert a frame to RGB");
-  return has_alpha ? pack_over_black(*rgb) : pack(*rgb);
+  Picture picture = is_opaque ? pack(*rgb) : pack_over_black(*rgb);
+  if (still_ != nullptr && still_->is_inked) {
+    std::transform(picture.rgb.begin(), picture.rgb.end(), picture.rgb.begin(),
+                   [](uint8_t value) { return undo_rounding_down(value); });
+  }
+  return picture;
 }
 
-void RgbConverter::warn_of_hdr(const AVFrame& frame) {
-  if (warned_ || (frame.color_trc != AVCOL_TRC_SMPTE2084 && frame.color_trc != AVCOL_TRC_ARIB_STD_B67)) return;
-  warned_ = true;
-  spdlog::warn("{}: is HDR ({}) and is read without tone mapping: its colours will look flat; convert it to SDR first",
-               path_.string(), av_color_transfer_name(frame.color_trc));
+void RgbConverter::warn_of_colours(const AVFrame& frame) {
+  if (std::exchange(warned_, true)) return;
+  const std::string name = path_.string();
+  if (frame.color_trc == AVCOL_TRC_SMPTE2084 || frame.color_trc == AVCOL_TRC_ARIB_STD_B67) {
+    spdlog::warn(
+        "{}: is HDR ({}) and is read without tone mapping: its colours will look flat; convert it to SDR first", name,
+        av_color_transfer_name(frame.color_trc));
+    return;
+  }
+  if (still_ == nullptr) return;
+  if ((description(frame).flags & AV_PIX_FMT_FLAG_FLOAT) != 0) {
+    spdlog::warn(
+        "{}: holds light in floating point, which is read as it is and will look dark; convert it to PNG first", name);
+  }
+  const std::string colours = still_->icc.empty() ? still_->colours : other_than_srgb(still_->icc);
+  if (colours.empty()) return;
+  spdlog::warn(
+      "{}: its colours are {}, not sRGB, and are read as stored, as Pillow does: they may look a little off; "
+      "convert it to sRGB first",
+      name, colours);
 }
 
 }  // namespace opensora::media

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "media/ffmpeg.h"
+#include "media/image_tags.h"
 #include "media/picture.h"
 #include "media/scale.h"
 
@@ -19,8 +20,11 @@ struct Orientation {
   bool operator==(const Orientation&) const = default;
 };
 
-// From EXIF in the frame, or else a display matrix of the frame or the stream. Angles in between are not applied.
+// From a display matrix of the frame or the stream. Angles in between are not applied.
 Orientation orientation(const AVFrame& frame, const AVStream& stream);
+
+// The values 1 to 8 of EXIF's Orientation.
+Orientation exif_orientation_of(int value);
 
 // Whether it exchanges width and height.
 inline bool is_sideways(Orientation orientation) { return orientation.a == 0; }
@@ -30,17 +34,22 @@ Picture turn(Picture picture, Orientation orientation);
 // Converts frames of any pixel format, also with sizes and formats that change: by their tagged colour matrix and range
 // (untagged: BT.709 from 720 rows on, else BT.601; limited range for YUV, full range for grey), 8 bits a channel, alpha
 // composited over black. Transfer functions are left alone: HDR (PQ, HLG) comes out flat, and is logged once.
+//
+// Pictures are converted as their formats' own libraries do it (see still_to_rgb.h; untagged: BT.601), and their colour
+// profile is left alone as Pillow leaves it; one that is not sRGB is logged once.
 class RgbConverter {
  public:
-  explicit RgbConverter(std::filesystem::path path) : path_(std::move(path)) {}  // for messages
+  // `path`: for messages. `still`: of a picture, null for a video; it must outlive the converter.
+  RgbConverter(std::filesystem::path path, const ImageTags* still) : path_(std::move(path)), still_(still) {}
 
   // Throws InputMediaError for a pixel format that cannot be converted.
   Picture convert(const AVFrame& frame);
 
  private:
-  void warn_of_hdr(const AVFrame& frame);
+  void warn_of_colours(const AVFrame& frame);
 
   std::filesystem::path path_;
+  const ImageTags* still_;
   bool warned_ = false;
 };
 

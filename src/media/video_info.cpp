@@ -51,7 +51,7 @@ Counted count_packets(AVFormatContext& format, int index, const std::filesystem:
 }  // namespace
 
 VideoInfo read_video_info(const std::filesystem::path& path) {
-  const Input input = open_input(path);
+  const Input input = open_input(path, {}, /*describe=*/true);
   const int index = find_video_stream(input, path);
   const AVStream& stream = *input.format->streams[index];
   const AVCodecParameters& parameters = *stream.codecpar;

@@ -1,7 +1,8 @@
 #include "pipeline/reference_media.h"
 
-#include <spdlog/fmt/fmt.h>
+#include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -27,6 +28,17 @@ at::Tensor prepare(media::Picture& picture, bool is_image, int64_t height, int64
   } catch (const InputMediaError& error) {
     throw InputMediaError(path.string() + ": " + error.what());
   }
+}
+
+// What of a reference is not seen in the video.
+void log_crop(const media::Picture& picture, int64_t height, int64_t width, const std::filesystem::path& path) {
+  constexpr double kWorthSaying = 0.005;  // of an edge
+  const double across = static_cast<double>(width) / picture.width, down = static_cast<double>(height) / picture.height;
+  const double scale = std::max(across, down), share = 1 - std::min(across, down) / scale;
+  if (share < kWorthSaying) return;
+  spdlog::info("{}: {}x{} is scaled to fill {}x{}; {:.0f} % of its {} is cut off, half at each side", path.string(),
+               picture.width, picture.height, width, height, std::max(1.0, share * 100),
+               across < down ? "width" : "height");
 }
 
 // `found`: pictures; `decoded`: frames of the file.
@@ -61,6 +73,7 @@ at::Tensor reference_picture(const at::Tensor& rgb, int64_t height, int64_t widt
 at::Tensor read_reference_picture(const std::filesystem::path& path, int64_t height, int64_t width,
                                   media::Position position, const media::PollCallback& poll) {
   media::ReadPicture read = media::read_picture(path, position, poll);
+  log_crop(read.picture, height, width, path);
   return prepare(read.picture, read.is_image, height, width, path);
 }
 
@@ -74,6 +87,7 @@ at::Tensor read_reference_video(const std::filesystem::path& path, const Referen
   while (options.frames == 0 || static_cast<int64_t>(frames.size()) < options.frames) {
     std::optional<media::Picture> picture = reader.next();
     if (!picture) break;
+    if (frames.empty()) log_crop(*picture, options.height, options.width, path);
     frames.push_back(prepare(*picture, reader.is_image(), options.height, options.width, path));
   }
   const auto found = static_cast<int64_t>(frames.size());

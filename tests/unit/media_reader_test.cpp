@@ -244,6 +244,18 @@ TEST_F(MediaReaderTest, TakesTheFirstFrameOfAnAnimatedImage) {
   }
 }
 
+TEST_F(MediaReaderTest, ReadsFileUrls) {
+  const std::vector<uint8_t> pixel = {1, 2, 3};
+  write_png(folder_.path() / "a b.png", pixel.data(), 1, 1, false);
+  for (const std::string& start : {"file://", "file://localhost", "file:"}) {
+    const Picture picture = read_picture(start + folder_.path().string() + "/a%20b.png").picture;
+    EXPECT_EQ(at(picture, 0, 0), (Color{1, 2, 3})) << start;
+  }
+  EXPECT_TRUE(contains(error_of(folder_.write("page.png", "<!DOCTYPE html><html></html>")),
+                       "is an HTML page; expected an image or a video; download"));
+  EXPECT_TRUE(contains(error_of(folder_.write("a.jpg", "%PDF-1.5\n")), "is a PDF document; expected"));
+}
+
 TEST_F(MediaReaderTest, TakesAnyNameAndTheSmallestPicture) {
   const std::vector<uint8_t> pixel = {1, 2, 3};
   for (const char* name : {"http:a%03d b.png", "a.mp4", "none", "x.txt"}) {
@@ -336,7 +348,7 @@ TEST_F(MediaReaderTest, RefusesWhatIsNoFile) {
   EXPECT_TRUE(contains(error_of(folder_.path() / "none.png"), "No such file"));
   EXPECT_TRUE(contains(error_of(folder_.path()), "is a folder"));
   EXPECT_TRUE(contains(error_of("/dev/null"), "is not a regular file"));
-  for (const char* url : {"http://example.org/a.png", "https://example.org/a.mp4", "file:///tmp/a.png"}) {
+  for (const char* url : {"http://example.org/a.png", "https://example.org/a.mp4", "s3://bucket/a.png", "rtsp://a/b"}) {
     try {
       MediaReader reader(url);
       FAIL() << url;
@@ -348,12 +360,14 @@ TEST_F(MediaReaderTest, RefusesWhatIsNoFile) {
 
 TEST_F(MediaReaderTest, RefusesWhatIsNoPicture) {
   EXPECT_TRUE(contains(error_of(folder_.write("empty.mp4", "")), "the file is empty"));
-  EXPECT_TRUE(contains(error_of(folder_.write("text.png", "This is a text, and not a picture.\n")), "cannot be read"));
+  EXPECT_TRUE(contains(error_of(folder_.write("text.png", "This is a text, and not a picture.\n")),
+                       "is a text file; expected"));
   EXPECT_TRUE(contains(error_of(folder_.write("nulls.jpg", std::string(5000, '\0'))), "cannot be read"));
   const std::string wav =
       std::string("RIFF\x24\x08\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0", 36) +
       std::string("data\0\x08\0\0", 8) + std::string(2048, '\1');
-  EXPECT_TRUE(contains(error_of(folder_.write("sound.mp4", wav)), "holds no image or video"));
+  EXPECT_TRUE(
+      contains(error_of(folder_.write("sound.mp4", wav)), "is a sound file (WAV); expected an image or a video"));
   // A list of other files, of which one is not local.
   const fs::path list = folder_.write("list.mp4", "ffconcat version 1.0\nfile 'http://127.0.0.1:1/a.mp4'\n");
   EXPECT_NE(error_of(list), "no error");

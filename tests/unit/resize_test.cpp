@@ -8,8 +8,10 @@
 #include "media/png_writer.h"
 #include "media/video_writer.h"
 #include "opensora/error.h"
+#include "pipeline/bicubic.h"
 #include "pipeline/reference_media.h"
 #include "support/contains.h"
+#include "support/log_capture.h"
 #include "support/reference.h"
 #include "support/temporary_folder.h"
 
@@ -57,6 +59,16 @@ TEST(ResizeImage, TheReferencePictureIsReadExactly) {
 TEST(ResizeImage, KeepsAPictureOfTheRightSize) {
   const at::Tensor picture = numbers({24, 40, 3});
   EXPECT_TRUE(at::equal(resize_crop_image(picture, 24, 40), picture));
+}
+
+// A part of the resized picture is the same as if all of it were computed, however much it shrinks or grows.
+TEST(ResizeImage, ComputesOnlyWhatIsKept) {
+  const at::Tensor picture = numbers({61, 83, 3});
+  for (const auto& [height, width] : {std::pair{20, 30}, {7, 90}, {130, 9}, {61, 40}, {30, 83}}) {
+    const at::Tensor whole = resize_bicubic(picture, height, width, {0, height}, {0, width});
+    const at::Tensor part = resize_bicubic(picture, height, width, {2, height - 4}, {3, width - 5});
+    EXPECT_TRUE(at::equal(part, whole.narrow(0, 2, height - 4).narrow(1, 3, width - 5))) << height << "x" << width;
+  }
 }
 
 // Only a crop is left where one edge fits: offsets are rounded, halves to even.
@@ -207,6 +219,45 @@ TEST_F(ReferenceMediaTest, ReadingEndsWithWhatIsThrownMeanwhile) {
                    InterruptedError);
       EXPECT_EQ(calls, stop_at);
     }
+  }
+}
+
+// --- what is said of them -------------------------------------------------------------------------
+
+TEST(ReferenceMedia, SaysWhatIsCutOffAndWhichFrameIsTaken) {
+  const test::TemporaryFolder folder;
+  const std::vector<uint8_t> pixels(80 * 60 * 3, 100);
+  media::write_png(folder.path() / "a.png", pixels.data(), 80, 60, false);
+  const auto said = [&](const std::string& name, int64_t height, int64_t width,
+                        media::Position position = media::Position::kFirst) {
+    const test::LogCapture log;
+    read_reference_picture(folder.path() / name, height, width, position);
+    return log.text();
+  };
+  EXPECT_TRUE(contains(said("a.png", 32, 32), "a.png: 80x60 is scaled to fill 32x32; 25 % of its width is cut off"));
+  EXPECT_TRUE(contains(said("a.png", 16, 64), "67 % of its height is cut off"));
+  EXPECT_EQ(said("a.png", 30, 40), "");
+  EXPECT_EQ(said("a.png", 120, 160), "");
+
+  media::VideoWriter writer(folder.path() / "a.mp4", {.width = 32, .height = 32, .fps = 24}, false);
+  for (int i = 0; i < 3; ++i) writer.write(pixels.data());
+  writer.finish();
+  EXPECT_TRUE(contains(said("a.mp4", 32, 32), "is a video; its first frame is taken"));
+  EXPECT_TRUE(contains(said("a.mp4", 32, 32, media::Position::kLast), "is a video; its last frame is taken"));
+  EXPECT_TRUE(contains(said("a.mp4", 32, 16), "50 % of its width is cut off"));
+}
+
+TEST(ReferenceMedia, SaysThatAPictureIsNoVideo) {
+  const test::TemporaryFolder folder;
+  const std::vector<uint8_t> pixels(8 * 8 * 3, 100);
+  media::write_png(folder.path() / "a.png", pixels.data(), 8, 8, false);
+  for (const media::Position position : {media::Position::kFirst, media::Position::kLast}) {
+    const std::string error = error_of([&] {
+      read_reference_video(folder.path() / "a.png",
+                           {.height = 8, .width = 8, .fps = 24, .frames = 33, .position = position});
+    });
+    EXPECT_TRUE(contains(error, "a.png: is a picture, and a video of at least 33 frames is needed"));
+    EXPECT_TRUE(contains(error, "--image"));
   }
 }
 
