@@ -3,26 +3,14 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <bit>
 #include <initializer_list>
 
 #include "nn/fused_arguments.h"
 #include "nn/multiversion.h"
+#include "nn/vector_bfloat16.h"
 
 namespace opensora::nn {
 namespace {
-
-// bfloat16 with conversions that the compiler makes vectors of; c10's have branches.
-struct BFloat16 {
-  uint16_t bits;
-  OPENSORA_KERNEL explicit operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
-};
-
-OPENSORA_KERNEL inline void store(BFloat16& place, float value) {
-  const auto wide = std::bit_cast<uint32_t>(value);
-  const uint32_t rounded = (wide + 0x7FFF + ((wide >> 16) & 1)) >> 16;  // to nearest, ties to even
-  place.bits = static_cast<uint16_t>(std::isnan(value) ? 0x7FC0 : rounded);
-}
 
 // Clones cannot be templates.
 #define OPENSORA_ROWS(Functor)                                                               \

@@ -11,6 +11,7 @@
 #include "core/meta_device.h"
 #include "core/trace.h"
 #include "nn/multiversion.h"
+#include "nn/vector_bfloat16.h"
 
 namespace opensora::nn {
 namespace {
@@ -29,13 +30,14 @@ struct Moments {
 };
 
 // Both are in float32, of few values.
-OPENSORA_MULTIVERSION void block_moments(const float* x, int64_t pixels, int64_t channels, float* mean,
-                                         float* squares) {
+template <typename T>
+[[gnu::always_inline]] inline void moments_of_block(const T* x, int64_t pixels, int64_t channels, float* mean,
+                                                    float* squares) {
   std::fill_n(mean, channels, 0.0F);
   std::fill_n(squares, channels, 0.0F);
   for (int64_t i = 0; i < pixels; ++i) {
 #pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) mean[c] += x[i * channels + c];
+    for (int64_t c = 0; c < channels; ++c) mean[c] += static_cast<float>(x[i * channels + c]);
   }
   const float share = 1.0F / static_cast<float>(pixels);
 #pragma omp simd
@@ -43,11 +45,58 @@ OPENSORA_MULTIVERSION void block_moments(const float* x, int64_t pixels, int64_t
   for (int64_t i = 0; i < pixels; ++i) {
 #pragma omp simd
     for (int64_t c = 0; c < channels; ++c) {
-      const float d = x[i * channels + c] - mean[c];
+      const float d = static_cast<float>(x[i * channels + c]) - mean[c];
       squares[c] += d * d;
     }
   }
 }
+
+// 1/(1 + exp(-y)) by a polynomial, to the last digits of float32; the loop around it must vectorise, which calls of
+// the library's do not.
+[[gnu::always_inline]] inline float silu(float y) {
+  const float z = std::min(std::max(-y, -87.0F), 88.0F);
+  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: what is added loses its fraction
+  const float n = (z * 1.44269504F + kRound) - kRound;
+  const float r = (z - n * 0.693359375F) + n * 2.12194440e-4F;
+  float p = 1.9875691500e-4F;
+  p = p * r + 1.3981999507e-3F;
+  p = p * r + 8.3334519073e-3F;
+  p = p * r + 4.1665795894e-2F;
+  p = p * r + 1.6666665459e-1F;
+  p = p * r + 5.0000001201e-1F;
+  const float fraction = p * r * r + r + 1.0F;
+  const float power = std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
+  return y / (1.0F + fraction * power);
+}
+
+template <bool kWithSilu, typename T>
+[[gnu::always_inline]] inline void affine_of_row(const T* x, const float* scale, const float* shift, int64_t pixels,
+                                                 int64_t channels, T* out) {
+  for (int64_t i = 0; i < pixels; ++i) {
+#pragma omp simd
+    for (int64_t c = 0; c < channels; ++c) {
+      const float y = static_cast<float>(x[i * channels + c]) * scale[c] + shift[c];
+      store(out[i * channels + c], kWithSilu ? silu(y) : y);
+    }
+  }
+}
+
+// Clones cannot be templates.
+#define OPENSORA_ROWS(T)                                                                                         \
+  OPENSORA_MULTIVERSION void block_moments(const T* x, int64_t pixels, int64_t channels, float* mean,            \
+                                           float* squares) {                                                     \
+    moments_of_block(x, pixels, channels, mean, squares);                                                        \
+  }                                                                                                              \
+  OPENSORA_MULTIVERSION void affine_row(const T* x, const float* scale, const float* shift, int64_t pixels,      \
+                                        int64_t channels, T* out) {                                              \
+    affine_of_row<false>(x, scale, shift, pixels, channels, out);                                                \
+  }                                                                                                              \
+  OPENSORA_MULTIVERSION void affine_silu_row(const T* x, const float* scale, const float* shift, int64_t pixels, \
+                                             int64_t channels, T* out) {                                         \
+    affine_of_row<true>(x, scale, shift, pixels, channels, out);                                                 \
+  }
+OPENSORA_ROWS(float)
+OPENSORA_ROWS(BFloat16)
 
 // Chan's formula for the moments of two sets together.
 template <typename T>
@@ -64,15 +113,19 @@ void merge(Moments& into, double count, const T* mean, const T* squares) {
 // Row by row: [T, H, W, C] where rows may lie apart.
 struct Rows {
   int64_t height, frame_stride, row_stride;
-  const float* row(const float* base, int64_t i) const {
-    return base + i / height * frame_stride + i % height * row_stride;
-  }
+  int64_t offset(int64_t i) const { return i / height * frame_stride + i % height * row_stride; }
 };
 
+template <typename T>
+const T* begin_of(const at::Tensor& x, int64_t b) {
+  return static_cast<const T*>(x.const_data_ptr()) + b * x.stride(0);
+}
+
+template <typename T>
 Moments moments(const at::Tensor& x, int64_t b) {
   const int64_t channels = x.size(1), count = x.size(2) * x.size(3), width = x.size(4);
   const Rows rows{x.size(3), x.stride(2), x.stride(3)};
-  const float* base = x.const_data_ptr<float>() + b * x.stride(0);
+  const T* base = begin_of<T>(x, b);
   std::vector<Moments> slices(kSlices, Moments(channels));
   at::parallel_for(0, kSlices, 1, [&](int64_t begin, int64_t end) {
     std::vector<float> mean(channels), squares(channels);
@@ -80,7 +133,7 @@ Moments moments(const at::Tensor& x, int64_t b) {
       for (int64_t i = slice * count / kSlices; i < (slice + 1) * count / kSlices; ++i) {
         for (int64_t first = 0; first < width; first += kPixels) {
           const int64_t pixels = std::min(kPixels, width - first);
-          block_moments(rows.row(base, i) + first * channels, pixels, channels, mean.data(), squares.data());
+          block_moments(base + rows.offset(i) + first * channels, pixels, channels, mean.data(), squares.data());
           merge(slices[slice], static_cast<double>(pixels), mean.data(), squares.data());
         }
       }
@@ -93,43 +146,34 @@ Moments moments(const at::Tensor& x, int64_t b) {
   return all;
 }
 
-// 1/(1 + exp(-y)) by a polynomial, to the last digits of float32; the loop around it must vectorise, which calls of
-// the library's do not.
-inline float silu(float y) {
-  const float z = std::min(std::max(-y, -87.0F), 88.0F);
-  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: what is added loses its fraction
-  const float n = (z * 1.44269504F + kRound) - kRound;
-  const float r = (z - n * 0.693359375F) + n * 2.12194440e-4F;
-  float p = 1.9875691500e-4F;
-  p = p * r + 1.3981999507e-3F;
-  p = p * r + 8.3334519073e-3F;
-  p = p * r + 4.1665795894e-2F;
-  p = p * r + 1.6666665459e-1F;
-  p = p * r + 5.0000001201e-1F;
-  const float fraction = p * r * r + r + 1.0F;
-  const float power = std::bit_cast<float>((static_cast<int32_t>(n) + 127) << 23);
-  return y / (1.0F + fraction * power);
-}
-
-OPENSORA_MULTIVERSION void affine_row(const float* x, const float* scale, const float* shift, int64_t pixels,
-                                      int64_t channels, float* out) {
-  for (int64_t i = 0; i < pixels; ++i) {
-#pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) out[i * channels + c] = x[i * channels + c] * scale[c] + shift[c];
-  }
-}
-
-OPENSORA_MULTIVERSION void affine_silu_row(const float* x, const float* scale, const float* shift, int64_t pixels,
-                                           int64_t channels, float* out) {
-  for (int64_t i = 0; i < pixels; ++i) {
-#pragma omp simd
-    for (int64_t c = 0; c < channels; ++c) out[i * channels + c] = silu(x[i * channels + c] * scale[c] + shift[c]);
-  }
-}
-
-// Rows of pixels whose channels lie together, on the CPU in float32: what the loops above are for.
+// Rows of pixels whose channels lie together, on the CPU in float32 or bfloat16: what the loops above are for.
 bool suits_loops(const at::Tensor& x) {
-  return kernel_device(x) == at::kCPU && x.scalar_type() == at::kFloat && x.stride(1) == 1 && x.stride(4) == x.size(1);
+  const bool is_known = x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
+  return kernel_device(x) == at::kCPU && is_known && x.stride(1) == 1 && x.stride(4) == x.size(1);
+}
+
+template <typename T>
+void apply_affine_to_rows(const at::Tensor& x, const ChannelAffine& affine, Activation activation,
+                          const at::Tensor& out) {
+  const int64_t channels = x.size(1), width = x.size(4), count = x.size(2) * x.size(3);
+  const Rows from{x.size(3), x.stride(2), x.stride(3)}, to{x.size(3), out.stride(2), out.stride(3)};
+  for (int64_t b = 0; b < x.size(0); ++b) {
+    const T* base = begin_of<T>(x, b);
+    T* result = static_cast<T*>(out.mutable_data_ptr()) + b * out.stride(0);
+    const float* scale = affine.scale.const_data_ptr<float>() + b * channels;
+    const float* shift = affine.shift.const_data_ptr<float>() + b * channels;
+    at::parallel_for(0, count, kRowGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const T* row = base + from.offset(i);
+        T* place = result + to.offset(i);
+        if (activation == Activation::kSilu) {
+          affine_silu_row(row, scale, shift, width, channels, place);
+        } else {
+          affine_row(row, scale, shift, width, channels, place);
+        }
+      }
+    });
+  }
 }
 
 // [B, C] -> [B, C, 1, 1, 1]
@@ -178,7 +222,7 @@ ChannelAffine GroupNorm::affine(const at::Tensor& x) const {
     mean = at::empty({x.size(0), groups}, options);
     variance = at::empty_like(mean);
     for (int64_t b = 0; b < x.size(0) && !x.is_meta(); ++b) {
-      const Moments m = moments(x, b);
+      const Moments m = x.scalar_type() == at::kFloat ? moments<float>(x, b) : moments<BFloat16>(x, b);
       for (int64_t g = 0; g < groups; ++g) {
         Moments group(1);
         for (int64_t c = g * width; c < (g + 1) * width; ++c) merge(group, m.count, &m.mean[c], &m.squares[c]);
@@ -196,28 +240,15 @@ ChannelAffine GroupNorm::affine(const at::Tensor& x) const {
 }
 
 void apply_affine(const at::Tensor& x, const ChannelAffine& affine, Activation activation, const at::Tensor& out) {
-  if (!suits_loops(x) || !suits_loops(out)) {
+  if (!suits_loops(x) || !suits_loops(out) || x.scalar_type() != out.scalar_type()) {
     at::Tensor result = at::addcmul(per_channel(affine.shift), x, per_channel(affine.scale));
     out.copy_(activation == Activation::kSilu ? at::silu_(result) : result);
     return;
   }
   if (x.is_meta()) return;
   const TraceSpan span("apply_affine");
-  const int64_t channels = x.size(1), width = x.size(4), count = x.size(2) * x.size(3);
-  const Rows from{x.size(3), x.stride(2), x.stride(3)}, to{x.size(3), out.stride(2), out.stride(3)};
-  const auto apply = activation == Activation::kSilu ? affine_silu_row : affine_row;
-  for (int64_t b = 0; b < x.size(0); ++b) {
-    const float* base = x.const_data_ptr<float>() + b * x.stride(0);
-    float* result = out.mutable_data_ptr<float>() + b * out.stride(0);
-    const float* scale = affine.scale.const_data_ptr<float>() + b * channels;
-    const float* shift = affine.shift.const_data_ptr<float>() + b * channels;
-    at::parallel_for(0, count, kRowGrain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const float* row = from.row(base, i);
-        apply(row, scale, shift, width, channels, result + (to.row(result, i) - result));
-      }
-    });
-  }
+  const auto apply = x.scalar_type() == at::kFloat ? apply_affine_to_rows<float> : apply_affine_to_rows<BFloat16>;
+  apply(x, affine, activation, out);
 }
 
 }  // namespace opensora::nn
