@@ -47,6 +47,7 @@ struct BenchStage {
 
 struct BenchReport {
   std::string device, dtype, cpu;  // cpu: its name and the widest instructions that LibTorch uses on it
+  std::string computing;           // the dtype and what is really computed in: "bf16 (attention in fp32)", "fp32"
   int threads = 0;
   std::string config;
   bool random_weights = false;

@@ -44,6 +44,7 @@ struct RunPlan {
   int64_t width = 0, height = 0, frames = 0, steps = 0;
   int64_t tokens = 0;         // of the video, in the transformer
   std::string device, dtype;  // "cpu", "cuda"; "fp32", "bf16", "fp16"
+  std::string computing;      // the dtype and what is really computed in: "bf16 (attention in fp32)", "fp32"
   std::vector<StagePlan> stages;
   int64_t peak_bytes = 0;       // of all stages
   int64_t anonymous_bytes = 0;  // likewise

@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "core/cpu_features.h"
 #include "nn/activation.h"
 #include "nn/attention.h"
 
@@ -148,7 +149,9 @@ at::Tensor Decoder2D::operator()(const at::Tensor& z) const {
 }
 
 Autoencoder2D::Autoencoder2D(const Weights& weights, const Autoencoder2DConfig& config, Half half)
-    : config(config), dtype(weights.dtype()) {
+    : config(config),
+      dtype(weights.dtype()),
+      computes_in(computing_dtype(dtype, Work::kConvolution, weights.device())) {
   if (half != Half::kDecoder) encoder.emplace(weights["encoder"], config);
   if (half != Half::kEncoder) decoder.emplace(weights["decoder"], config);
   if (encoder) weights["encoder"].finish();
@@ -160,7 +163,7 @@ at::Tensor Autoencoder2D::encode(const at::Tensor& frames, const EncodeOptions& 
   TORCH_CHECK(frames.size(-2) % spatial_compression() == 0 && frames.size(-1) % spatial_compression() == 0,
               "the image autoencoder encodes edges that are multiples of ", spatial_compression(), ", found ",
               frames.sizes());
-  const at::Tensor moments = for_each_frame(frames.to(dtype), std::cref(*encoder), options.progress);
+  const at::Tensor moments = for_each_frame(frames.to(computes_in), std::cref(*encoder), options.progress).to(dtype);
   return (latent_of_moments(moments, options.generator) - config.shift_factor) * config.scale_factor;
 }
 
@@ -173,8 +176,8 @@ void Autoencoder2D::decode_pieces(const at::Tensor& latent, const PieceSink& sin
   TORCH_CHECK(decoder, "the image autoencoder was bound without its decoder");
   const int64_t frames = latent.size(2);
   for (int64_t t = 0; t < frames; ++t) {
-    const at::Tensor z = (latent.select(2, t) / config.scale_factor + config.shift_factor).to(dtype);
-    const at::Tensor frame = (*decoder)(z).unsqueeze(2);
+    const at::Tensor z = (latent.select(2, t) / config.scale_factor + config.shift_factor).to(computes_in);
+    const at::Tensor frame = (*decoder)(z).to(dtype).unsqueeze(2);
     if (progress) progress(t + 1, frames);
     sink({frame, t, 0, 0, {frames, frame.size(3), frame.size(4)}});
   }

@@ -74,7 +74,7 @@ struct Decoder2D {
 
 struct Autoencoder2D final : Autoencoder {
   Autoencoder2DConfig config;
-  at::ScalarType dtype;
+  at::ScalarType dtype, computes_in;  // of results, and of what comes before them
   std::optional<Encoder2D> encoder;
   std::optional<Decoder2D> decoder;
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/cpu_features.h"
+
 namespace opensora::autoencoder {
 namespace {
 
@@ -113,7 +115,10 @@ at::Tensor DCAEDecoder::operator()(const at::Tensor& z) const {
   return project_out(norm_out(x).relu_());
 }
 
-DCAE::DCAE(const Weights& weights, const DCAEConfig& config, Half half) : config(config), dtype(weights.dtype()) {
+DCAE::DCAE(const Weights& weights, const DCAEConfig& config, Half half)
+    : config(config),
+      dtype(weights.dtype()),
+      computes_in(computing_dtype(dtype, Work::kConvolution, weights.device())) {
   if (half != Half::kDecoder) encoder.emplace(weights["encoder"], config);
   if (half != Half::kEncoder) decoder.emplace(weights["decoder"], config);
   if (encoder) weights["encoder"].finish();
@@ -126,15 +131,15 @@ at::Tensor DCAE::encode(const at::Tensor& frames, const EncodeOptions& options) 
                   frames.size(3) % spatial_compression() == 0 && frames.size(4) % spatial_compression() == 0,
               "DC-AE encodes 1 or 4k frames with edges that are multiples of 32, found ", frames.sizes());
   return apply_tiled(
-      frames.to(dtype), make_tiling(config, /*encoding=*/true), [&](const at::Tensor& x) { return (*encoder)(x); },
-      options.progress);
+      frames.to(computes_in), make_tiling(config, /*encoding=*/true),
+      [&](const at::Tensor& x) { return (*encoder)(x).to(dtype); }, options.progress);
 }
 
 void DCAE::decode_pieces(const at::Tensor& latent, const PieceSink& sink, const TileProgress& progress) const {
   TORCH_CHECK(decoder, "DC-AE was bound without its decoder");
   apply_tiled(
-      latent.to(dtype), make_tiling(config, /*encoding=*/false), [&](const at::Tensor& z) { return (*decoder)(z); },
-      sink, progress);
+      latent.to(computes_in), make_tiling(config, /*encoding=*/false),
+      [&](const at::Tensor& z) { return (*decoder)(z).to(dtype); }, sink, progress);
 }
 
 int64_t DCAE::decoded_frames(int64_t latent_frames) const {

@@ -47,7 +47,7 @@ struct DCAEDecoder {
 
 struct DCAE final : Autoencoder {
   DCAEConfig config;
-  at::ScalarType dtype;
+  at::ScalarType dtype, computes_in;  // of results, and of what comes before them
   std::optional<DCAEEncoder> encoder;
   std::optional<DCAEDecoder> decoder;
 

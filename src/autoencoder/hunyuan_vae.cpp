@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "core/cpu_features.h"
+
 namespace opensora::autoencoder {
 namespace {
 
@@ -94,7 +96,9 @@ at::Tensor HunyuanDecoder::operator()(const at::Tensor& z) const {
 }
 
 HunyuanVAE::HunyuanVAE(const Weights& weights, const HunyuanVAEConfig& config, Half half)
-    : config(config), dtype(weights.dtype()) {
+    : config(config),
+      dtype(weights.dtype()),
+      computes_in(computing_dtype(dtype, Work::kConvolution, weights.device())) {
   if (half != Half::kDecoder) encoder.emplace(weights, config);
   if (half != Half::kEncoder) decoder.emplace(weights, config);
   if (encoder) weights["encoder"].finish();
@@ -107,8 +111,8 @@ at::Tensor HunyuanVAE::encode_moments(const at::Tensor& frames, const TileProgre
                   frames.size(4) % spatial_compression() == 0,
               "HunyuanVAE encodes 4k+1 frames with edges that are multiples of 8, found ", frames.sizes());
   return apply_tiled(
-      frames.to(dtype), make_tiling(config, TileGeometry::encoding), [&](const at::Tensor& x) { return (*encoder)(x); },
-      progress);
+      frames.to(computes_in), make_tiling(config, TileGeometry::encoding),
+      [&](const at::Tensor& x) { return (*encoder)(x).to(dtype); }, progress);
 }
 
 at::Tensor HunyuanVAE::encode(const at::Tensor& frames, const EncodeOptions& options) const {
@@ -118,10 +122,10 @@ at::Tensor HunyuanVAE::encode(const at::Tensor& frames, const EncodeOptions& opt
 
 void HunyuanVAE::decode_pieces(const at::Tensor& latent, const PieceSink& sink, const TileProgress& progress) const {
   TORCH_CHECK(decoder, "HunyuanVAE was bound without its decoder");
-  const at::Tensor z = (latent / config.scale_factor + config.shift_factor).to(dtype);
+  const at::Tensor z = (latent / config.scale_factor + config.shift_factor).to(computes_in);
   apply_tiled(
-      z, make_tiling(config, TileGeometry::decoding), [&](const at::Tensor& part) { return (*decoder)(part); }, sink,
-      progress);
+      z, make_tiling(config, TileGeometry::decoding),
+      [&](const at::Tensor& part) { return (*decoder)(part).to(dtype); }, sink, progress);
 }
 
 int64_t HunyuanVAE::decoded_frames(int64_t latent_frames) const {

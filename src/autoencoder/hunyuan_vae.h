@@ -40,7 +40,7 @@ struct HunyuanDecoder {
 
 struct HunyuanVAE final : Autoencoder {
   HunyuanVAEConfig config;
-  at::ScalarType dtype;
+  at::ScalarType dtype, computes_in;  // of results, and of what comes before them
   std::optional<HunyuanEncoder> encoder;
   std::optional<HunyuanDecoder> decoder;
 

@@ -76,10 +76,18 @@ ordered_json to_json(const BenchReport& report) {
         {{"name", probe.name}, {"shape", probe.shape}, {"gflops_per_second", probe.flops_per_second / 1e9}});
   }
   for (const BenchStage& stage : report.stages) stages.push_back(to_json(stage));
-  return {{"device", report.device},   {"dtype", report.dtype},   {"cpu", report.cpu},
-          {"threads", report.threads}, {"config", report.config}, {"random_weights", report.random_weights},
-          {"width", report.width},     {"height", report.height}, {"frames", report.frames},
-          {"probes", probes},          {"stages", stages}};
+  return {{"device", report.device},
+          {"dtype", report.dtype},
+          {"computing", report.computing},
+          {"cpu", report.cpu},
+          {"threads", report.threads},
+          {"config", report.config},
+          {"random_weights", report.random_weights},
+          {"width", report.width},
+          {"height", report.height},
+          {"frames", report.frames},
+          {"probes", probes},
+          {"stages", stages}};
 }
 
 ordered_json to_json(const ScalingPoint& point) {
@@ -101,7 +109,7 @@ double mebibytes(int64_t bytes) { return static_cast<double>(bytes) / 1048576; }
 
 void print_table(const BenchReport& report) {
   std::cout << fmt::format("{}, {} threads, {} {}; {}{}, {}x{}, {} frames\n", report.cpu, report.threads, report.device,
-                           report.dtype, report.config, report.random_weights ? " with random weights" : "",
+                           report.computing, report.config, report.random_weights ? " with random weights" : "",
                            report.width, report.height, report.frames);
   for (const BenchProbe& probe : report.probes) {
     std::cout << fmt::format("{:<9}  {:>8.1f} GFLOP/s  {}\n", probe.name, probe.flops_per_second / 1e9, probe.shape);

@@ -70,6 +70,7 @@ ordered_json to_json(const RunPlan& plan) {
           {"tokens", plan.tokens},
           {"device", plan.device},
           {"dtype", plan.dtype},
+          {"computing", plan.computing},
           {"stages", stages},
           {"peak_memory_bytes", plan.peak_bytes},
           {"anonymous_bytes", plan.anonymous_bytes},
@@ -91,7 +92,7 @@ std::string verdict_text(const RunPlan& plan) {
 
 void print_table(const RunPlan& plan) {
   std::cout << fmt::format("{}: {}x{}, {} frames, {} steps, {} tokens, {} {}\n", plan.condition, plan.width,
-                           plan.height, plan.frames, plan.steps, plan.tokens, plan.device, plan.dtype);
+                           plan.height, plan.frames, plan.steps, plan.tokens, plan.device, plan.computing);
   std::cout << fmt::format("{:<8}  {:<11}  {:>10}  {:>10}  {:>11}  {:>8}  {:>9}\n", "stage", "model", "stored",
                            "weights", "peak memory", "forwards", "FLOP");
   for (const StagePlan& stage : plan.stages) {

@@ -13,9 +13,9 @@
 #include <filesystem>
 #include <fstream>
 
+#include "core/cpu_features.h"
 #include "core/cuda_plugin.h"
 #include "core/failure.h"
-#include "core/machine.h"
 #include "opensora/error.h"
 
 namespace opensora {
@@ -99,13 +99,8 @@ at::ScalarType resolve_dtype(const std::string& name, at::Device device) {
   if (name == "fp32") return at::kFloat;
   if (name == "bf16") return at::kBFloat16;
   if (name == "fp16") return at::kHalf;
-  if (name.empty()) return device.is_cpu() ? fastest_cpu_dtype(cpu_info().flags) : at::kBFloat16;
+  if (name.empty()) return device.is_cpu() ? default_dtype(cpu_features()) : at::kBFloat16;
   throw UsageError("--dtype: expected fp32, bf16 or fp16, found \"" + name + "\"");
-}
-
-at::ScalarType fastest_cpu_dtype(const std::vector<std::string>& cpu_flags) {
-  const bool has_amx = std::find(cpu_flags.begin(), cpu_flags.end(), "amx_bf16") != cpu_flags.end();
-  return has_amx ? at::kBFloat16 : at::kFloat;
 }
 
 std::string dtype_name(at::ScalarType dtype) {

@@ -17,12 +17,8 @@ namespace opensora {
 // is absent or whose libraries cannot be opened.
 at::Device resolve_device(const std::string& name);
 
-// "fp32", "bf16", "fp16" -> a dtype; "" -> bf16 on an accelerator, fastest_cpu_dtype() on the CPU. Throws UsageError.
+// "fp32", "bf16", "fp16" -> a dtype; "" -> bf16 on an accelerator, default_dtype() on the CPU. Throws UsageError.
 at::ScalarType resolve_dtype(const std::string& name, at::Device device);
-
-// Of a CPU with these flags (CpuInfo::flags): bf16 where AMX multiplies it, else fp32, as which weights of any dtype
-// are multiplied. Without AMX bf16 takes about twice the time: 162 GFLOP/s against 313 on two cores with AVX-512.
-at::ScalarType fastest_cpu_dtype(const std::vector<std::string>& cpu_flags);
 
 // "fp32", "bf16", "fp16"
 std::string dtype_name(at::ScalarType dtype);

@@ -202,8 +202,10 @@ void MetaDevice::reset_peak() { state_->counter->peak = state_->counter->live; }
 const FlopCount& MetaDevice::flops() const { return state_->flops; }
 void MetaDevice::reset_flops() { state_->flops = {}; }
 
-at::DeviceType kernel_device(const at::Tensor& x) {
-  if (!x.is_meta() || counted == nullptr) return x.device().type();
+at::DeviceType kernel_device(const at::Tensor& x) { return kernel_device(x.device()); }
+
+at::DeviceType kernel_device(at::Device device) {
+  if (!device.is_meta() || counted == nullptr) return device.type();
   return stands_for_cpu ? at::kCPU : at::kCUDA;
 }
 

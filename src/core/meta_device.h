@@ -44,6 +44,7 @@ class MetaDevice {
 // For kernels of our own: whose kernels run on `x`, its own device's or those that the MetaDevice of the moment stands
 // in for; and what one of them has done on the meta device.
 at::DeviceType kernel_device(const at::Tensor& x);
+at::DeviceType kernel_device(at::Device device);
 void count_convolution(double flops);
 
 }  // namespace opensora

@@ -1,5 +1,7 @@
 #include "diffusion/mmdit.h"
 
+#include "core/cpu_features.h"
+
 namespace opensora::diffusion {
 namespace {
 
@@ -10,6 +12,7 @@ constexpr int64_t kTimestepDim = 256;
 MMDiT::MMDiT(const Weights& weights, const MMDiTConfig& config)
     : config(config),
       dtype(weights.dtype()),
+      computes_in(computing_dtype(dtype, Work::kProduct, weights.device())),
       img_in(weights["img_in"], config.in_channels, config.hidden_size),
       txt_in(weights["txt_in"], config.context_in_dim, config.hidden_size),
       time_in(weights["time_in"].on_host(), kTimestepDim, config.hidden_size),
@@ -27,28 +30,28 @@ MMDiT::MMDiT(const Weights& weights, const MMDiTConfig& config)
 
 void MMDiT::embed_image(const at::Tensor& out, const at::Tensor& img, const at::Tensor& cond,
                         const at::Tensor& scratch) const {
-  img_in.into(out, img.to(dtype));
+  img_in.into(out, img.to(computes_in));
   if (!cond_in) return;
   if (cond.defined()) {
-    cond_in->into(scratch, cond.to(dtype));
+    cond_in->into(scratch, cond.to(computes_in));
     out.add_(scratch);
   } else {
-    out.add_(cond_in->bias.to(dtype));  // what a zero condition leaves
+    out.add_(cond_in->bias.to(computes_in));  // what a zero condition leaves
   }
 }
 
-at::Tensor MMDiT::embed_text(const at::Tensor& txt) const { return txt_in(txt.to(dtype)); }
+at::Tensor MMDiT::embed_text(const at::Tensor& txt) const { return txt_in(txt.to(computes_in)); }
 
 at::Tensor MMDiT::embed_vector(const MMDiTInput& input) const {
-  at::Tensor vec = time_in(timestep_embedding(input.timesteps, kTimestepDim).to(dtype));
-  if (guidance_in) vec = vec + (*guidance_in)(timestep_embedding(input.guidance, kTimestepDim).to(dtype));
-  return vec + vector_in(input.y_vec.to(dtype));
+  at::Tensor vec = time_in(timestep_embedding(input.timesteps, kTimestepDim).to(computes_in));
+  if (guidance_in) vec = vec + (*guidance_in)(timestep_embedding(input.guidance, kTimestepDim).to(computes_in));
+  return vec + vector_in(input.y_vec.to(computes_in));
 }
 
 Modulations MMDiT::modulations(const at::Tensor& vec) const { return modulation_layers(vec); }
 
 Workspace MMDiT::workspace(int64_t batch, int64_t tokens, at::Device device) const {
-  return {config, batch, tokens, at::TensorOptions().dtype(dtype).device(device)};
+  return {config, batch, tokens, at::TensorOptions().dtype(computes_in).device(device)};
 }
 
 at::Tensor MMDiT::forward(const MMDiTStep& step, const RotaryEmbedding& pe, const Workspace& work) const {
@@ -60,7 +63,7 @@ at::Tensor MMDiT::forward(const MMDiTStep& step, const RotaryEmbedding& pe, cons
     double_blocks[i](work, text_length, step.modulations.double_blocks[i], pe);
   }
   for (size_t i = 0; i < single_blocks.size(); ++i) single_blocks[i](work, step.modulations.single_blocks[i], pe);
-  return final_layer(img, img_normed, step.modulations.final_layer);
+  return final_layer(img, img_normed, step.modulations.final_layer).to(dtype);
 }
 
 at::Tensor MMDiT::forward(const MMDiTInput& input, const RotaryEmbedding& pe) const {

@@ -32,7 +32,7 @@ struct MMDiTStep {
 
 struct MMDiT {
   MMDiTConfig config;
-  at::ScalarType dtype;  // of the activations
+  at::ScalarType dtype, computes_in;  // of results, and of the activations before them
   nn::Linear img_in, txt_in;
   MLPEmbedder time_in, vector_in;
   std::optional<MLPEmbedder> guidance_in;

@@ -5,11 +5,18 @@
 
 #include <cmath>
 
+#include "core/cpu_features.h"
 #include "nn/flash_attention.h"
 
 namespace opensora::nn {
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionOptions& options) {
+  const at::ScalarType dtype = computing_dtype(q.scalar_type(), Work::kAttention, q.device());
+  if (dtype != q.scalar_type()) {
+    AttentionOptions converted = options;
+    if (options.bias.defined()) converted.bias = options.bias.to(dtype);
+    return attention(q.to(dtype), k.to(dtype), v.to(dtype), converted).to(q.scalar_type());
+  }
   if (!options.bias.defined() && !options.causal && is_for_flash_attention(q, k, v)) {
     return flash_attention(q, k, v, options.scale.value_or(1 / std::sqrt(static_cast<double>(q.size(-1)))));
   }
@@ -47,7 +54,8 @@ void enable(bool cudnn, bool flash, bool efficient, bool math) {
 
 std::string attention_backend(at::Device device, at::ScalarType dtype, int64_t length, int64_t head_dim) {
   // The choice depends on device, dtype, length and head width, not on the number of heads.
-  const at::Tensor x = at::empty({1, 1, length, head_dim}, at::TensorOptions().device(device).dtype(dtype));
+  const at::ScalarType computing = computing_dtype(dtype, Work::kAttention, device);
+  const at::Tensor x = at::empty({1, 1, length, head_dim}, at::TensorOptions().device(device).dtype(computing));
   switch (choose(x)) {
     case at::SDPBackend::cudnn_attention:
       return "cudnn";

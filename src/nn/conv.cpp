@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/cpu_features.h"
 #include "nn/padded_window.h"
 #include "nn/winograd.h"
 
@@ -50,8 +51,9 @@ at::Tensor Conv::run_in_parts(const at::Tensor& x) const {
 }
 
 at::Tensor Conv::operator()(const at::Tensor& x) const {
+  const at::ScalarType dtype = computing_dtype(x.scalar_type(), Work::kConvolution, x.device());
+  if (dtype != x.scalar_type()) return (*this)(x.to(dtype)).to(x.scalar_type());
   if (runs_in_parts(x)) return run_in_parts(x);
-  const at::ScalarType dtype = x.scalar_type();
   const std::vector<int64_t> dilation(stride.size(), 1), output_padding(stride.size(), 0);
   return at::convolution(x, weight.to(dtype), bias.defined() ? bias.to(dtype) : bias, stride, padding, dilation,
                          /*transposed=*/false, output_padding, groups);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/cpu_features.h"
 #include "core/trace.h"
 
 namespace opensora::nn {
@@ -12,8 +13,9 @@ PaddedConv::PaddedConv(const at::Tensor& weight, const at::Tensor& bias, const a
   if (is_dense && WinogradConv::is_for(x, weight)) {
     winograd_.emplace(weight, bias);
   } else {
-    weight_ = weight.to(x.scalar_type());
-    bias_ = bias.to(x.scalar_type());
+    const at::ScalarType dtype = computing_dtype(x.scalar_type(), Work::kConvolution, x.device());
+    weight_ = weight.to(dtype);
+    bias_ = bias.to(dtype);
   }
 }
 
@@ -23,7 +25,7 @@ void PaddedConv::operator()(const at::Tensor& padded, const at::Tensor& out, boo
     (*winograd_)(padded, out, add);
     return;
   }
-  const at::Tensor result = at::conv3d(padded, weight_, bias_, stride_);
+  const at::Tensor result = at::conv3d(padded.to(weight_.scalar_type()), weight_, bias_, stride_);
   add ? out.add_(result) : out.copy_(result);
 }
 

@@ -12,7 +12,8 @@ namespace opensora::nn {
 // What it needs of the weights is made once, for all the parts of an input: its life is a layer's run.
 class PaddedConv {
  public:
-  // `weight` [out, in, kt, kh, kw] and `bias` [out] are converted to the dtype of `x`, whose like will be convolved.
+  // `weight` [out, in, kt, kh, kw] and `bias` [out] are converted to the dtype of `x`, whose like will be convolved, or
+  // to that in which its convolutions are done.
   PaddedConv(const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& x, at::IntArrayRef stride);
 
   // `padded` -> `out`, both [B, C, T, H, W] with the channels innermost in memory: written over, or added to.

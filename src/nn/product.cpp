@@ -1,8 +1,6 @@
 #include "nn/product.h"
 
-#include <algorithm>
-
-#include "core/machine.h"
+#include "core/cpu_features.h"
 #include "core/trace.h"
 
 namespace at::native {
@@ -13,12 +11,8 @@ TORCH_API void mkldnn_matmul(const Tensor& mat1, const Tensor& mat2, const Tenso
 namespace opensora::nn {
 
 bool prefers_onednn() {
-  static const bool prefers = [] {
-    const CpuInfo cpu = cpu_info();
-    const bool has_avx512 = std::find(cpu.flags.begin(), cpu.flags.end(), "avx512f") != cpu.flags.end();
-    return cpu.model.find("AMD") != std::string::npos && has_avx512 && at::hasMKLDNN();
-  }();
-  return prefers;
+  const CpuFeatures& cpu = cpu_features();
+  return cpu.is_amd && cpu.avx512;
 }
 
 void product(const at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {

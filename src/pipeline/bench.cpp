@@ -8,6 +8,7 @@
 #include <set>
 
 #include "core/byte_size.h"
+#include "core/cpu_features.h"
 #include "core/device.h"
 #include "core/machine.h"
 #include "opensora/error.h"
@@ -93,6 +94,7 @@ BenchReport describe(const BenchSetup& setup) {
   BenchReport report;
   report.device = setup.plan.device.str();
   report.dtype = dtype_name(setup.plan.dtype);
+  report.computing = computing_text(setup.plan.dtype, setup.plan.device);
   report.cpu = fmt::format("{}, {}", cpu_info().model, at::get_cpu_capability());
   report.threads = at::get_num_threads();
   report.config = setup.request.config.name;

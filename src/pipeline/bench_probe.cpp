@@ -6,6 +6,7 @@
 #include <chrono>
 #include <functional>
 
+#include "core/cpu_features.h"
 #include "core/device.h"
 #include "nn/attention.h"
 
@@ -32,8 +33,10 @@ double median_seconds(at::Device device, const std::function<void()>& work) {
   return seconds[seconds.size() / 2];
 }
 
-at::TensorOptions options_of(const BenchSetup& setup) {
-  return at::TensorOptions().device(setup.plan.device).dtype(setup.plan.dtype);
+// What such work of a run is done in.
+at::TensorOptions options_of(const BenchSetup& setup, Work work) {
+  const at::Device device = setup.plan.device;
+  return at::TensorOptions().device(device).dtype(computing_dtype(setup.plan.dtype, work, device));
 }
 
 int64_t all_tokens(const BenchSetup& setup) { return setup.plan.image_tokens() + setup.request.config.t5.max_length; }
@@ -42,8 +45,9 @@ int64_t all_tokens(const BenchSetup& setup) { return setup.plan.image_tokens() +
 BenchProbe probe_matmul(const BenchSetup& setup) {
   const MMDiTConfig& model = setup.request.config.model;
   const int64_t m = all_tokens(setup), k = model.hidden_size, n = model.mlp_hidden();
-  const at::Tensor x = at::ones({m, k}, options_of(setup)), w = at::ones({n, k}, options_of(setup)).t();
-  at::Tensor out = at::empty({m, n}, options_of(setup));
+  const at::TensorOptions options = options_of(setup, Work::kProduct);
+  const at::Tensor x = at::ones({m, k}, options), w = at::ones({n, k}, options).t();
+  at::Tensor out = at::empty({m, n}, options);
   const double seconds = median_seconds(setup.plan.device, [&] { at::mm_out(out, x, w); });
   return {.name = "matmul",
           .shape = fmt::format("[{}, {}] x [{}, {}]", m, k, k, n),
@@ -53,7 +57,7 @@ BenchProbe probe_matmul(const BenchSetup& setup) {
 BenchProbe probe_attention(const BenchSetup& setup) {
   const MMDiTConfig& model = setup.request.config.model;
   const int64_t tokens = all_tokens(setup);
-  const at::Tensor q = at::ones({1, model.num_heads, tokens, model.head_dim()}, options_of(setup));
+  const at::Tensor q = at::ones({1, model.num_heads, tokens, model.head_dim()}, options_of(setup, Work::kProduct));
   const at::Tensor k = q.clone(), v = q.clone();
   const double seconds = median_seconds(setup.plan.device, [&] { nn::attention(q, k, v); });
   const double length = static_cast<double>(tokens);

@@ -10,6 +10,7 @@
 #include <functional>
 
 #include "core/byte_size.h"
+#include "core/cpu_features.h"
 #include "core/device.h"
 #include "core/machine.h"
 #include "core/output_file.h"
@@ -64,7 +65,7 @@ void look_at_cpu(Diagnosis& d) {
   std::string text = fmt::format("{}, {} core(s); LibTorch uses {}", cpu.model.empty() ? "unknown model" : cpu.model,
                                  cpu.cores, at::get_cpu_capability());
   std::string features;
-  for (const char* flag : {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16"}) {
+  for (const char* flag : {"avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16", "asimd"}) {
     if (std::find(cpu.flags.begin(), cpu.flags.end(), flag) == cpu.flags.end()) continue;
     features.append(features.empty() ? "" : " ").append(flag);
   }
@@ -72,8 +73,11 @@ void look_at_cpu(Diagnosis& d) {
     return d.warn("cpu", text, "/proc/cpuinfo does not tell more: nothing needs to be done if runs are fast enough");
   }
   text += features.empty() ? "; no vector extensions that it knows" : "; has " + features;
-  text += fastest_cpu_dtype(cpu.flags) == at::kBFloat16 ? "; --dtype bf16 is its default, as AMX multiplies it"
-                                                        : "; --dtype fp32 is its default, as it has no AMX";
+  text += default_dtype(cpu_features()) == at::kBFloat16 ? "; --dtype bf16 is its default, as AMX multiplies it"
+                                                         : "; --dtype fp32 is its default, as it has no AMX";
+  for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
+    text += "; " + computing_text(dtype, at::kCPU);
+  }
   if (at::get_cpu_capability() == "DEFAULT") {
     return d.warn("cpu", text, "expect it to be slow: a CPU with AVX2 is many times faster");
   }

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "core/cpu_features.h"
 #include "core/device.h"
 #include "core/machine.h"
 #include "media/ffmpeg.h"
@@ -63,6 +64,7 @@ RunPlan describe(const GenerateRequest& request, const Plan& plan, const Target&
   run.tokens = plan.image_tokens();
   run.device = target.device.is_cpu() ? "cpu" : "cuda";
   run.dtype = dtype_name(target.dtype);
+  run.computing = computing_text(target.dtype, target.device);
   return run;
 }
 

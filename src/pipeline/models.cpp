@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include "core/cpu_features.h"
 #include "io/checkpoint.h"
 #include "opensora/error.h"
 #include "pipeline/component_files.h"
@@ -55,7 +56,8 @@ std::shared_ptr<const diffusion::MMDiT> Models::open_transformer(const std::file
   const Offload offload = settle_offload(
       wanted, source_.device,
       {.weight_bytes = checkpoint->elements() * width,
-       .activation_bytes = transformer_activation_bytes(config, source_.tokens, source_.dtype),
+       .activation_bytes = transformer_activation_bytes(config, source_.tokens,
+                                                        computing_dtype(source_.dtype, Work::kProduct, source_.device)),
        .free_bytes = wanted == Offload::kAuto ? free_device_bytes(request, source_.device) : std::nullopt});
   if (offload == Offload::kBlock) spdlog::info("{}: blocks are streamed to the device", file.filename().string());
   const Weights weights(checkpoint, source_.device, source_.dtype, transformer_weights(offload, request));

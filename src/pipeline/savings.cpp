@@ -4,6 +4,8 @@
 
 #include <variant>
 
+#include "core/cpu_features.h"
+
 namespace opensora::pipeline {
 namespace {
 
@@ -73,7 +75,7 @@ std::vector<Saving> savings_of(const GenerateRequest& request, at::Device device
   const bool is_least = request.offload == least || (device.is_cpu() && request.offload == "auto");
   if (!is_least) savings.push_back(all = with_offload(all, least));
   if (!is_tiled(request)) savings.push_back(all = with_tiling(all));
-  if (dtype == at::kFloat) {
+  if (dtype == at::kFloat && !computes_in_float32(at::kBFloat16, device)) {
     if (!all.flags.empty()) savings.push_back(with_bf16({{}, request}));
     savings.push_back(all = with_bf16(all));
   }

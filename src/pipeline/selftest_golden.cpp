@@ -42,7 +42,6 @@ using RunCase = std::function<Outcome(const Golden&, double limit)>;
 struct GoldenCase {
   const char* name;
   Limits limits;
-  bool is_video;  // float16 convolutions over time take a minute on a CPU
   RunCase run;
 };
 
@@ -170,21 +169,19 @@ std::vector<GoldenCase> golden_cases() {
   WeightOptions streamed;
   streamed.residence = Residence::kStreamed;
   return {
-      {"clip", kModel, false, run_clip},
-      {"t5", kModel, false, run_t5},
-      {"mmdit", kModel, false, transformer_case("mmdit", "Open_Sora_v2.safetensors", video)},
-      {"mmdit, blocks streamed", kModel, false,
-       transformer_case("mmdit", "Open_Sora_v2.safetensors", video, streamed, 3)},
-      {"mmdit_dc_ae", kModel, false,
-       transformer_case("mmdit_dc_ae", "Open_Sora_v2_Video_DC_AE.safetensors", compressed)},
-      {"flux", kModel, false, transformer_case("flux", "flux1-dev.safetensors", flux)},
-      {"flux_ae", kModel, false, autoencoder_case("flux_ae", "flux1-dev-ae.safetensors", flux_ae)},
-      {"hunyuan_vae_image", kModel, false, autoencoder_case("hunyuan_vae_image", "hunyuan_vae.safetensors", hunyuan)},
-      {"hunyuan_vae", kModel, true, autoencoder_case("hunyuan_vae_untiled", "hunyuan_vae.safetensors", hunyuan)},
-      {"dc_ae_image", kModel, false, autoencoder_case("dc_ae_image", "F32T4C128_AE.safetensors", dc_ae)},
-      {"dc_ae", kModel, true, autoencoder_case("dc_ae_untiled", "F32T4C128_AE.safetensors", dc_ae)},
-      {"text to video", kWholeRun, true, whole_run_case("pipeline_t2v")},
-      {"image to video", kWholeRun, true, whole_run_case("pipeline_i2v_head")},
+      {"clip", kModel, run_clip},
+      {"t5", kModel, run_t5},
+      {"mmdit", kModel, transformer_case("mmdit", "Open_Sora_v2.safetensors", video)},
+      {"mmdit, blocks streamed", kModel, transformer_case("mmdit", "Open_Sora_v2.safetensors", video, streamed, 3)},
+      {"mmdit_dc_ae", kModel, transformer_case("mmdit_dc_ae", "Open_Sora_v2_Video_DC_AE.safetensors", compressed)},
+      {"flux", kModel, transformer_case("flux", "flux1-dev.safetensors", flux)},
+      {"flux_ae", kModel, autoencoder_case("flux_ae", "flux1-dev-ae.safetensors", flux_ae)},
+      {"hunyuan_vae_image", kModel, autoencoder_case("hunyuan_vae_image", "hunyuan_vae.safetensors", hunyuan)},
+      {"hunyuan_vae", kModel, autoencoder_case("hunyuan_vae_untiled", "hunyuan_vae.safetensors", hunyuan)},
+      {"dc_ae_image", kModel, autoencoder_case("dc_ae_image", "F32T4C128_AE.safetensors", dc_ae)},
+      {"dc_ae", kModel, autoencoder_case("dc_ae_untiled", "F32T4C128_AE.safetensors", dc_ae)},
+      {"text to video", kWholeRun, whole_run_case("pipeline_t2v")},
+      {"image to video", kWholeRun, whole_run_case("pipeline_i2v_head")},
   };
 }
 
@@ -195,11 +192,8 @@ std::vector<SelfCheck> golden_checks(const SelftestMachine& machine, const fs::p
   for (const GoldenCase& each : golden_cases()) {
     for (const at::ScalarType dtype : machine.dtypes) {
       const Golden golden{data, machine.device, dtype};
-      const bool is_slow = each.is_video && machine.device.is_cpu() && dtype == at::kHalf;
-      checks.push_back({"golden", fmt::format("{} {}", each.name, dtype_name(dtype)), [=] {
-                          if (is_slow) return skipped("videos in fp16 take minutes on a CPU");
-                          return each.run(golden, each.limits.of(dtype));
-                        }});
+      checks.push_back({"golden", fmt::format("{} {}", each.name, dtype_name(dtype)),
+                        [=] { return each.run(golden, each.limits.of(dtype)); }});
     }
   }
   return checks;

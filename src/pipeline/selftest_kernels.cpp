@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/cpu_features.h"
 #include "core/cuda_plugin.h"
 #include "core/device.h"
 #include "core/graph.h"
@@ -106,11 +107,12 @@ Outcome speed(const std::string& what, double flops, double seconds) {
 }
 
 Outcome measure_matmul(const SelftestMachine& machine, at::ScalarType dtype) {
+  dtype = computing_dtype(dtype, Work::kProduct, machine.device);
   const int64_t n = machine.device.is_cpu() ? 768 : 8192;
   const auto size = static_cast<double>(n);
   const at::Tensor a = random({n, n}, 1, machine, dtype), b = random({n, n}, 2, machine, dtype);
   at::Tensor out = at::empty_like(a);
-  return speed(fmt::format("{0} x {0}", n), 2 * size * size * size,
+  return speed(fmt::format("{0} x {0} in {1}", n, dtype_name(dtype)), 2 * size * size * size,
                best_seconds(machine.device, [&] { at::mm_out(out, a, b); }));
 }
 
@@ -119,13 +121,14 @@ Outcome measure_attention(const SelftestMachine& machine, at::ScalarType dtype) 
   const at::Tensor q = random({1, heads, length, kHeadDim}, 1, machine, dtype);
   const double flops = 4.0 * static_cast<double>(length * length * heads * kHeadDim);
   const std::string backend = nn::attention_backend(machine.device, dtype, length, kHeadDim);
-  return speed(fmt::format("{}, {} tokens", backend, length), flops,
+  const std::string computing = dtype_name(computing_dtype(dtype, Work::kAttention, machine.device));
+  return speed(fmt::format("{}, {} tokens in {}", backend, length, computing), flops,
                best_seconds(machine.device, [&] { nn::attention(q, q, q); }));
 }
 
 // A convolution of the decoder's, with channels apart and together.
 Outcome measure_convolution(const SelftestMachine& machine, at::ScalarType dtype) {
-  if (machine.device.is_cpu() && dtype == at::kHalf) return skipped("convolutions in fp16 take minutes on a CPU");
+  dtype = computing_dtype(dtype, Work::kConvolution, machine.device);
   constexpr int64_t kChannels = 128, kFrames = 8, kTaps = 27;
   const int64_t edge = machine.device.is_cpu() ? 16 : 128;
   const at::Tensor x = random({1, kChannels, kFrames, edge, edge}, 1, machine, dtype);
@@ -136,7 +139,7 @@ Outcome measure_convolution(const SelftestMachine& machine, at::ScalarType dtype
     return 2e-12 * static_cast<double>(x.numel() * kChannels * kTaps) / seconds;
   };
   return {Verdict::kOk,
-          fmt::format("{} channels: {:.3g} TFLOP/s, with channels_last_3d {:.3g}", kChannels,
+          fmt::format("{} channels in {}: {:.3g} TFLOP/s, with channels_last_3d {:.3g}", kChannels, dtype_name(dtype),
                       teraflops(at::MemoryFormat::Contiguous), teraflops(at::MemoryFormat::ChannelsLast3d))};
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "autoencoder/autoencoder.h"
+#include "core/cpu_features.h"
 #include "core/meta_device.h"
 #include "diffusion/mmdit.h"
 #include "io/checkpoint.h"
@@ -171,7 +172,8 @@ class Simulation {
     const Offload offload = settle_offload(
         parse_offload(request_.offload), device_,
         {.weight_bytes = io::Checkpoint::open(file)->elements() * width,
-         .activation_bytes = transformer_activation_bytes(config, tokens + config_.t5.max_length, plan_.dtype),
+         .activation_bytes = transformer_activation_bytes(config, tokens + config_.t5.max_length,
+                                                          computing_dtype(plan_.dtype, Work::kProduct, device_)),
          .free_bytes = free_bytes_});
     return kept(bind(stage, file, transformer_weights(offload, request_),
                      [&](const Weights& w) { return std::make_shared<diffusion::MMDiT>(w, config); }));
@@ -229,7 +231,7 @@ class Simulation {
     // The other steps' modulations are there too, a row for each time and text.
     const int64_t rows = std::min({forwards, 2 * plan_.schedule.num_steps, sampling::kModulationRows});
     const diffusion::Modulations others =
-        model.modulations(meta({std::max<int64_t>(0, rows - 2), model.config.hidden_size}, plan_.dtype));
+        model.modulations(meta({std::max<int64_t>(0, rows - 2), model.config.hidden_size}, model.computes_in));
     meta_device_.reset_flops();
     const sampling::SamplerResult result = sampling::sample(model, input, at::kMeta);
     stage.forwards = forwards;

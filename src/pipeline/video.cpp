@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <spdlog/spdlog.h>
 
+#include "core/cpu_features.h"
 #include "core/device.h"
 #include "nn/attention.h"
 #include "pipeline/metadata.h"
@@ -60,7 +61,8 @@ void begin_video(Video& video) {
                                            config.model.head_dim());
   spdlog::info("{}{}: {}x{}, {} frames, {} steps, seed {}, {} {}, {} tokens, attention: {}", video.label,
                sampling::condition_name(plan.condition), result.width, result.height, result.frames, result.steps,
-               result.seed, result.device, result.dtype, plan.image_tokens(), result.attention);
+               result.seed, result.device, computing_text(plan.dtype, plan.device), plan.image_tokens(),
+               result.attention);
 }
 
 }  // namespace opensora::pipeline

@@ -1,5 +1,6 @@
 #include "text/clip_encoder.h"
 
+#include "core/cpu_features.h"
 #include "core/trace.h"
 #include "nn/attention.h"
 
@@ -39,6 +40,7 @@ at::Tensor ClipLayer::operator()(const at::Tensor& input) const {
 
 ClipEncoder::ClipEncoder(const Weights& weights, const ClipConfig& config)
     : dtype(weights.dtype()),
+      computes_in(computing_dtype(dtype, Work::kProduct, weights.device())),
       token_embedding(weights["text_model"]["embeddings"]["token_embedding"], config.vocab_size, config.hidden_size),
       position_embedding(weights["text_model"]["embeddings"]["position_embedding"], config.max_position_embeddings,
                          config.hidden_size),
@@ -50,9 +52,9 @@ ClipEncoder::ClipEncoder(const Weights& weights, const ClipConfig& config)
 }
 
 ClipEncoder::Output ClipEncoder::forward(const at::Tensor& ids) const {
-  at::Tensor x = token_embedding(ids, dtype) + position_embedding(at::arange(ids.size(1)), dtype);
+  at::Tensor x = token_embedding(ids, computes_in) + position_embedding(at::arange(ids.size(1)), computes_in);
   for (const ClipLayer& layer : layers) x = layer(x);
-  x = final_layer_norm(x);
+  x = final_layer_norm(x).to(dtype);
   const at::Tensor end = ids.argmax(-1).to(x.device());  // the first of equals
   return {x, x.index({at::arange(ids.size(0), end.options()), end})};
 }

@@ -23,7 +23,7 @@ struct ClipLayer {
 };
 
 struct ClipEncoder {
-  at::ScalarType dtype;
+  at::ScalarType dtype, computes_in;  // of results, and of the activations before them
   nn::Embedding token_embedding, position_embedding;
   std::vector<ClipLayer> layers;
   nn::LayerNorm final_layer_norm;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "core/cpu_features.h"
 #include "core/trace.h"
 #include "nn/attention.h"
 
@@ -71,6 +72,7 @@ at::Tensor T5Block::operator()(const at::Tensor& input, const at::Tensor& bias) 
 T5Encoder::T5Encoder(const Weights& weights, const T5Config& config)
     : config(config),
       dtype(weights.dtype()),
+      computes_in(computing_dtype(dtype, Work::kProduct, weights.device())),
       shared(bind_embedding(weights, config)),
       relative_attention_bias(weights["encoder"]["block"][0]["layer"][0]["SelfAttention"]["relative_attention_bias"],
                               config.relative_attention_num_buckets, config.num_heads),
@@ -88,14 +90,14 @@ at::Tensor T5Encoder::position_bias(int64_t length) const {
                                                     config.relative_attention_max_distance);
     }
   }
-  return relative_attention_bias(buckets, dtype).permute({2, 0, 1}).unsqueeze(0).contiguous();
+  return relative_attention_bias(buckets, computes_in).permute({2, 0, 1}).unsqueeze(0).contiguous();
 }
 
 at::Tensor T5Encoder::forward(const at::Tensor& ids) const {
-  at::Tensor x = shared(ids, dtype);
+  at::Tensor x = shared(ids, computes_in);
   const at::Tensor bias = position_bias(ids.size(1));
   for (const T5Block& block : blocks) x = block(x, bias);
-  return final_layer_norm(x);
+  return final_layer_norm(x).to(dtype);
 }
 
 }  // namespace opensora::text

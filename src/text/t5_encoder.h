@@ -29,7 +29,7 @@ struct T5Block {
 
 struct T5Encoder {
   T5Config config;
-  at::ScalarType dtype;
+  at::ScalarType dtype, computes_in;  // of results, and of the activations before them
   nn::Embedding shared;
   nn::Embedding relative_attention_bias;  // [buckets, heads], block 0's, used by all
   std::vector<T5Block> blocks;

@@ -150,12 +150,6 @@ TEST(StreamedTransformer, IsBitForBitThatOfWeightsThatAreThere) {
   }
 }
 
-TEST(CpuDtype, IsBf16OnlyWithAmx) {
-  EXPECT_EQ(fastest_cpu_dtype({"avx2", "avx512f", "amx_tile", "amx_bf16"}), at::kBFloat16);
-  EXPECT_EQ(fastest_cpu_dtype({"avx2", "avx512f", "avx512_bf16"}), at::kFloat);
-  EXPECT_EQ(fastest_cpu_dtype({}), at::kFloat);
-}
-
 TEST(MemoryBudget, RefusesWhatExceedsItAndNamesTheFlag) {
   const MemoryBudget budget(at::kCPU, anonymous_bytes() + 64 * kMiB);
   const at::Tensor fits = at::empty({40 * kMiB}, at::kByte);
