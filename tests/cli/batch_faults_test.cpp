@@ -124,8 +124,8 @@ TEST_F(BatchFaults, ADecoderThatIsDeletedCostsNoSampling) {
   ASSERT_EQ(run(prompts, "whole").exit_code, 0);
   const fs::path vae = model / "hunyuan_vae.safetensors", away = folder_.path() / "vae";
   ProgramOptions options;
-  options.meanwhile = [&](pid_t) {
-    wait_for(folder_.path() / "out/run.jsonl", "video_started");
+  options.meanwhile = [&](pid_t program) {
+    EXPECT_TRUE(test::wait_for_event(program, folder_.path() / "out/run.jsonl", "video_started"));
     fs::rename(vae, away);
   };
   const ProgramResult result = run(prompts, "out", {"--model-dir", model}, options);
@@ -151,8 +151,8 @@ TEST_F(BatchFaults, ATransformerThatIsTruncatedIsNamed) {
   const std::vector<std::string> flags = {"--model-dir", model, "--num-frames", "5",   "--steps", "300",
                                           "-s",          "1",   "--events",     events};
   ProgramOptions options;
-  options.meanwhile = [&](pid_t) {
-    wait_for(events, "step");
+  options.meanwhile = [&](pid_t program) {
+    EXPECT_TRUE(test::wait_for_event(program, events, "step"));
     fs::resize_file(file, whole.size() / 8);
   };
   const ProgramResult result = run(prompts, "out", flags, options);

@@ -1,5 +1,6 @@
 // The program as its users run it: results on stdout, one line for each mistake, and its exit code.
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -413,9 +414,14 @@ TEST_F(GenerateCommand, NotANumberStopsTheRun) {
 }
 
 TEST_F(GenerateCommand, AnInterruptLeavesNothing) {
+  const test::TemporaryFolder elsewhere;
+  const fs::path events = elsewhere.path() / "events.jsonl";
   ProgramOptions options;
-  options.signal_after_ms = 1500;
-  expect_error(quick() + std::vector<std::string>{"--steps", "5000"}, 130, {"signal 2"}, options);
+  options.meanwhile = [&](pid_t program) {
+    EXPECT_TRUE(test::wait_for_event(program, events, "step"));
+    ::kill(program, SIGINT);
+  };
+  expect_error(quick() + std::vector<std::string>{"--steps", "5000", "--events", events}, 130, {"signal 2"}, options);
 }
 
 TEST(Program, VersionAndHelp) {

@@ -46,7 +46,7 @@ class Pipeline:
 
     def run(self, *arguments, expect=0, **options):
         done = subprocess.run([self.program, *map(str, arguments)], cwd=self.folder, env=self.environment,
-                              capture_output=True, text=True, timeout=240, check=False, **options)
+                              capture_output=True, text=True, timeout=1800, check=False, **options)
         assert done.returncode == expect, f"{done.returncode} instead of {expect} from {arguments}: {done.stderr[-600:]}"
         return done
 

@@ -73,10 +73,7 @@ opensora 0 generate --prompts-file some.csv --output-dir some --device cpu --res
 "$program" generate -p "a red circle" -s 1 --num-frames 5 --steps 300 --output-dir stopped --device cpu --events events \
   >/dev/null 2>err &
 pid=$!
-for ((i = 0; i < 600; ++i)); do
-  ! grep -qs '"event":"step"' events || break
-  sleep 0.05
-done
+until grep -qs '"event":"step"' events || ! kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
 kill -TERM "$pid"
 code=0
 wait "$pid" || code=$?

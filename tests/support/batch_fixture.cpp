@@ -1,8 +1,6 @@
 #include "support/batch_fixture.h"
 
-#include <chrono>
 #include <fstream>
-#include <thread>
 
 namespace opensora::test {
 
@@ -38,14 +36,6 @@ std::map<std::string, int> BatchFixture::how_often(const std::string& output, co
     if (line["event"] == event) ++count[line.value("key", "")];
   }
   return count;
-}
-
-void BatchFixture::wait_for(const fs::path& lines, const std::string& event) {
-  for (int attempt = 0; attempt < 6000; ++attempt) {
-    if (read_file(lines).find("\"event\":\"" + event + "\"") != std::string::npos) return;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  ADD_FAILURE() << "no " << event << " in a minute";
 }
 
 }  // namespace opensora::test

@@ -29,9 +29,6 @@ class BatchFixture : public ::testing::Test {
   // How many lines of the journal have that event; of each video: how_often(...)[key].
   std::map<std::string, int> how_often(const std::string& output, const std::string& event) const;
 
-  // Waits until a file of events or a journal has a line of that event, for a minute at most.
-  static void wait_for(const std::filesystem::path& lines, const std::string& event);
-
   TemporaryFolder folder_;
 };
 

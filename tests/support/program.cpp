@@ -40,14 +40,31 @@ ProgramResult run_program(const std::vector<std::string>& arguments, const Progr
   const pid_t child = fork();
   if (child < 0) throw std::runtime_error("cannot fork");
   if (child == 0) become_program(arguments, options, out, err);
-  if (options.signal_after_ms > 0) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(options.signal_after_ms));
-    kill(child, SIGINT);
-  }
   if (options.meanwhile) options.meanwhile(child);
   int status = 0;
   waitpid(child, &status, 0);
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(out), read_file(err)};
+}
+
+bool wait_until(pid_t program, const std::function<bool()>& condition) {
+  while (!condition()) {
+    siginfo_t ended{};  // of a program that is waited for later
+    if (waitid(P_PID, static_cast<id_t>(program), &ended, WEXITED | WNOHANG | WNOWAIT) != 0 || ended.si_pid != 0) {
+      return condition();
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  return true;
+}
+
+bool wait_for_event(pid_t program, const std::filesystem::path& lines, const std::string& event, int count) {
+  const std::string mark = event.empty() ? "\n" : "\"event\":\"" + event + "\"";
+  return wait_until(program, [&] {
+    const std::string text = read_file(lines);
+    int found = 0;
+    for (size_t at = text.find(mark); at != std::string::npos; at = text.find(mark, at + 1)) ++found;
+    return found >= count;
+  });
 }
 
 }  // namespace opensora::test

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -18,10 +19,15 @@ struct ProgramOptions {
   std::string folder;                    // working directory; empty: this one
   std::vector<std::string> environment;  // "NAME=value" added
   long max_address_space = 0;            // bytes; 0: no limit
-  int signal_after_ms = 0;               // SIGINT after so long; 0: none
   std::function<void(pid_t)> meanwhile;  // called once it has started, with its process id
 };
 
 ProgramResult run_program(const std::vector<std::string>& arguments, const ProgramOptions& options = {});
+
+// For ProgramOptions::meanwhile: waits for as long as it takes. False if the program ended without it.
+bool wait_until(pid_t program, const std::function<bool()>& condition);
+// Until a file of events or a journal has so many lines of that event ("": of any), which it is written to as they
+// occur.
+bool wait_for_event(pid_t program, const std::filesystem::path& lines, const std::string& event, int count = 1);
 
 }  // namespace opensora::test

@@ -21,11 +21,15 @@ TEST(Finisher, WaitsUntilNothingIsLeft) {
   });
   finisher.wait_until_idle();
   for (Video& video : videos) finisher.submit(video);
-  auto idle = std::async(std::launch::async, [&] { finisher.wait_until_idle(); });
-  EXPECT_EQ(idle.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout);
+  std::promise<void> waits;
+  auto idle = std::async(std::launch::async, [&] {
+    waits.set_value();
+    finisher.wait_until_idle();
+    return finished.load();
+  });
+  waits.get_future().wait();
   go.set_value();
-  idle.get();
-  EXPECT_EQ(finished, videos.size());
+  EXPECT_EQ(idle.get(), videos.size()) << "of the videos were finished when it was said to be idle";
   finisher.wait_until_idle();
 }
 
