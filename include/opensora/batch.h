@@ -36,7 +36,7 @@ struct BatchOptions {
   bool strict = false;           // a suspicious video is a failure of the run, though its file stays
   std::string overlap = "auto";  // decode one video while the next is sampled: "on", "off", "auto"
   double timeout = 0;            // seconds a video; 0: none
-  std::string events;            // file or "fd:N" for lines of JSON; empty: none
+  std::string events;            // file, "-" (standard output) or "fd:N" for lines of JSON; empty: none
 };
 
 enum class BatchState { kDone, kSkipped, kFailed, kNotRun };

@@ -142,6 +142,7 @@ class Batch {
   void skip_finished();
   void run_rest();
   ordered_json counts() const;
+  int process_exit_code() const;
 
   std::vector<Task> tasks_;
   const BatchOptions& options_;
@@ -214,6 +215,13 @@ ordered_json Batch::counts() const {
           {"seconds", result_.seconds}};
 }
 
+// A run of one video without a journal ends with what that video says: single_result().
+int Batch::process_exit_code() const {
+  const std::exception_ptr& error = result_.videos.front().error;
+  if (options_.output_dir.empty() && error) return describe_failure(error).code;
+  return result_.exit_code(options_.strict);
+}
+
 BatchResult Batch::run() {
   const auto start = std::chrono::steady_clock::now();
   const auto finish = [&](ordered_json fields, int exit_code) {
@@ -235,7 +243,7 @@ BatchResult Batch::run() {
     finish({{"error", error.what()}}, static_cast<int>(error.code()));
     throw;
   }
-  finish(ordered_json::object(), result_.exit_code(options_.strict));
+  finish(ordered_json::object(), process_exit_code());
   return std::move(result_);
 }
 

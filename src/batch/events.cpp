@@ -8,6 +8,7 @@
 #include <charconv>
 #include <chrono>
 #include <ctime>
+#include <iostream>
 #include <system_error>
 
 #include "opensora/error.h"
@@ -49,6 +50,12 @@ int parse_descriptor(const std::string& target) {
 }  // namespace
 
 EventSink::EventSink(const std::string& target) : target_(target) {
+  if (target == "-" || target == "fd:1") {  // in one stream with what else is printed there
+    file_ = STDOUT_FILENO;
+    prints_ = true;
+    add_fault_descriptor(file_);
+    return;
+  }
   if (target.starts_with("fd:")) {
     file_ = parse_descriptor(target);
     add_fault_descriptor(file_);
@@ -71,6 +78,10 @@ void EventSink::write(std::string_view line) {
   if (broken_) return;
   std::string text(line);
   text += '\n';
+  if (prints_) {
+    std::cout << text << std::flush;  // what does not arrive is told at the end, as of all that is printed
+    return;
+  }
   for (size_t done = 0; done < text.size();) {
     const ssize_t written = ::write(file_, text.data() + done, text.size() - done);
     if (written < 0 && errno == EINTR) continue;

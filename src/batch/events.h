@@ -26,7 +26,7 @@ class EventSink {
  private:
   std::string target_;
   int file_ = -1;
-  bool owned_ = false, broken_ = false;
+  bool owned_ = false, broken_ = false, prints_ = false;
 };
 
 // The same line for both: {"schema_version":1,"event":"video_done","time":"2026-01-31T12:00:00.000Z",…}.

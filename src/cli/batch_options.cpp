@@ -63,8 +63,10 @@ void add_run_flags(CLI::App& command, BatchFlags& flags) {
                 "Leave each video's latent beside it, as NAME.latent.safetensors")
       ->group(kGroup);
   command
-      .add_option("--events", options.events,
-                  "Write what happens as lines of JSON to this file, or to the open descriptor N: fd:N")
+      .add_option(
+          "--events", options.events,
+          "Write what happens as lines of JSON to this file, to standard output (-) or to the open descriptor N: "
+          "fd:N")
       ->type_name("FILE")
       ->group(kGroup);
 }

@@ -72,21 +72,31 @@ void run_many(const std::vector<BatchRow>& rows, const BatchOptions& batch, cons
       {.progress = std::ref(reporter), .on_end = [&](const BatchVideo& video) { print_end(video, options.json); }});
   const int64_t failed = result.count(BatchState::kFailed), rest = result.count(BatchState::kNotRun);
   const std::string folder = batch.output_dir.string();
+  const auto fail = [&](ExitCode code, const std::string& message) {
+    if (options.json) throw ToldError(code, message);  // each video's line says its own
+    throw Error(code, message);
+  };
   if (failed + rest > 0) {
-    throw Error(ExitCode::kPartlyFailed,
-                fmt::format("{} of {} videos failed{}; the journal in {} says why, --resume tries them again", failed,
-                            result.videos.size(), rest > 0 ? fmt::format(", {} were not begun", rest) : "", folder));
+    fail(ExitCode::kPartlyFailed,
+         fmt::format("{} of {} videos failed{}; the journal in {} says why, --resume tries them again", failed,
+                     result.videos.size(), rest > 0 ? fmt::format(", {} were not begun", rest) : "", folder));
   }
-  if (result.exit_code(batch.strict) != 0)
-    throw SuspiciousError("a video in " + folder + " is suspicious: see the log");
+  if (result.exit_code(batch.strict) != 0) {
+    fail(ExitCode::kSuspicious, "a video in " + folder + " is suspicious: see the log");
+  }
 }
 
 void run_one(const std::vector<BatchRow>& rows, const BatchOptions& batch, const GenerateOptions& options,
              ProgressReporter& reporter) {
   const BatchResult result = run_batch(rows, batch, {.progress = std::ref(reporter), .on_end = {}});
-  const GenerateResult video = single_result(result, batch.strict);
-  if (options.json) return print_json(to_json(video));
-  std::cout << video.output.string() << '\n';
+  try {
+    const GenerateResult video = single_result(result, batch.strict);
+    if (options.json) return print_json(to_json(video));
+    std::cout << video.output.string() << '\n';
+  } catch (const SuspiciousError& error) {  // the video is there
+    if (!options.json) throw;
+    print_failed_report(to_json(result.videos.front().result), error.code(), error.what());
+  }
 }
 
 void list_sizes(const GenerateOptions& options) {

@@ -105,6 +105,18 @@ Encoding resolve_encoding(const std::filesystem::path& path, const std::string& 
   return encoding;
 }
 
+// x265's own limits, found by trying: its blocks of 16 pixels go into pictures of at most so many.
+void check_encodable(const Encoding& encoding, Size coded) {
+  constexpr int kSmallest = 16, kNarrow = 32, kLongestOfNarrow = 4096;
+  if (encoding.codec != "hevc") return;
+  const auto [least, most] = std::minmax(coded.width, coded.height);
+  if (least >= kNarrow || (least >= kSmallest && most <= kLongestOfNarrow)) return;
+  throw UsageError(fmt::format(
+      "--codec h265: a picture of {}x{} pixels cannot be encoded: expected at least {} each way, and {} where "
+      "a side is longer than {}; give another size or --codec h264",
+      coded.width, coded.height, kSmallest, kNarrow, kLongestOfNarrow));
+}
+
 std::vector<std::string> pixel_formats(const std::string& codec) {
   std::vector<std::string> all;
   for (const char* name : find_codec(codec).encoders) {

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "media/scale.h"
+
 struct AVCodec;
 
 namespace opensora::media {
@@ -23,6 +25,9 @@ struct Encoding {
 // told by the extension: .mp4, .mov, .mkv; FFV1 goes into .mkv or .mov. Throws UsageError, which lists what there is,
 // and OutputError if this FFmpeg lacks the encoder.
 Encoding resolve_encoding(const std::filesystem::path& path, const std::string& codec, const std::string& pixel_format);
+
+// Throws UsageError for pictures of a size (coded_size()) that the encoder does not take.
+void check_encodable(const Encoding& encoding, Size coded);
 
 // FFmpeg's names of what this FFmpeg's encoder takes, without alpha. Throws UsageError for an unknown codec.
 std::vector<std::string> pixel_formats(const std::string& codec);

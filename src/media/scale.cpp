@@ -10,11 +10,11 @@
 
 #include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
+#include "opensora/limits.h"
 
 namespace opensora::media {
 namespace {
 
-constexpr int kMaxEdge = 16384;
 constexpr int kRgbBytes = 3;
 
 int check_sws(int result, const char* action) {

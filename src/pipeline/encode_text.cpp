@@ -1,6 +1,5 @@
 #include "opensora/encode_text.h"
 
-#include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <spdlog/spdlog.h>
 
@@ -11,6 +10,7 @@
 
 #include "core/device.h"
 #include "core/output_file.h"
+#include "core/threads.h"
 #include "opensora/error.h"
 #include "pipeline/examination.h"
 #include "pipeline/stage.h"
@@ -146,7 +146,7 @@ EncodeTextResult encode_text(const EncodeTextRequest& request, const ProgressCal
   if (request.t5) job.kinds.push_back(TextEncoderKind::kT5);
   check_encoders(job);
   job.identities = identities_of(job);
-  if (request.threads > 0) at::set_num_threads(request.threads);
+  use_threads(request.threads);
 
   make_folder(request.output_dir);
   EncodeTextResult result;

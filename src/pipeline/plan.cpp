@@ -117,12 +117,21 @@ sampling::LatentShape latent_shape_of(const Config& config, sampling::Size size)
           .width = patch * (size.width / config.ae_spatial_compression)};
 }
 
-std::filesystem::path output_of(const GenerateRequest& request, uint64_t seed) {
+// As it will be encoded: of the frames, or what they are scaled to.
+void check_encoding(const GenerateRequest& request, sampling::Size size, const std::filesystem::path& output) {
+  const media::Encoding encoding = media::resolve_encoding(output, request.codec, request.pix_fmt);
+  const PixelSize scaled = request.output_size.value_or(PixelSize{});
+  const media::Size made{static_cast<int>(size.width), static_cast<int>(size.height)};
+  const media::Size asked{static_cast<int>(scaled.width), static_cast<int>(scaled.height)};
+  media::check_encodable(encoding, media::coded_size(media::output_size(made, asked), encoding.pixel_format));
+}
+
+std::filesystem::path output_of(const GenerateRequest& request, const Plan& plan) {
   const int64_t frames = request.image_only ? 1 : request.config.sampling.num_frames;
   std::filesystem::path output =
-      request.output.empty() ? default_output(request.prompt, seed, frames, request.codec) : request.output;
+      request.output.empty() ? default_output(request.prompt, plan.seed, frames, request.codec) : request.output;
   if (frames > 1) {
-    media::resolve_encoding(output, request.codec, request.pix_fmt);
+    check_encoding(request, plan.size, output);
   } else if (output.extension() != ".png") {
     throw UsageError("-o " + output.string() + ": one frame is written as .png, found \"" +
                      output.extension().string() + "\"");
@@ -193,7 +202,7 @@ Plan make_plan(const GenerateRequest& request) {
 }
 
 void plan_output(const GenerateRequest& request, Plan& plan) {
-  plan.output = output_of(request, plan.seed);
+  plan.output = output_of(request, plan);
   check_output(plan.output, request.overwrite);
   if (!request.save_tensors.empty()) check_output(request.save_tensors, request.overwrite);
   check_extra_outputs(request, request.image_only ? 1 : request.config.sampling.num_frames);

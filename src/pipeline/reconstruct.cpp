@@ -1,7 +1,6 @@
 #include "opensora/reconstruct.h"
 
 #include <ATen/CPUGeneratorImpl.h>
-#include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <spdlog/spdlog.h>
 
@@ -12,9 +11,11 @@
 
 #include "core/device.h"
 #include "core/output_file.h"
+#include "core/threads.h"
 #include "media/media_reader.h"
 #include "nn/attention.h"
 #include "opensora/error.h"
+#include "opensora/limits.h"
 #include "pipeline/autoencoder_file.h"
 #include "pipeline/frames.h"
 #include "pipeline/quality.h"
@@ -27,8 +28,6 @@ namespace {
 
 using autoencoder::Autoencoder;
 using pipeline::StageClock;
-
-constexpr int64_t kMaxEdge = 16384;  // pixels: media::VideoWriter's
 
 struct Input {
   at::Tensor frames;  // uint8 [T, H, W, 3]
@@ -157,7 +156,7 @@ ReconstructResult reconstruct(const ReconstructRequest& request, const ProgressC
   const at::Device device = resolve_device(request.device);
   const at::ScalarType dtype = resolve_dtype(request.dtype, device);
   const pipeline::AutoencoderFile file = pipeline::find_autoencoder(request);
-  if (request.threads > 0) at::set_num_threads(request.threads);
+  use_threads(request.threads);
   nn::prefer_fast_attention();
 
   ReconstructResult result;

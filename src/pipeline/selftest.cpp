@@ -1,6 +1,5 @@
 #include "opensora/selftest.h"
 
-#include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
 
@@ -9,6 +8,7 @@
 #include <sstream>
 
 #include "core/device.h"
+#include "core/threads.h"
 #include "core/weights.h"
 #include "nn/attention.h"
 #include "opensora/config.h"
@@ -81,7 +81,7 @@ int64_t SelftestReport::count(Verdict verdict) const {
 
 SelftestReport selftest(const SelftestOptions& options) {
   const c10::InferenceMode inference;
-  if (options.threads > 0) at::set_num_threads(options.threads);
+  use_threads(options.threads);
   const fs::path data = pipeline::selftest_data_dir();
   pipeline::SelftestMachine machine{.device = resolve_device(options.device), .dtypes = {}};
   for (const std::string& name : options.dtypes) machine.dtypes.push_back(resolve_dtype(name, machine.device));

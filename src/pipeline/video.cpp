@@ -1,10 +1,10 @@
 #include "pipeline/video.h"
 
-#include <ATen/Parallel.h>
 #include <spdlog/spdlog.h>
 
 #include "core/cpu_features.h"
 #include "core/device.h"
+#include "core/threads.h"
 #include "nn/attention.h"
 #include "pipeline/metadata.h"
 
@@ -49,7 +49,7 @@ void settle_metadata(Video& video, const CheckpointIdentities& checkpoints) {
 }
 
 void prepare_machine(const GenerateRequest& request) {
-  if (request.threads > 0) at::set_num_threads(request.threads);
+  use_threads(request.threads);
   nn::prefer_fast_attention();
 }
 

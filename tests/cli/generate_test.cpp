@@ -198,9 +198,9 @@ TEST_F(GenerateCommand, EveryDtypeRuns) {
 TEST_F(GenerateCommand, BadFlags) {
   const auto with = [&](const std::vector<std::string>& more) { return quick() + more; };
   expect_error(with({"--stepz", "3"}), 2, {"--stepz", "did you mean", "--steps"});
-  expect_error(with({"--steps", "0"}), 2, {"--steps", "at least 1", "0"});
+  expect_error(with({"--steps", "0"}), 2, {"--steps", "from 1 to 10000", "0"});
   expect_error(with({"--steps", "ten"}), 2, {"--steps", "ten"});
-  expect_error(with({"--guidance", "nan"}), 2, {"--guidance", "finite"});
+  expect_error(with({"--guidance", "nan"}), 2, {"--guidance", "a number"});
   expect_error(with({"--flow-shift", "-1"}), 2, {"--flow-shift"});
   expect_error(with({"--num-frames", "16"}), 2, {"16", "13", "17"});
   expect_error(with({"--num-frames", "0"}), 2, {"--num-frames"});

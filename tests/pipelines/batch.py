@@ -120,7 +120,7 @@ def check_failures(pipeline):
     assert [event["code"] for event in of(events, "video_failed")] == [9]
     assert len(of(events, "video_done")) == 1
 
-    flags = ["-p", "a red circle", "-s", "1", "--num-frames", "5", "--steps", "100000", "--output-dir", "slow"]
+    flags = ["-p", "a red circle", "-s", "1", "--num-frames", "5", "--steps", "10000", "--output-dir", "slow"]
     _, events = pipeline.generate(*flags, "--timeout", "1", expect=3)
     assert of(events, "video_failed")[0]["code"] == 124
 

@@ -122,7 +122,7 @@ TEST(RowRequest, AllErrorsOfAllRows) {
                                      {12, {{"width", "64"}}},
                                      {13, {{"image", "a"}, {"image", "b"}, {"image", "c"}}}},
                                     prompt);
-  const std::vector<std::string> expected = {"f:2: Could not convert: --steps = many",
+  const std::vector<std::string> expected = {"f:2: --steps: expected a whole number",
                                              "f:3: --seed: expected",
                                              "f:4: --cond-type",
                                              "f:5: reference ",
@@ -130,7 +130,7 @@ TEST(RowRequest, AllErrorsOfAllRows) {
                                              "f:8: name \"a/b\"",
                                              "f:9: --motion-score",
                                              "f:10: --output-size",
-                                             "f:11: Could not convert",
+                                             "f:11: --steps: expected a whole number",
                                              "f:12: --width",
                                              "f:13: --image: expected at most two"};
   ASSERT_EQ(resolved.errors.size(), expected.size()) << testing::PrintToString(resolved.errors);
