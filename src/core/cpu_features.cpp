@@ -83,6 +83,12 @@ bool computes_in_float32(at::ScalarType asked, at::Device device) {
          computing_dtype(asked, Work::kProduct, device) == at::kFloat;
 }
 
+std::optional<at::ScalarType> holding_dtype(at::ScalarType asked, at::Device device) {
+  const bool is_done_in_it = computing_dtype(asked, Work::kConvolution, device) == asked &&
+                             computing_dtype(asked, Work::kProduct, device) == asked;
+  return is_done_in_it ? std::optional(asked) : std::nullopt;
+}
+
 std::string computing_text(at::ScalarType asked, const CpuFeatures& cpu) {
   const auto differs = [&](Work work) { return computing_dtype(asked, work, cpu) != asked; };
   const std::string name = dtype_name(asked);

@@ -1,12 +1,13 @@
 // In which dtype work is done on this CPU: the one place that knows what its instructions are good for.
 //
-// A model keeps the dtype that was asked for: its weights are stored in it, and its results are rounded to it. Where
-// the CPU has no instructions for that dtype, what lies between is computed in float32, as which it is 2 to 150 times
-// as fast; no dtype is slower than float32.
+// A model's results have the dtype that was asked for. Where the CPU has no instructions for that, what comes before is
+// computed in float32, as which it is 2 to 150 times as fast, from weights as their file has them: no dtype is slower
+// than float32.
 #pragma once
 
 #include <ATen/ATen.h>
 
+#include <optional>
 #include <string>
 
 #include "core/machine.h"
@@ -43,8 +44,11 @@ at::ScalarType computing_dtype(at::ScalarType asked, Work work, const CpuFeature
 // The same on a device: what is asked for on all but the CPU. On the meta device: as on the device that is planned for.
 at::ScalarType computing_dtype(at::ScalarType asked, Work work, at::Device device);
 
-// True if nothing is done in `asked` itself on the device, so that it only saves the weights' memory.
+// True if nothing is done in `asked` itself on the device, so that it saves nothing there.
 bool computes_in_float32(at::ScalarType asked, at::Device device);
+// In which dtype weights are held on a device: `asked`, or nullopt where not all that has weights is done in that. They
+// then stay as their file has them, and layers convert them as they run: nothing is rounded for nothing.
+std::optional<at::ScalarType> holding_dtype(at::ScalarType asked, at::Device device);
 // For people: "bf16", "bf16 (computed in fp32)", "bf16 (attention in fp32)".
 std::string computing_text(at::ScalarType asked, const CpuFeatures& cpu);
 std::string computing_text(at::ScalarType asked, at::Device device);

@@ -64,8 +64,9 @@ class WeightStream::Implementation {
   Group& group_of(int64_t turn) { return groups_[turn % groups()]; }
   Slot& slot_of(int64_t turn) { return slots_[turn % groups() % static_cast<int64_t>(slots_.size())]; }
   bool copies(const at::Tensor& host) const {
-    return options_.copies && !(options_.keeps_views && host.scalar_type() == options_.dtype);
+    return options_.copies && !(options_.keeps_views && host.scalar_type() == dtype_of(host));
   }
+  at::ScalarType dtype_of(const at::Tensor& host) const { return options_.dtype.value_or(host.scalar_type()); }
 
   int64_t host_bytes() const;
   void make_slots();
@@ -98,8 +99,8 @@ at::Tensor WeightStream::Implementation::add(const at::Tensor& host) {
   Group& group = groups_.back();
   group.entries.push_back({host, {}});
   if (!copies(host)) return host;
-  group.bytes += padded_bytes(host, options_.dtype);
-  group.entries.back().device = at::empty({0}, at::TensorOptions(options_.dtype).device(options_.device));
+  group.bytes += padded_bytes(host, dtype_of(host));
+  group.entries.back().device = at::empty({0}, at::TensorOptions(dtype_of(host)).device(options_.device));
   return group.entries.back().device;
 }
 
@@ -131,10 +132,11 @@ void WeightStream::Implementation::give_places(Group& group, const at::Tensor& m
   int64_t offset = 0;
   for (Entry& entry : group.entries) {
     if (!entry.device.defined()) continue;
-    const int64_t end = offset + static_cast<int64_t>(entry.host.numel() * c10::elementSize(options_.dtype));
-    const at::Tensor place = memory.slice(0, offset, end).view(options_.dtype).view(entry.host.sizes());
+    const at::ScalarType dtype = dtype_of(entry.host);
+    const int64_t end = offset + static_cast<int64_t>(entry.host.numel() * c10::elementSize(dtype));
+    const at::Tensor place = memory.slice(0, offset, end).view(dtype).view(entry.host.sizes());
     entry.device.set_(place);
-    offset += padded_bytes(entry.host, options_.dtype);
+    offset += padded_bytes(entry.host, dtype);
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace opensora {
@@ -13,7 +14,7 @@ class WeightSource;
 
 struct WeightStreamOptions {
   at::Device device = at::kCPU;
-  at::ScalarType dtype = at::kFloat;  // in which the device's copies are
+  std::optional<at::ScalarType> dtype = at::kFloat;  // in which the device's copies are; nullopt: as their source is
   // false: the device works on the source's own tensors (the CPU on a mapped file), and only their pages are read
   // ahead. true: groups are copied into memory of the device; a tensor that is fine as it is still is not, if
   // `keeps_views`.

@@ -4,6 +4,7 @@
 
 #include <set>
 
+#include "core/cpu_features.h"
 #include "core/weight_stream.h"
 #include "opensora/error.h"
 
@@ -37,6 +38,7 @@ struct Weights::Binding {
   std::set<std::string> bound = {};
 
   bool works_on_views() const { return options.works_on_views.value_or(device.is_cpu()); }
+  std::optional<at::ScalarType> held() const { return holding_dtype(dtype, device); }
 };
 
 Weights::Weights(std::shared_ptr<const WeightSource> source, at::Device device, at::ScalarType dtype,
@@ -49,7 +51,7 @@ Weights::Weights(std::shared_ptr<const WeightSource> source, at::Device device, 
   const bool stages = copies && !device.is_cpu() && !device.is_meta();
   binding_->stream = std::make_shared<WeightStream>(
       binding_->source, WeightStreamOptions{.device = device,
-                                            .dtype = dtype,
+                                            .dtype = binding_->held(),
                                             .copies = copies,
                                             .keeps_views = binding_->works_on_views(),
                                             .ahead = options.ahead,
@@ -115,10 +117,11 @@ at::Tensor Weights::place(const at::Tensor& found) const {
   const Binding& binding = *binding_;
   if (on_host_) return found;
   if (in_block_) return binding.stream->add(found);
-  const bool is_fine = binding.options.residence != Residence::kDevice || found.scalar_type() == binding.dtype;
+  const at::ScalarType held = binding.held().value_or(found.scalar_type());
+  const bool is_fine = binding.options.residence != Residence::kDevice || found.scalar_type() == held;
   if (binding.works_on_views() && is_fine) return found;
   // A copy on the meta device too, which counts what a device would hold.
-  return found.to(binding.device, binding.dtype, /*non_blocking=*/false, /*copy=*/found.is_meta());
+  return found.to(binding.device, held, /*non_blocking=*/false, /*copy=*/found.is_meta());
 }
 
 void Weights::finish(bool warn_unused) const {

@@ -38,7 +38,7 @@ class WeightSource {
   virtual void advise(const at::Tensor& /*tensor*/, PageAdvice /*advice*/) const {}
 };
 
-// How a model's weights are held.
+// How a model's weights are held. What is "in the run's dtype" stays in the file's where holding_dtype() says so.
 enum class Residence {
   kMapped,    // on the CPU as views of the file in its dtype, which layers convert as they run; elsewhere as kDevice
   kDevice,    // on the device, in the run's dtype

@@ -145,9 +145,9 @@ class Simulation {
   // Binds a model as the run does.
   template <typename Make>
   auto bind(StagePlan& stage, const std::filesystem::path& file, WeightOptions options, Make&& make) {
-    const bool maps = device_.is_cpu() && options.residence != Residence::kDevice;
-    const auto source =
-        std::make_shared<PlannedWeights>(io::Checkpoint::open(file), maps ? std::nullopt : std::optional(plan_.dtype));
+    const std::optional<at::ScalarType> held = holding_dtype(plan_.dtype, device_);
+    const bool maps = device_.is_cpu() && (options.residence != Residence::kDevice || !held);
+    const auto source = std::make_shared<PlannedWeights>(io::Checkpoint::open(file), maps ? std::nullopt : held);
     options.works_on_views = device_.is_cpu();
     auto model = make(Weights(source, at::kMeta, plan_.dtype, options));
     stage.stored_bytes = source->stored_bytes;

@@ -1,6 +1,11 @@
 #include "pipeline/stage.h"
 
+#include <fmt/format.h>
+
+#include <vector>
+
 #include "core/byte_size.h"
+#include "core/cpu_features.h"
 #include "core/device.h"
 #include "core/failure.h"
 #include "io/mapping_registry.h"
@@ -10,11 +15,19 @@ namespace opensora::pipeline {
 namespace {
 
 std::string flags_that_help(const std::string& stage, at::Device device) {
-  const std::string elsewhere = device.is_cpu() ? "" : ", or --device cpu";
-  if (stage == "decode") return "--vae-tiling, a smaller size, fewer frames or --dtype bf16" + elsewhere;
-  if (stage == "text") return "--dtype bf16" + elsewhere;
-  const bool streams = !device.is_cpu() && (stage == "denoise" || stage == "image");
-  return std::string(streams ? "--offload block, " : "") + "a smaller size, fewer frames or --dtype bf16" + elsewhere;
+  std::vector<std::string> flags;
+  if (stage == "decode") flags.emplace_back("--vae-tiling");
+  if (!device.is_cpu() && (stage == "denoise" || stage == "image")) flags.emplace_back("--offload block");
+  if (stage == "text") {
+    flags.emplace_back("texts encoded before (--text-embeddings)");
+  } else {
+    flags.insert(flags.end(), {"a smaller size", "fewer frames"});
+  }
+  if (!computes_in_float32(at::kBFloat16, device)) flags.emplace_back("--dtype bf16");
+  if (!device.is_cpu()) flags.emplace_back("--device cpu");
+  const std::string last = flags.size() > 1 ? " or " + flags.back() : "";
+  if (flags.size() > 1) flags.pop_back();
+  return fmt::format("{}{}", fmt::join(flags, ", "), last);
 }
 
 }  // namespace
