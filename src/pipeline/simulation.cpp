@@ -191,7 +191,7 @@ class Simulation {
     const io::TextEncoderFiles files = io::find_text_encoder(request_.model_dir, io::Component::kClip,
                                                              config_.clip.from_pretrained, request_.files.clip_l);
     const text::ClipConfig sizes = clip_config(files, *io::Checkpoint::open(files.weights));
-    check_clip_width(files, sizes, config_.model);
+    check_clip_sizes(files, sizes, config_);
     const auto encoder =
         bind(stage, files.weights, {}, [&](const Weights& w) { return std::make_unique<text::ClipEncoder>(w, sizes); });
     stage.forwards = prompts;
@@ -206,7 +206,7 @@ class Simulation {
     const io::TextEncoderFiles files =
         io::find_text_encoder(request_.model_dir, io::Component::kT5, config_.t5.from_pretrained, request_.files.t5xxl);
     const text::T5Config sizes = t5_config(files, *io::Checkpoint::open(files.weights));
-    check_t5_width(files, sizes, config_.model);
+    check_t5_sizes(files, sizes, config_);
     const auto encoder =
         bind(stage, files.weights, {}, [&](const Weights& w) { return std::make_unique<text::T5Encoder>(w, sizes); });
     stage.forwards = prompts;
