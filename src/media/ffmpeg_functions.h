@@ -114,6 +114,7 @@ OPENSORA_AVCODEC(avcodec_send_packet);
 
 #define OPENSORA_AVFORMAT(function) OPENSORA_FFMPEG(avformat, LIBAVFORMAT_VERSION_MAJOR, function)
 OPENSORA_AVFORMAT(av_find_best_stream);
+OPENSORA_AVFORMAT(av_find_input_format);
 OPENSORA_AVFORMAT(av_guess_frame_rate);
 OPENSORA_AVFORMAT(av_guess_sample_aspect_ratio);
 OPENSORA_AVFORMAT(av_interleaved_write_frame);

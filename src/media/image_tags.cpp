@@ -21,13 +21,16 @@ constexpr size_t kLargest = size_t{16} << 20;  // of what is looked at in one pi
 using ProfileParts = std::map<int, std::string>;
 
 void use_jpeg_segment(uint8_t marker, std::string_view data, ImageTags& tags, ProfileParts& profile) {
-  constexpr auto kExif = "Exif\0"sv, kXmp = "http://ns.adobe.com/xap/1.0/\0"sv, kIcc = "ICC_PROFILE\0"sv;
+  constexpr auto kExif = "Exif\0"sv, kXmp = "http://ns.adobe.com/xap/1.0/\0"sv, kIcc = "ICC_PROFILE\0"sv,
+                 kMultiPicture = "MPF\0"sv;
   if (marker == 0xe1 && data.starts_with(kExif) && tags.exif.empty()) {
     tags.exif = data;
   } else if (marker == 0xe1 && data.starts_with(kXmp) && tags.xmp.empty()) {
     tags.xmp = data.substr(kXmp.size());
   } else if (marker == 0xe2 && data.starts_with(kIcc) && data.size() > kIcc.size() + 2) {
     profile[static_cast<uint8_t>(data[kIcc.size()])] = data.substr(kIcc.size() + 2);
+  } else if (marker == 0xe2 && data.starts_with(kMultiPicture)) {
+    tags.has_companions = true;
   }
 }
 
@@ -112,6 +115,7 @@ void read_jpeg_tags(const ReadBytes& read, ImageTags& tags) {
     at += 2 + length;
   }
   for (const auto& [number, part] : profile) tags.icc += part;
+  if (tags.xmp.find("Container:Directory") != std::string::npos) tags.has_companions = true;
 }
 
 void read_webp_tags(const ReadBytes& read, ImageTags& tags) {

@@ -79,7 +79,9 @@ void open_format(Input& input, const fs::path& path) {
   AVFormatContext* format = not_null(avformat_alloc_context());
   format->pb = input.io.get();
   format->interrupt_callback = {Interruption::should_stop, input.interruption.get()};
-  check_opened(avformat_open_input(&format, nullptr, nullptr, &options.entries), input, path);  // frees it on failure
+  // By itself FFmpeg takes several JPEGs in a file for a video.
+  const AVInputFormat* kind = input.tags.has_companions ? av_find_input_format("jpeg_pipe") : nullptr;
+  check_opened(avformat_open_input(&format, nullptr, kind, &options.entries), input, path);  // frees it on failure
   input.format.reset(format);
 }
 

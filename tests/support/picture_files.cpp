@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <stdexcept>
 
 namespace opensora::test {
@@ -56,16 +57,24 @@ std::string with_webp_chunk(const std::string& webp, const std::string& type, co
 
 std::string with_tiff_tag(const std::string& tiff, uint16_t tag, uint16_t value) {
   constexpr uint16_t kResolutionUnit = 296;
-  const auto entry_of = [&](uint16_t wanted) {
-    return tiff.find(
-        number(wanted, 2, ByteOrder::kLittle) + number(3, 2, ByteOrder::kLittle) + number(1, 4, ByteOrder::kLittle), 8);
+  constexpr size_t kEntry = 12;
+  const auto read = [&](size_t at, size_t bytes) {
+    uint64_t number = 0;
+    for (size_t i = bytes; i-- > 0;) number = number << 8 | static_cast<uint8_t>(tiff.at(at + i));
+    return number;
   };
-  size_t at = entry_of(tag);
-  if (at == std::string::npos) at = entry_of(kResolutionUnit);
-  if (at == std::string::npos) throw std::runtime_error("no entry to change");
-  std::string result = tiff;
-  result.replace(at, 2, number(tag, 2, ByteOrder::kLittle));
-  return result.replace(at + 8, 2, number(value, 2, ByteOrder::kLittle));
+  const size_t directory = read(4, 4) + 2, count = read(directory - 2, 2);
+  std::map<uint16_t, std::string> entries;  // readers want them in order
+  for (size_t i = 0; i < count; ++i) {
+    entries[static_cast<uint16_t>(read(directory + kEntry * i, 2))] = tiff.substr(directory + kEntry * i, kEntry);
+  }
+  const auto n = [](uint64_t number, size_t bytes) { return test::number(number, bytes, ByteOrder::kLittle); };
+  if (!entries.contains(tag)) entries.erase(kResolutionUnit);
+  entries[tag] = n(tag, 2) + n(3, 2) + n(1, 4) + n(value, 2) + n(0, 2);
+  if (entries.size() != count) throw std::runtime_error("no entry to change");
+  std::string table;
+  for (const auto& [key, entry] : entries) table += entry;
+  return std::string(tiff).replace(directory, table.size(), table);
 }
 
 std::vector<double> srgb_colorants() {

@@ -252,7 +252,7 @@ TEST_F(ImageTagsTest, RefusesKindsOfJpegThatWouldBeReadWrongly) {
 
 TEST_F(ImageTagsTest, TellsJpeg2000sColours) {
   const std::string start =
-      "\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x0c"s + "ftypjp2 \0\0\0\x1bjp2h"s + "\0\0\0\x0f"s + "colr\1\0\0\0\0\0";
+      "\0\0\0\x0cjP  \r\n\x87\n\0\0\0\x0c"s + "ftypjp2 \0\0\0\x1bjp2h"s + "\0\0\0\x0f"s + "colr\1\0\0\0\0\0"s;
   const auto of_space = [&](char space) { return read_image_tags(folder_.write("a", start + space)).unreadable; };
   EXPECT_EQ(of_space('\x10'), "");
   EXPECT_EQ(of_space('\x11'), "");
@@ -280,8 +280,17 @@ TEST_F(ImageTagsTest, KnowsWhatIsNoTransparency) {
 
 // A phone's JPEG has another behind it: a depth map, or what makes it HDR. It is no second frame.
 TEST_F(ImageTagsTest, AStillPictureIsOneFrame) {
-  const std::string jpeg = encode("mjpeg", "yuvj420p");
-  EXPECT_EQ(count_pictures(folder_.write("two.jpg", jpeg + jpeg)), 1);
+  std::vector<FramePtr> frames;
+  frames.push_back(
+      test::make_frame("yuvj420p", 200, 200, [](int x, int y, int) { return (x * 37 + y * 91 + x * y) & 255; }));
+  test::write_media(folder_.path() / "one.jpg", {.codec = "mjpeg"}, frames);
+  const std::string jpeg = test::read_file(folder_.path() / "one.jpg");
+  const std::string listed = test::with_jpeg_segment(jpeg, 2, "MPF\0MM\0*"s);
+  EXPECT_EQ(count_pictures(folder_.write("two.jpg", listed + jpeg)), 1);
+  EXPECT_TRUE(read_picture(folder_.path() / "two.jpg").is_image);
+  const std::string described =
+      test::with_jpeg_segment(jpeg, 1, "http://ns.adobe.com/xap/1.0/\0<Container:Directory/>"s);
+  EXPECT_EQ(count_pictures(folder_.write("two.jpg", described + jpeg)), 1);
   EXPECT_EQ(count_pictures(folder_.write("one.png", encode("png"))), 1);
 }
 
