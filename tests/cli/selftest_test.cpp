@@ -33,27 +33,6 @@ TEST(Selftest, PassesOnTheCpu) {
   EXPECT_EQ(topics, (std::set<std::string>{"golden", "attention", "fused", "frames", "graphs", "speed"}));
 }
 
-// As on a CPU without AVX-512: halves are computed in float32, and nothing is left out.
-TEST(Selftest, PassesWithoutAvx512) {
-  test::ProgramOptions older;
-  older.environment = {"ONEDNN_MAX_CPU_ISA=AVX2", "ATEN_CPU_CAPABILITY=avx2", "MKL_ENABLE_INSTRUCTIONS=AVX2"};
-  const test::ProgramResult result =
-      run_program({"selftest", "--device", "cpu", "--dtype", "bf16,fp16", "--json"}, older);
-  EXPECT_EQ(result.exit_code, 0) << result.err;
-  int computed_in_fp32 = 0;
-  for (const nlohmann::json& check : nlohmann::json::parse(result.out)["checks"]) {
-    if (check["topic"] == "golden") EXPECT_EQ(check["verdict"], "ok") << check;
-    if (check["topic"] != "speed") continue;
-    EXPECT_TRUE(contains(check["text"], " in fp32")) << check;
-    ++computed_in_fp32;
-  }
-  EXPECT_EQ(computed_in_fp32, 2 * 3) << "a product, attention and a convolution in both";
-
-  const test::ProgramResult doctor = run_program({"doctor"}, older);
-  EXPECT_TRUE(contains(doctor.out, "fp16 (computed in fp32)")) << doctor.out;
-  EXPECT_TRUE(contains(doctor.out, "--dtype fp32 is its default")) << doctor.out;
-}
-
 TEST(Selftest, SaysWhatItSkips) {
   std::vector<SelftestResult> seen;
   const SelftestReport report =
