@@ -67,7 +67,17 @@ TEST(BashCompletion, OffersCommandsOptionsChoicesAndFiles) {
   folder.write("my picture.png", "");
   EXPECT_EQ(complete(folder, "generate --model-dir my"), "my models\n");
   EXPECT_EQ(complete(folder, "generate --image 'my p'"), "my picture.png\n");
-  EXPECT_EQ(complete(folder, "generate --steps ''"), "");
+  for (const char* flag : {"--contact-sheet", "--from", "--save-tensors", "--vae", "-o", "--events", "--config"}) {
+    EXPECT_EQ(complete(folder, "generate " + std::string(flag) + " 'my p'"), "my picture.png\n") << flag;
+  }
+  // What takes no path.
+  for (const char* flag : {"--steps", "--pix-fmt", "--name-template", "--max-memory", "--shard", "--output-size",
+                           "--seed", "--fps", "--device", "--motion-score", "--timeout", "--resolution"}) {
+    EXPECT_EQ(complete(folder, "generate " + std::string(flag) + " my"), "") << flag;
+  }
+  EXPECT_EQ(complete(folder, "bench --stages my"), "");
+  EXPECT_EQ(complete(folder, "inspect 'my p'"), "my picture.png\n");
+  EXPECT_EQ(complete(folder, "random-model my"), "my models\n");
   EXPECT_EQ(complete(folder, "generate --prompt my"), "");
   EXPECT_EQ(complete(folder, "nonsense --"), "");
 }

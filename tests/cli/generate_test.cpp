@@ -221,6 +221,51 @@ TEST_F(GenerateCommand, BadFlags) {
   expect_error({"generat"}, 2, {"generat", "generate"});
 }
 
+// Before anything runs: what no encoder or picture can hold, and what the codec that was asked for cannot.
+TEST_F(GenerateCommand, SizesThatCannotBeWritten) {
+  const auto with = [&](const std::vector<std::string>& more) { return quick() + more; };
+  expect_error(with({"-W", "17000"}), 2, {"--width", "16384", "17000"});
+  expect_error(with({"-W", "100000", "-H", "100000", "--dry-run"}), 2, {"--width", "16384"});
+  expect_error(with({"-W", "99999999999999999999"}), 2, {"--width", "16384"});
+  expect_error(with({"--output-size", "20000x64"}), 2, {"--output-size", "16384", "20000x64"});
+  expect_error(with({"--image-size", "64x20000"}), 2, {"--image-size", "16384"});
+  expect_error(with({"--codec", "h265", "--output-size", "8x64"}), 2, {"h265", "8x64", "at least 16"});
+  expect_error(with({"--codec", "h265", "--output-size", "8192x16"}), 2, {"h265", "8192x16", "4096"});
+  EXPECT_EQ(run_program(with({"--codec", "h265", "--output-size", "16x16"})).exit_code, 0);
+  EXPECT_EQ(run_program(with({"--output-size", "2x2", "--overwrite"})).exit_code, 0);
+  const fs::path config =
+      folder_.write("large.json", R"({"_base_": ")" + (test::checkpoint_dir() / "tiny.json").string() +
+                                      R"(", "sampling_option": {"width": 20000, "height": 64}})");
+  expect_error({"generate", "-p", "x", "--model-dir", test::checkpoint_dir(), "--config", config}, 2,
+               {"sampling_option.width", "16384"});
+}
+
+// What leads to an error is of no use to somebody who mistyped a flag.
+TEST_F(GenerateCommand, AUsageErrorIsAloneOnStderr) {
+  for (const auto& arguments :
+       std::vector<std::vector<std::string>>{{"generate"},
+                                             {"generate", "-p", "x", "-W", "64", "-H", "64", "--num-frames", "6"},
+                                             {"plan"},
+                                             {"bench", "-W", "0"}}) {
+    const ProgramResult result = run_program(arguments);
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_TRUE(result.err.starts_with("opensora: error: ")) << result.err;
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+  }
+}
+
+TEST_F(GenerateCommand, TheSizesOfTheConfigurationsOwnResolution) {
+  const ProgramResult own = run_program({"generate", "--config", "768px", "--aspect-ratio", "list"});
+  EXPECT_EQ(own.exit_code, 0) << own.err;
+  EXPECT_EQ(std::count(own.out.begin(), own.out.end(), '\n'), 16) << own.out;
+  EXPECT_NE(own.out.find("768px       16:9          1024x576 "), std::string::npos) << own.out;
+  const ProgramResult other =
+      run_program({"generate", "--config", "768px", "--resolution", "256px", "--aspect-ratio", "list"});
+  EXPECT_EQ(other.out.find("768px"), std::string::npos);
+  const ProgramResult all = run_program({"generate", "--aspect-ratio", "list"});
+  EXPECT_GT(std::count(all.out.begin(), all.out.end(), '\n'), 100) << "the demo has no resolution of its own";
+}
+
 TEST_F(GenerateCommand, SizeWithoutAPartner) {
   const std::vector<std::string> base = {"generate", "-p", "x", "-o", folder_.path() / "x.mp4"};
   expect_error(base + std::vector<std::string>{"-W", "64"}, 2, {"--width", "--height"});

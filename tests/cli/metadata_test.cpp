@@ -7,6 +7,7 @@
 #include "opensora/video_info.h"
 #include "support/contains.h"
 #include "support/program.h"
+#include "support/reference.h"
 #include "support/temporary_folder.h"
 
 namespace opensora {
@@ -46,6 +47,25 @@ TEST_F(Metadata, AVideoIsMadeAgainFromItself) {
   EXPECT_EQ(test::read_file(folder_.path() / "b.mp4"), test::read_file(folder_.path() / "a.mp4"));
   ASSERT_EQ(generate({"--from", "a.json", "--guidance", "2", "-o", "c.mp4"}).exit_code, 0);
   EXPECT_NE(test::read_file(folder_.path() / "c.mp4"), test::read_file(folder_.path() / "a.mp4"));
+}
+
+TEST_F(Metadata, AFractionOfFramesASecondIsKept) {
+  const std::vector<std::string> common = {"-p",           "a", "-s",       "1",  "--steps", "1",
+                                           "--num-frames", "5", "--device", "cpu"};
+  for (const auto& [rate, kept] : std::vector<std::pair<std::string, nlohmann::json>>{
+           {"23.976", "24000/1001"}, {"30000/1001", "30000/1001"}, {"12.5", "25/2"}, {"25.0", 25}}) {
+    SCOPED_TRACE(rate);
+    std::vector<std::string> first = {"--fps", rate, "-o", "a.mp4", "--sidecar", "--overwrite", "--json"};
+    first.insert(first.end(), common.begin(), common.end());
+    const auto made = generate(first);
+    ASSERT_EQ(made.exit_code, 0) << made.err;
+    const std::string whole = rate == "30000/1001" ? "30" : rate == "12.5" ? "13" : rate == "25.0" ? "25" : "24";
+    EXPECT_EQ(nlohmann::json::parse(made.out)["prompt"], "a. " + whole + " FPS. 4 motion score.");
+    EXPECT_EQ(test::read_json(folder_.path() / "a.json")["request"]["fps"], kept);
+    const auto again = generate({"--from", "a.mp4", "-o", "b.mp4", "--overwrite", "--device", "cpu"});
+    ASSERT_EQ(again.exit_code, 0) << again.err;
+    EXPECT_EQ(test::read_file(folder_.path() / "b.mp4"), test::read_file(folder_.path() / "a.mp4"));
+  }
 }
 
 TEST_F(Metadata, NoneIfNoneIsWanted) {

@@ -170,6 +170,12 @@ TEST_F(OutputOptions, StrictnessTellsASuspiciousVideo) {
   EXPECT_EQ(strict.out, "");
   EXPECT_TRUE(contains(strict.err, "opensora: error: " + path("b.mp4").string() + ": the output is all of one colour"));
   EXPECT_EQ(test::read_video(path("b.mp4")).frames.size(), 5U) << "it is kept";
+  const ProgramResult reported = quick("c.mp4", {"--strict", "--json"});
+  EXPECT_EQ(reported.exit_code, 8) << reported.err;
+  const nlohmann::json report = nlohmann::json::parse(reported.out);
+  EXPECT_EQ(report["output"], path("c.mp4").string());
+  EXPECT_EQ(report["suspicious"], "all of one colour");
+  EXPECT_EQ(report["code"], 8);
 }
 
 }  // namespace

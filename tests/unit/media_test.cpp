@@ -299,18 +299,36 @@ TEST_F(VideoWriterTest, RoundTrip) {
 
 TEST_F(VideoWriterTest, KeepsRateAndCountExactly) {
   const Pixels frame = gradient(32, 32);
-  for (const int fps : {1, 7, 24, 30, 60, 1000}) {
+  const std::vector<FrameRate> rates = {1,
+                                        7,
+                                        24,
+                                        30,
+                                        60,
+                                        1000,
+                                        FrameRate(24000, 1001),
+                                        FrameRate(30000, 1001),
+                                        FrameRate(60000, 1001),
+                                        FrameRate(25, 2),
+                                        FrameRate(999999999, 1000000)};
+  for (const FrameRate& rate : rates) {
     for (const int count : {1, 2, 5, 33}) {
-      const fs::path path = write_frames(std::to_string(fps) + "-" + std::to_string(count) + ".mp4",
-                                         {.width = 32, .height = 32, .fps = fps}, std::vector<Pixels>(count, frame));
+      const double fps = rate.value();
+      const fs::path path = write_frames(std::to_string(rate.numerator) + "-" + std::to_string(count) + ".mp4",
+                                         {.width = 32, .height = 32, .fps = rate}, std::vector<Pixels>(count, frame));
       const DecodedVideo video = read_video(path);
       EXPECT_EQ(video.frames.size(), static_cast<size_t>(count)) << fps;
-      EXPECT_NEAR(video.fps, fps, 1e-9) << count;
-      EXPECT_NEAR(video.duration, static_cast<double>(count) / fps, 1e-9) << fps;
+      EXPECT_NEAR(video.fps, fps, 1e-9 * fps) << count;
+      EXPECT_NEAR(video.duration, count / fps, 1e-9) << fps;
       ASSERT_FALSE(video.frames.empty());
       EXPECT_EQ(video.frames.front().time, 0.0);
-      EXPECT_NEAR(movie_duration(path), static_cast<double>(count) / fps, 1e-9) << fps;
+      EXPECT_NEAR(video.frames.back().time, (count - 1) / fps, 1e-9) << fps;
+      EXPECT_NEAR(movie_duration(path), count / fps, 1e-9) << fps;
     }
+  }
+  for (const char* name : {"a.mkv", "a.mov"}) {
+    const fs::path path =
+        write_frames(name, {.width = 32, .height = 32, .fps = FrameRate(24000, 1001)}, std::vector<Pixels>(33, frame));
+    EXPECT_NEAR(read_video(path).fps, 24000 / 1001.0, 1e-3) << name;
   }
 }
 

@@ -93,6 +93,14 @@ TEST(NearestName, FindsTheSmallestDistance) {
   EXPECT_EQ(nearest_name("ea", known), "ae");
   EXPECT_EQ(nearest_name("completely_else", known), std::nullopt);
   EXPECT_EQ(nearest_name("x", {}), std::nullopt);
+  EXPECT_EQ(nearest_name("nmu_steps", known), "num_steps") << "neighbours that changed places are one slip";
+  EXPECT_EQ(nearest_name("frames", known), "num_frames");
+  EXPECT_EQ(nearest_name("guide", known), std::nullopt);
+  EXPECT_EQ(nearest_name("num", known), std::nullopt) << "of which of the two?";
+  const std::vector<std::string> flags = {"--codec", "--crf", "--from", "--num-samples", "--quiet", "--seed"};
+  for (const char* other : {"--model", "--lora", "--force", "--sampler", "--quantize", "--size"}) {
+    EXPECT_EQ(nearest_name(other, flags), std::nullopt) << other;
+  }
   EXPECT_EQ(did_you_mean("num_stepz", known), "; did you mean \"num_steps\"?");
   EXPECT_EQ(did_you_mean("completely_else", known), "");
 }
