@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -10,10 +11,10 @@
 #include <iterator>
 #include <set>
 
-#include "batch/csv.h"
+#include "batch/prompts_csv.h"
 #include "batch/prompts_json.h"
+#include "batch/prompts_text.h"
 #include "batch/row_builder.h"
-#include "core/utf8.h"
 #include "opensora/error.h"
 
 namespace opensora::batch {
@@ -33,6 +34,11 @@ std::string read_all(const fs::path& file) {
   return text;
 }
 
+bool is_spreadsheet(const std::string& extension) {
+  constexpr std::array kExtensions = {".xlsx", ".xlsm", ".xlsb", ".xls", ".ods", ".fods", ".numbers"};
+  return std::find(kExtensions.begin(), kExtensions.end(), extension) != kExtensions.end();
+}
+
 PromptsFormat format_of(const fs::path& file) {
   if (file == "-") return PromptsFormat::kText;
   std::string extension = file.extension().string();
@@ -40,80 +46,24 @@ PromptsFormat format_of(const fs::path& file) {
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   if (extension == ".txt") return PromptsFormat::kText;
   if (extension == ".csv") return PromptsFormat::kCsv;
+  if (extension == ".tsv" || extension == ".tab") return PromptsFormat::kTsv;
   if (extension == ".json") return PromptsFormat::kJson;
-  if (extension == ".jsonl") return PromptsFormat::kJsonLines;
+  if (extension == ".jsonl" || extension == ".ndjson") return PromptsFormat::kJsonLines;
+  if (is_spreadsheet(extension)) {
+    throw UsageError(file.string() + ": is a spreadsheet: save it as CSV in UTF-8 in the program that made it");
+  }
   throw UsageError(
-      fmt::format("{}: expected a file in .txt, .csv, .json or .jsonl, found \"{}\"; or say which with "
+      fmt::format("{}: expected a file in .txt, .csv, .tsv, .json or .jsonl, found \"{}\"; or say which with "
                   "--prompts-format",
                   file.string(), extension));
 }
 
-// Each line that is not UTF-8 is an error.
-void check_encoding(std::string_view text, RowErrors& errors) {
-  if (!find_invalid_utf8(text)) return;
-  int64_t line = 0;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view content = text.substr(begin, end - begin);
-    ++line;
-    if (const auto offset = find_invalid_utf8(content)) {
-      errors.add(line, fmt::format("is not valid UTF-8: byte 0x{:02X} at position {}",
-                                   static_cast<uint8_t>(content[*offset]), *offset + 1));
-    }
-    begin = end + 1;
-  }
-}
-
-std::vector<Row> text_rows(std::string_view text) {
+std::vector<Row> text_rows(std::string_view text, const RowErrors& errors) {
   std::vector<Row> rows;
-  int64_t line = 0;
-  for (size_t begin = 0; begin < text.size();) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view content = text.substr(begin, end - begin);
-    begin = end + 1;
-    ++line;
-    const size_t first = content.find_first_not_of(" \t\r");
-    if (first == std::string_view::npos || content[first] == '#') continue;
-    const size_t last = content.find_last_not_of(" \t\r");
-    rows.push_back({line, {{"prompt", std::string(content.substr(first, last - first + 1))}}});
-  }
-  return rows;
-}
-
-// The column of each heading, nullptr where it means none.
-std::vector<const Column*> find_columns(const CsvRecord& headings, RowBuilder& builder, RowErrors& errors) {
-  std::vector<const Column*> columns;
-  columns.reserve(headings.cells.size());
-  std::set<std::string> seen;
-  for (const std::string& heading : headings.cells) {
-    const Column* column = builder.find_column(heading, headings.line);
-    if (column != nullptr && !seen.insert(column->name).second) {
-      errors.add(headings.line, fmt::format("column \"{}\": there is another of the same meaning", heading));
-    }
-    columns.push_back(column);
-  }
-  return columns;
-}
-
-std::vector<Row> csv_rows(std::string_view text, RowBuilder& builder, RowErrors& errors) {
-  const std::vector<CsvRecord> records = parse_csv(text, errors);
-  std::vector<Row> rows;
-  if (records.empty()) return rows;
-  const std::vector<const Column*> columns = find_columns(records.front(), builder, errors);
-  rows.reserve(records.size() - 1);
-  for (size_t i = 1; i < records.size(); ++i) {
-    const CsvRecord& record = records[i];
-    Row& row = rows.emplace_back(Row{record.line, {}});
-    if (record.damaged) continue;
-    if (record.cells.size() != columns.size()) {
-      errors.add(record.line, fmt::format("expected {} cells as in the headings, found {}; a cell with commas needs "
-                                          "quotes",
-                                          columns.size(), record.cells.size()));
-      continue;
-    }
-    for (size_t c = 0; c < columns.size(); ++c) {
-      if (columns[c] != nullptr) builder.add(row, *columns[c], {Type::kString, record.cells[c], {}}, false);
-    }
+  for (int64_t line = 1; !text.empty(); ++line) {
+    const std::string_view prompt = trim(take_line(text));
+    if (prompt.empty() || prompt.starts_with('#') || errors.has(line, line)) continue;
+    rows.push_back({line, {{"prompt", std::string(prompt)}}});
   }
   return rows;
 }
@@ -134,7 +84,8 @@ std::vector<Row> json_rows(const std::vector<JsonRow>& sources, RowBuilder& buil
   std::vector<Row> rows;
   rows.reserve(sources.size());
   for (const JsonRow& source : sources) {
-    Row& row = rows.emplace_back(Row{source.line, {}});
+    const size_t errors_before = errors.size();
+    Row row{source.line, {}};
     if (source.value.type == Type::kObject) {
       add_members(row, source, builder, errors);
     } else if (source.value.type == Type::kString) {
@@ -143,8 +94,37 @@ std::vector<Row> json_rows(const std::vector<JsonRow>& sources, RowBuilder& buil
       errors.add(source.line, "expected an object or a prompt in quotes, found " +
                                   (source.value.type == Type::kList ? "a list" : source.value.text));
     }
+    if (errors.size() == errors_before) rows.push_back(std::move(row));
   }
   return rows;
+}
+
+bool is_json(std::string_view text, const std::string& with_line_feeds) {
+  RowErrors unused("");
+  const bool is_list = trim(text).starts_with('[');
+  if (!is_list && !trim(text).starts_with('{')) return false;
+  const std::vector<JsonRow> rows =
+      is_list ? parse_json_rows(with_line_feeds, unused) : parse_json_lines(with_line_feeds, unused);
+  return unused.empty() && !rows.empty();
+}
+
+// A file of one format under the name of another: what it is, and what to do. Empty: it may be what its name says.
+std::string other_format(std::string_view text, PromptsFormat format, const RowBuilder& builder) {
+  const std::string_view content = trim(text);
+  const bool is_table = format == PromptsFormat::kCsv || format == PromptsFormat::kTsv;
+  if (is_table && (content.starts_with('[') || content.starts_with('{'))) {
+    return "is JSON, expected CSV with headings: call it .json or .jsonl, or say so with --prompts-format";
+  }
+  if (format == PromptsFormat::kJsonLines && content.starts_with('[') && is_json(text, with_line_feeds(text))) {
+    return "is a list of JSON, expected an object a line: call it .json, or give --prompts-format json";
+  }
+  if (format != PromptsFormat::kText) return "";
+  if (has_csv_headings(text, builder)) {
+    return "starts with the headings of a table, expected a prompt a line: call it .csv, or give --prompts-format csv "
+           "(or txt, if that is a prompt)";
+  }
+  if (!is_json(text, with_line_feeds(text))) return "";
+  return "is JSON, expected a prompt a line: call it .json or .jsonl, or say so with --prompts-format";
 }
 
 }  // namespace
@@ -152,37 +132,43 @@ std::vector<Row> json_rows(const std::vector<JsonRow>& sources, RowBuilder& buil
 PromptsFormat parse_prompts_format(const std::string& name) {
   if (name == "txt") return PromptsFormat::kText;
   if (name == "csv") return PromptsFormat::kCsv;
+  if (name == "tsv") return PromptsFormat::kTsv;
   if (name == "json") return PromptsFormat::kJson;
   if (name == "jsonl") return PromptsFormat::kJsonLines;
-  throw UsageError("--prompts-format: expected txt, csv, json or jsonl, found \"" + name + "\"");
+  throw UsageError("--prompts-format: expected txt, csv, tsv, json or jsonl, found \"" + name + "\"");
 }
 
 std::vector<Row> parse_prompts(std::string_view text, PromptsFormat format, const fs::path& folder,
                                const PromptsFileOptions& options, RowErrors& errors) {
-  constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
-  if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) {
-    errors.add(1, "is UTF-16, expected UTF-8");
+  if (const std::string kind = foreign_kind(text); !kind.empty()) {
+    errors.add(0, kind);
     return {};
   }
-  const bool is_json = format == PromptsFormat::kJson || format == PromptsFormat::kJsonLines;
-  if (!is_json) check_encoding(text, errors);  // JSON's parser does so itself
+  text = without_marks(text);
+  check_encoding(text, errors);
   RowBuilder builder(folder, options, errors);
+  if (const std::string other = errors.empty() && !options.format ? other_format(text, format, builder) : "";
+      !other.empty()) {
+    errors.add(0, other);
+    return {};
+  }
   std::vector<Row> rows;
   switch (format) {
     case PromptsFormat::kText:
-      rows = text_rows(text);
+      rows = text_rows(text, errors);
       break;
     case PromptsFormat::kCsv:
-      rows = csv_rows(text, builder, errors);
+    case PromptsFormat::kTsv:
+      rows = csv_rows(text, format == PromptsFormat::kTsv ? '\t' : ',', builder, errors);
       break;
     case PromptsFormat::kJson:
-      rows = json_rows(parse_json_rows(text, errors), builder, errors);
+      if (errors.empty()) rows = json_rows(parse_json_rows(with_line_feeds(text), errors), builder, errors);
       break;
     case PromptsFormat::kJsonLines:
-      rows = json_rows(parse_json_lines(text, errors), builder, errors);
+      rows = json_rows(parse_json_lines(with_line_feeds(text), errors), builder, errors);
       break;
   }
+  std::erase_if(rows, [](const Row& row) { return row.values.empty(); });
   if (rows.empty() && errors.empty()) errors.add(0, "holds no prompts");
   return rows;
 }

@@ -13,7 +13,7 @@
 
 namespace opensora::batch {
 
-enum class PromptsFormat { kText, kCsv, kJson, kJsonLines };
+enum class PromptsFormat { kText, kCsv, kTsv, kJson, kJsonLines };
 
 enum class ColumnKind {
   kText,      // a text, number or choice, as the flag takes it; an empty cell is as none
@@ -41,19 +41,21 @@ struct Row {
   // Flag without dashes -> text, in the file's order; several values of a list follow each other under the same name.
   // A switch is "true" or "false". `ref` has become `image` or `video`. `name` is the output's.
   std::vector<std::pair<std::string, std::string>> values;
+  bool lacks_columns = false;  // it has cells of a column that is not known: what it does not say may stand there
 };
 
-// "txt", "csv", "json", "jsonl". Throws UsageError that lists them.
+// "txt", "csv", "tsv", "json", "jsonl". Throws UsageError that lists them.
 PromptsFormat parse_prompts_format(const std::string& name);
 
 // Reads all rows of `file` ("-": standard input):
 //   .txt          a prompt a line; white space around it goes, blank lines and those that start with # are left out
-//   .csv          RFC 4180 with headings
+//   .csv, .tsv    RFC 4180 with headings; other separators are found out (csv_rows())
 //   .json         a list of objects, or of prompts
-//   .jsonl        an object or a prompt a line
-// UTF-8, with or without a byte order mark. Headings are accepted in upper case and with _ for -.
-// What is wrong with the content is added to `errors`, all of it; what is returned then is incomplete.
-// Throws UsageError if the file cannot be read at all or its format is not known.
+//   .jsonl        an object or a prompt a line; also .ndjson
+// UTF-8, with or without a byte order mark; line ends of any kind. Headings are accepted in upper case and with _ for
+// -. Rows that say nothing (cells that are empty or blank, {}) are left out. What is wrong with the content is added to
+// `errors`, one error a slip; rows with one are not returned. A file of another kind than its name says is an error of
+// its own. Throws UsageError if the file cannot be read at all or its format is not known.
 std::vector<Row> read_prompts_file(const std::filesystem::path& file, const PromptsFileOptions& options,
                                    RowErrors& errors);
 

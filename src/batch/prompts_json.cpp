@@ -4,6 +4,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
+#include "batch/prompts_text.h"
 #include "core/json_text.h"
 
 namespace opensora::batch {
@@ -64,14 +65,12 @@ class RowReader final : public nlohmann::json_sax<json> {
 
   bool start_object(std::size_t /*unknown*/) override {
     if (!add({Type::kObject, "", {}})) return false;
-    ++depth_;
-    return true;
+    return enter();
   }
   bool end_object() override { return leave(); }
   bool start_array(std::size_t /*unknown*/) override {
     if (depth_ >= row_depth_ && !add({Type::kList, "", {}})) return false;
-    ++depth_;
-    return true;
+    return enter();
   }
   bool end_array() override { return leave(); }
   bool key(string_t& name) override {
@@ -79,10 +78,14 @@ class RowReader final : public nlohmann::json_sax<json> {
     return true;
   }
   bool parse_error(std::size_t /*position*/, const std::string& /*token*/, const json::exception& e) override {
-    return fail("not valid JSON: " + opensora::json_error_text(e));
+    return fail("not valid JSON: " + json_error_text(e));
   }
 
  private:
+  bool enter() {
+    return ++depth_ <= kMaxJsonDepth || fail("is nested too deep: no value of a row is deeper than a list");
+  }
+
   bool leave() {
     --depth_;
     return true;
@@ -95,7 +98,8 @@ class RowReader final : public nlohmann::json_sax<json> {
   }
 
   bool add(JsonValue value) {
-    if (depth_ < row_depth_) return fail("expected a list of objects or of prompts: [{\"prompt\": …}, …]");
+    if (depth_ < row_depth_)
+      return fail("expected a list of objects or of prompts: [{\"prompt\": …}, …]; a row a line is JSON Lines, .jsonl");
     if (depth_ == row_depth_) {
       rows.push_back({counter_.line, std::move(value), {}});
       return true;
@@ -117,6 +121,13 @@ class RowReader final : public nlohmann::json_sax<json> {
   size_t depth_ = 0;
 };
 
+// The parser counts lines within a row; the row's own is told already.
+std::string without_line(std::string error) {
+  constexpr std::string_view kLine = "at line 1, ";
+  if (const size_t at = error.find(kLine); at != std::string::npos) error.erase(at + 3, kLine.size() - 3);
+  return error;
+}
+
 }  // namespace
 
 std::vector<JsonRow> parse_json_rows(std::string_view text, RowErrors& errors) {
@@ -134,14 +145,14 @@ std::vector<JsonRow> parse_json_lines(std::string_view text, RowErrors& errors) 
   int64_t line = 0;
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view content = text.substr(begin, end - begin);
+    const std::string_view content = trim(text.substr(begin, end - begin));
     begin = end + 1;
     ++line;
-    if (content.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    if (content.empty() || errors.has(line, line)) continue;  // of its encoding
     const LineCounter unused;
     RowReader reader(0, unused);
     if (!json::sax_parse(content.begin(), content.end(), &reader)) {
-      errors.add(line, reader.error);
+      errors.add(line, without_line(reader.error));
       continue;
     }
     rows.push_back(std::move(reader.rows.front()));

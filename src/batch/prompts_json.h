@@ -24,6 +24,7 @@ struct JsonRow {
   std::vector<std::pair<std::string, JsonValue>> members;  // of an object (value.type is kObject), in order
 };
 
+// Both take UTF-8 with LF as line end (with_line_feeds()).
 // A list of rows. Where the text is no JSON or no list: an error, and no rows.
 std::vector<JsonRow> parse_json_rows(std::string_view text, RowErrors& errors);
 

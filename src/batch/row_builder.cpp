@@ -1,11 +1,13 @@
 #include "batch/row_builder.h"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
 
+#include "batch/prompts_text.h"
 #include "core/file_kind.h"
 #include "core/local_file.h"
 #include "core/nearest.h"
@@ -22,14 +24,9 @@ std::string to_lower(std::string text) {
   return text;
 }
 
-std::string trim(const std::string& text) {
-  const size_t begin = text.find_first_not_of(" \t");
-  return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
-}
-
 // "Num_Frames" -> "num-frames"
 std::string canonical(const std::string& heading) {
-  std::string name = to_lower(trim(heading));
+  std::string name = to_lower(std::string(trim(heading)));
   std::replace(name.begin(), name.end(), '_', '-');
   return name;
 }
@@ -48,7 +45,8 @@ std::vector<std::string> split_list(const std::string& text) {
   std::vector<std::string> parts;
   for (size_t begin = 0; begin <= text.size();) {
     const size_t end = std::min(text.find(';', begin), text.size());
-    if (std::string part = trim(text.substr(begin, end - begin)); !part.empty()) parts.push_back(std::move(part));
+    const std::string_view part = trim(std::string_view(text).substr(begin, end - begin));
+    if (!part.empty()) parts.emplace_back(part);
     begin = end + 1;
   }
   return parts;
@@ -56,13 +54,19 @@ std::vector<std::string> split_list(const std::string& text) {
 
 bool is_list(const Column& column) { return column.kind == ColumnKind::kList || column.kind == ColumnKind::kPathList; }
 
+// Where what a column of that name means is said.
+std::string use_of(const std::string& global_flag) {
+  if (global_flag == "output") return "a row's file is called by the column \"name\", in --output-dir";
+  return fmt::format("is set once for a whole run; give --{} on the command line", global_flag);
+}
+
 std::string describe(const JsonValue& value) {
   if (value.type == Type::kList) return "a list";
   if (value.type == Type::kObject) return "an object";
   if (value.type != Type::kString) return value.text;
   constexpr size_t kLongest = 60;
   const std::string_view shown = cut_utf8(value.text, kLongest);
-  return fmt::format("\"{}{}\"", shown, shown.size() < value.text.size() ? "…" : "");
+  return fmt::format("\"{}{}\"", visible(shown), shown.size() < value.text.size() ? "…" : "");
 }
 
 }  // namespace
@@ -80,20 +84,49 @@ RowBuilder::RowBuilder(std::filesystem::path folder, const PromptsFileOptions& o
   for (const auto& [name, column] : columns_) names_.push_back(name);
 }
 
+bool RowBuilder::knows(const std::string& heading) const {
+  const std::string name = canonical(heading);
+  return columns_.contains(name) || global_flags_.contains(name);
+}
+
+bool RowBuilder::is_prompt(const std::string& heading) const {
+  const auto found = columns_.find(canonical(heading));
+  return found != columns_.end() && found->second.name == "prompt";
+}
+
 const Column* RowBuilder::find_column(const std::string& heading, int64_t line) {
   const std::string name = canonical(heading);
-  if (const auto found = columns_.find(name); found != columns_.end()) return &found->second;
+  if (const auto found = columns_.find(name); found != columns_.end()) {
+    if (visible(heading) != heading) {
+      spdlog::warn("{}:{}: column {}: what cannot be seen beside the name is left out", errors_.file(), line,
+                   describe({Type::kString, heading, {}}));
+    }
+    return &found->second;
+  }
   if (name.empty()) {
     errors_.add(line, "a column without a heading");
   } else if (global_flags_.contains(name)) {
-    errors_.add(
-        line, fmt::format("column \"{}\": is set once for a whole run; give --{} on the command line", heading, name));
+    errors_.add(line, fmt::format("column \"{}\": {}", heading, use_of(name)));
   } else {
-    constexpr size_t kLongestName = 100;  // a whole prompt in the place of a heading resembles none
-    errors_.add(line, fmt::format("unknown column {}{}", describe({Type::kString, heading, {}}),
-                                  name.size() > kLongestName ? "" : did_you_mean(name, names_)));
+    errors_.add(line, "unknown column " + describe({Type::kString, heading, {}}) + hint(name));
   }
   return nullptr;
+}
+
+// What else than a column an unknown heading may be.
+std::string RowBuilder::hint(const std::string& name) const {
+  constexpr size_t kLongestName = 100;  // a whole prompt in the place of a heading resembles none
+  constexpr std::string_view kTypographicQuotes = "“”„‟«»";
+  if (name.size() > kLongestName) return "";
+  for (size_t at = 0; at < kTypographicQuotes.size();) {
+    const std::string_view quote = first_character(kTypographicQuotes.substr(at));
+    if (name.find(quote) != std::string::npos) return "; a cell is quoted with \", not with typographic quotes (“ ”)";
+    at += quote.size();
+  }
+  const std::string suggestion = did_you_mean(name, names_);
+  const bool is_one_word = name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
+  return !suggestion.empty() || is_one_word ? suggestion
+                                            : "; are the cells separated by commas, semicolons, tabs or |?";
 }
 
 void RowBuilder::add(Row& row, const Column& column, const JsonValue& cell, bool is_json) {
@@ -109,8 +142,8 @@ void RowBuilder::add(Row& row, const Column& column, const JsonValue& cell, bool
     refuse(row, column, "a text or a number", cell);
   } else if (column.kind == ColumnKind::kPrompt) {
     if (!cell.text.empty() || column.name == "prompt" || is_json) row.values.emplace_back(column.name, cell.text);
-  } else if (const std::string text = trim(cell.text); !text.empty()) {
-    add_text(row, column, text);
+  } else if (const std::string_view text = trim(cell.text); !text.empty()) {
+    add_text(row, column, std::string(text));
   }
 }
 
@@ -144,7 +177,7 @@ void RowBuilder::add_text(Row& row, const Column& column, const std::string& tex
 }
 
 void RowBuilder::add_switch(Row& row, const Column& column, const std::string& text) {
-  const std::string word = to_lower(trim(text));
+  const std::string word = to_lower(std::string(trim(text)));
   if (word.empty()) return;
   const bool on = word == "true" || word == "yes" || word == "1";
   const bool off = word == "false" || word == "no" || word == "0";

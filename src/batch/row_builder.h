@@ -18,6 +18,11 @@ class RowBuilder {
   // `errors` and `options` must outlive this object.
   RowBuilder(std::filesystem::path folder, const PromptsFileOptions& options, RowErrors& errors);
 
+  // Whether a heading means a column, or a flag that is for the whole run.
+  bool knows(const std::string& heading) const;
+  // Whether it means the prompt.
+  bool is_prompt(const std::string& heading) const;
+
   // nullptr, and an error, for a heading that means no column.
   const Column* find_column(const std::string& heading, int64_t line);
 
@@ -25,6 +30,7 @@ class RowBuilder {
   void add(Row& row, const Column& column, const JsonValue& cell, bool is_json);
 
  private:
+  std::string hint(const std::string& name) const;
   void add_list(Row& row, const Column& column, const JsonValue& cell);
   void add_text(Row& row, const Column& column, const std::string& text);
   void add_switch(Row& row, const Column& column, const std::string& text);

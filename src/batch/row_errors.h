@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,8 +15,16 @@ class RowErrors {
   explicit RowErrors(std::string file) : file_(std::move(file)) {}
 
   // `line` is that on which the row starts, from 1; 0: the file as a whole.
-  void add(int64_t line, const std::string& message) { errors_.emplace_back(line, message); }
+  void add(int64_t line, const std::string& message) {
+    errors_.emplace_back(line, message);
+    lines_.insert(line);
+  }
 
+  // Whether there is an error of one of these lines.
+  bool has(int64_t first_line, int64_t last_line) const {
+    const auto found = lines_.lower_bound(first_line);
+    return found != lines_.end() && *found <= last_line;
+  }
   bool empty() const { return errors_.empty(); }
   size_t size() const { return errors_.size(); }
   const std::string& file() const { return file_; }
@@ -28,6 +37,7 @@ class RowErrors {
  private:
   std::string file_;
   std::vector<std::pair<int64_t, std::string>> errors_;
+  std::set<int64_t> lines_;
 };
 
 }  // namespace opensora::batch

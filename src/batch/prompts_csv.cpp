@@ -1,0 +1,180 @@
+#include "batch/prompts_csv.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "batch/csv.h"
+#include "batch/prompts_text.h"
+
+namespace opensora::batch {
+namespace {
+
+using Type = JsonValue::Type;
+
+constexpr std::string_view kSeparators = ",;\t|";
+
+std::string plural_of(char separator) {
+  switch (separator) {
+    case ',':
+      return "commas";
+    case ';':
+      return "semicolons";
+    case '\t':
+      return "tabs";
+    default:
+      return std::string(1, separator);
+  }
+}
+
+size_t count_known(const CsvRecord& headings, const RowBuilder& builder) {
+  return static_cast<size_t>(std::count_if(headings.cells.begin(), headings.cells.end(),
+                                           [&](const std::string& heading) { return builder.knows(heading); }));
+}
+
+char find_separator(std::string_view text, char usual, const RowBuilder& builder) {
+  const auto score = [&](char separator) {
+    RowErrors unused("");
+    const CsvRecord headings = first_csv_record(text, separator, unused);
+    return std::pair(count_known(headings, builder), headings.cells.size());
+  };
+  char best = usual;
+  auto highest = score(usual);
+  for (const char separator : kSeparators) {
+    if (const auto reached = score(separator); reached > highest) {
+      highest = reached;
+      best = separator;
+    }
+  }
+  return best;
+}
+
+// Excel's "sep=;", also in quotes or with separators behind it, is taken off the text.
+std::optional<char> take_separator_line(std::string_view& text, RowErrors& errors) {
+  constexpr std::string_view kKey = "sep=";
+  std::string_view rest = text;
+  std::string_view line = take_line(rest);
+  if (line.starts_with('"')) line = line.substr(1, line.find('"', 1) - 1);
+  const bool is_key = line.size() > kKey.size() &&
+                      std::equal(kKey.begin(), kKey.end(), line.begin(),
+                                 [](char a, char b) { return a == std::tolower(static_cast<unsigned char>(b)); });
+  if (!is_key) return std::nullopt;
+  text = rest;
+  const char separator = line[kKey.size()];
+  if (kSeparators.find(separator) == std::string_view::npos) {
+    errors.add(1, fmt::format("sep=: expected a comma, a semicolon, | or a tab, found {}",
+                              visible(first_character(line.substr(kKey.size())))));
+  }
+  return separator;
+}
+
+// The column of each heading, nullptr where it means none. Headings that are empty to the end of the row are none:
+// spreadsheets write as many cells as their widest row has.
+std::vector<const Column*> find_columns(const CsvRecord& headings, RowBuilder& builder, RowErrors& errors) {
+  size_t count = headings.cells.size();
+  while (count > 0 && trim(headings.cells[count - 1]).empty()) --count;
+  std::vector<const Column*> columns;
+  columns.reserve(count);
+  std::set<std::string> seen;
+  for (size_t c = 0; c < count; ++c) {
+    const std::string& heading = headings.cells[c];
+    const Column* column = builder.find_column(heading, headings.line);
+    if (column != nullptr && !seen.insert(column->name).second) {
+      errors.add(headings.line, fmt::format("column \"{}\": there is another of the same meaning", heading));
+    }
+    columns.push_back(column);
+  }
+  return columns;
+}
+
+bool starts_with_typographic_quote(std::string_view cell) {
+  constexpr std::array<std::string_view, 8> kQuotes = {"“", "”", "„", "‟", "«", "»", "‘", "’"};
+  cell = trim(cell);
+  return std::any_of(kQuotes.begin(), kQuotes.end(), [&](std::string_view quote) { return cell.starts_with(quote); });
+}
+
+std::string wrong_count(const CsvRecord& record, size_t expected, char separator) {
+  const bool has_quote = std::any_of(record.cells.begin(), record.cells.end(), starts_with_typographic_quote);
+  return fmt::format("expected {} cells as in the headings, found {}; {}", expected, record.cells.size(),
+                     has_quote ? "a cell is quoted with \", not with typographic quotes (“ ”)"
+                               : "a cell with " + plural_of(separator) + " needs quotes");
+}
+
+// "7,5" -> "7.5": so do programs write numbers that leave the comma to them.
+std::string with_decimal_point(const std::string& text) {
+  const size_t comma = text.find(',');
+  const std::string digits = "0123456789";
+  const size_t first = text.find_first_not_of(" +-");
+  if (comma == std::string::npos || first == std::string::npos || comma + 1 == text.size()) return text;
+  std::string number = text;
+  number[comma] = '.';
+  const bool is_number =
+      text.find_first_not_of(digits, first) == comma && text.find_first_not_of(digits, comma + 1) == std::string::npos;
+  return is_number ? number : text;
+}
+
+// The row of a record, or nullopt and an error.
+std::optional<Row> make_row(const CsvRecord& record, const CsvRecord& headings,
+                            const std::vector<const Column*>& columns, char separator, RowBuilder& builder,
+                            RowErrors& errors) {
+  const size_t errors_before = errors.size();
+  if (record.damaged || errors.has(record.line, record.last_line)) return std::nullopt;  // of its encoding
+  Row row{record.line, {}};
+  if (record.cells.size() != headings.cells.size()) {
+    errors.add(record.line, wrong_count(record, headings.cells.size(), separator));
+    return std::nullopt;
+  }
+  for (size_t c = 0; c < record.cells.size(); ++c) {
+    const std::string& cell = record.cells[c];
+    if (c >= columns.size()) {
+      if (!trim(cell).empty()) errors.add(record.line, "a cell in a column without a heading");
+    } else if (const Column* column = columns[c]) {
+      const bool may_be_number = column->kind == ColumnKind::kText && column->name != "name" && separator != ',';
+      builder.add(row, *column, {Type::kString, may_be_number ? with_decimal_point(cell) : cell, {}}, false);
+    } else {
+      row.lacks_columns = true;
+    }
+  }
+  return errors.size() == errors_before ? std::optional(std::move(row)) : std::nullopt;
+}
+
+}  // namespace
+
+std::vector<Row> csv_rows(std::string_view text, char usual, RowBuilder& builder, RowErrors& errors) {
+  const std::optional<char> given = text.empty() ? std::nullopt : take_separator_line(text, errors);
+  if (given && !errors.empty()) return {};
+  const char separator = given ? *given : find_separator(text, usual, builder);
+  if (separator != usual) spdlog::info("{}: its cells are separated by {}", errors.file(), plural_of(separator));
+  const std::vector<CsvRecord> records = parse_csv(text, separator, errors, given ? 2 : 1);
+  if (records.empty()) return {};
+  const CsvRecord& headings = records.front();
+  if (headings.damaged || errors.has(headings.line, headings.last_line)) return {};
+  const std::vector<const Column*> columns = find_columns(headings, builder, errors);
+  std::vector<Row> rows;
+  rows.reserve(records.size() - 1);
+  for (size_t i = 1; i < records.size(); ++i) {
+    if (auto row = make_row(records[i], headings, columns, separator, builder, errors)) rows.push_back(std::move(*row));
+  }
+  return rows;
+}
+
+bool has_csv_headings(std::string_view text, const RowBuilder& builder) {
+  RowErrors unused("");
+  for (const char separator : kSeparators) {
+    const CsvRecord headings = first_csv_record(text, separator, unused);
+    const auto is_prompt = [&](const std::string& heading) { return builder.is_prompt(heading); };
+    if (headings.cells.size() > 1 && count_known(headings, builder) == headings.cells.size() &&
+        std::any_of(headings.cells.begin(), headings.cells.end(), is_prompt)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace opensora::batch
