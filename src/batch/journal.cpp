@@ -4,6 +4,7 @@
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -31,26 +32,25 @@ bool write_all(int file, std::string_view text) {
   return true;
 }
 
+// What a crash leaves of a line: its beginning, or as many zeros as some file systems had set aside for it.
+bool may_be_torn(std::string_view rest) {
+  return rest.starts_with('{') || rest.find_first_not_of('\0') == std::string_view::npos;
+}
+
 }  // namespace
 
-Journal::Journal(std::filesystem::path path, Start start) : path_(std::move(path)) {
-  file_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (file_ < 0) throw OutputError(path_.string() + ": cannot open the journal: " + errno_text());
+Journal::Journal(std::filesystem::path path, bool replace_damaged) : path_(std::move(path)) {
+  open_and_lock();
   try {
-    if (::flock(file_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-      throw OutputError(path_.string() + ": another run is writing this journal; wait for it or give another folder");
-    }
-    if (start == Start::kReplace && ::ftruncate(file_, 0) != 0) {
-      throw OutputError(path_.string() + ": cannot be emptied: " + errno_text());
-    }
     read_earlier();
-    if (start == Start::kNew && size_ > 0) {
-      throw OutputError(path_.string() +
-                        " exists: the folder holds a run; --resume goes on with it, --overwrite starts it again");
+  } catch (const OutputError& error) {
+    if (!replace_damaged) {
+      ::close(file_);
+      throw;
     }
-  } catch (...) {
-    ::close(file_);
-    throw;
+    spdlog::warn("{}; it is begun anew", error.what());
+    earlier_.clear();
+    cut(0);
   }
   add_fault_descriptor(file_);
 }
@@ -58,30 +58,60 @@ Journal::Journal(std::filesystem::path path, Start start) : path_(std::move(path
 Journal::~Journal() {
   remove_fault_descriptor(file_);
   if (::ftruncate(file_, size_) != 0) spdlog::debug("{}: the reserve is not given back", path_.string());
+  if (size_ == 0) ::unlink(path_.c_str());  // while it is locked
   ::close(file_);
+}
+
+// Another run may remove its empty journal between the opening and the locking: then the file is another one.
+void Journal::open_and_lock() {
+  for (;;) {
+    file_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666);
+    if (file_ < 0) throw OutputError(path_.string() + ": cannot open the journal: " + errno_text());
+    struct stat opened {
+    }, named{};
+    const bool is_regular = ::fstat(file_, &opened) == 0 && S_ISREG(opened.st_mode);
+    const bool is_locked = is_regular && ::flock(file_, LOCK_EX | LOCK_NB) == 0;
+    const bool is_busy = is_regular && !is_locked && errno == EWOULDBLOCK;
+    const bool is_named =
+        ::stat(path_.c_str(), &named) == 0 && named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
+    if (is_regular && !is_busy && is_named) return;  // a file system without locks is none to wait for
+    ::close(file_);
+    if (!is_regular) throw OutputError(path_.string() + ": is no regular file, and so no journal");
+    if (is_busy) {
+      throw OutputError(path_.string() + ": another run is writing this journal; wait for it or give another folder");
+    }
+  }
+}
+
+void Journal::cut(int64_t bytes) {
+  if (::ftruncate(file_, bytes) != 0) throw OutputError(path_.string() + ": cannot be cut: " + errno_text());
+  size_ = bytes;
 }
 
 void Journal::read_earlier() {
   std::ifstream stream(path_, std::ios::binary);
   const std::string text(std::istreambuf_iterator<char>(stream), {});
   const size_t end = text.rfind('\n') + 1;  // npos + 1 is 0
-  size_ = static_cast<int64_t>(end);
-  if (end < text.size()) {
-    spdlog::warn("{}: its last line was cut off by a crash and is removed", path_.string());
-    if (::ftruncate(file_, size_) != 0) throw OutputError(path_.string() + ": cannot be cut: " + errno_text());
-  }
   int64_t line = 0;
+  const auto refuse = [&](const std::string& reason) {
+    throw OutputError(fmt::format("{}:{}: not a line of a journal: {}", path_.string(), line, reason));
+  };
   for (size_t begin = 0; begin < end;) {
     const size_t feed = text.find('\n', begin);
     ++line;
-    nlohmann::json entry = nlohmann::json::parse(text.begin() + static_cast<std::ptrdiff_t>(begin),
-                                                 text.begin() + static_cast<std::ptrdiff_t>(feed), nullptr, false);
-    if (!entry.is_object() || !entry.contains("event")) {
-      throw OutputError(fmt::format("{}:{}: not a line of a journal", path_.string(), line));
+    try {
+      earlier_.push_back(parse_journal_line(std::string_view(text).substr(begin, feed - begin)));
+    } catch (const JournalLineError& error) {
+      refuse(error.what());
     }
-    earlier_.push_back(std::move(entry));
     begin = feed + 1;
   }
+  size_ = static_cast<int64_t>(text.size());
+  if (end == text.size()) return;
+  ++line;
+  if (!may_be_torn(std::string_view(text).substr(end))) refuse("no beginning of one either");
+  spdlog::warn("{}: its last line was cut off by a crash and is removed", path_.string());
+  cut(static_cast<int64_t>(end));
 }
 
 void Journal::reserve(int64_t bytes) {

@@ -3,31 +3,26 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "batch/journal_line.h"
 
 namespace opensora::batch {
 
 class Journal {
  public:
-  enum class Start {
-    kNew,      // the file must not exist, or be empty
-    kResume,   // goes on with a file that may be there
-    kReplace,  // empties it
-  };
-
   // Creates or opens the file and locks it until this object goes. A last line that a crash cut off is removed.
-  // Throws OutputError: it cannot be opened or written, another run holds it, it exists (kNew), or a line of it is not
-  // a journal's.
-  Journal(std::filesystem::path path, Start start);
-  ~Journal();
+  // Throws OutputError: it cannot be opened or written, another run holds it, or a line of it is not a journal's (with
+  // `replace_damaged`, it is emptied then).
+  Journal(std::filesystem::path path, bool replace_damaged);
+  ~Journal();  // a journal in which nothing was written is removed
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
 
   // What earlier runs wrote, in order.
-  const std::vector<nlohmann::json>& earlier() const { return earlier_; }
+  const std::vector<JournalLine>& earlier() const { return earlier_; }
 
   // Sets disk space aside, so that what goes wrong can be written down when the disk is full. Where the file system
   // cannot, nothing happens.
@@ -40,12 +35,14 @@ class Journal {
   int descriptor() const { return file_; }
 
  private:
+  void open_and_lock();
   void read_earlier();
+  void cut(int64_t bytes);
 
   std::filesystem::path path_;
   int file_ = -1;
   int64_t size_ = 0;  // bytes of whole lines
-  std::vector<nlohmann::json> earlier_;
+  std::vector<JournalLine> earlier_;
 };
 
 }  // namespace opensora::batch
