@@ -23,11 +23,13 @@ struct BatchRow {
 struct BatchOptions {
   std::string prompts_file;  // as it was typed, for messages
   int64_t samples = 1;       // videos a row: seed, seed + 1, …; with several seeds 1
-  // Where the videos go, and the journal run.jsonl. Empty: one video, to its request's output, without a journal.
+  // Where the videos go, and the journal run.jsonl, to which the runs of a folder are added one after the other. Empty:
+  // one video, to its request's output, without a journal.
   std::filesystem::path output_dir;
+  bool new_output_dir = false;    // where output_dir is there already, the folder is OUTPUT_DIR-2, -3, …
   std::string name_template;      // empty: see batch/output_name.h
   bool resume = false;            // go on with the folder's journal
-  bool overwrite = false;         // replace files, and start the journal again
+  bool overwrite = false;         // replace files, and go on behind a run that did not make all its videos
   int64_t shard = 1, shards = 1;  // of all rows, this run makes those of number shard, shard + shards, …
 
   bool fail_fast = false;
@@ -53,7 +55,8 @@ struct BatchVideo {
 };
 
 struct BatchResult {
-  std::vector<BatchVideo> videos;  // of this shard, in order
+  std::vector<BatchVideo> videos;    // of this shard, in order
+  std::filesystem::path output_dir;  // where they are; empty: each where its request says
   double seconds = 0;
 
   int64_t count(BatchState state) const;
@@ -72,7 +75,8 @@ struct BatchCallbacks {
 // Checks all rows before any weight is loaded, and throws one UsageError with a line for each that is wrong.
 // The texts are encoded first, each once; every model is loaded once for all videos. What a video shows depends on its
 // own row and seed alone. Errors of single videos are in the result; throws what concerns the whole run: as generate(),
-// and OutputError for the journal.
+// and OutputError for the journal. The last event is run_finished, whatever ends the run, with the exit code that the
+// program then has.
 BatchResult run_batch(const std::vector<BatchRow>& rows, const BatchOptions& options,
                       const BatchCallbacks& callbacks = {});
 

@@ -5,15 +5,15 @@
 
 #include <algorithm>
 #include <chrono>
-#include <memory>
 #include <optional>
 #include <set>
 #include <system_error>
 
 #include "batch/events.h"
-#include "batch/journal.h"
 #include "batch/observer.h"
 #include "batch/resume.h"
+#include "batch/run_end.h"
+#include "batch/run_folder.h"
 #include "batch/task.h"
 #include "core/failure.h"
 #include "core/output_file.h"
@@ -31,25 +31,9 @@ namespace {
 using batch::Events;
 using batch::History;
 using batch::Journal;
+using batch::RunFolder;
 using batch::Task;
 using nlohmann::ordered_json;
-
-// Shards may share a folder: each keeps a journal of its own.
-std::filesystem::path journal_path(const BatchOptions& options) {
-  const std::string shard = options.shards > 1 ? fmt::format("-{}-of-{}", options.shard, options.shards) : "";
-  return options.output_dir / ("run" + shard + ".jsonl");
-}
-
-std::unique_ptr<Journal> open_journal(const BatchOptions& options) {
-  if (options.output_dir.empty()) return nullptr;
-  std::error_code error;
-  std::filesystem::create_directories(options.output_dir, error);
-  if (error) throw OutputError("--output-dir " + options.output_dir.string() + ": " + error.message());
-  const Journal::Start start = options.resume      ? Journal::Start::kResume
-                               : options.overwrite ? Journal::Start::kReplace
-                                                   : Journal::Start::kNew;
-  return std::make_unique<Journal>(journal_path(options), start);
-}
 
 pipeline::Overlap parse_overlap(const std::string& name) {
   if (name == "on") return pipeline::Overlap::kOn;
@@ -74,9 +58,23 @@ void keep_own_shard(std::vector<Task>& tasks, const BatchOptions& options) {
   std::erase_if(tasks, [&](const Task& task) { return (task.row - 1) % options.shards != options.shard - 1; });
 }
 
+// In a folder with a journal there is more to say of it than that of a file alone.
+void refuse_existing(const pipeline::Video& video, bool resume) {
+  const std::filesystem::path& output = video.request.output;
+  std::error_code ignored;
+  if (video.request.overwrite || !std::filesystem::exists(std::filesystem::symlink_status(output, ignored))) return;
+  throw OutputError(output.string() +
+                    (resume ? " exists and is not of this run; give --overwrite"
+                            : " exists; give --resume to go on with the run that made it, "
+                              "--overwrite to replace it") +
+                    ", or another --output-dir or --name-template");
+}
+
 // Which files it may write, and what of it is there already.
-void settle(Task& task, const pipeline::CheckpointIdentities& checkpoints, const History& history) {
-  if (history.owns(task.video.request.output)) task.video.request.overwrite = true;
+void settle(Task& task, const pipeline::CheckpointIdentities& checkpoints, const History& history,
+            const BatchOptions& options) {
+  if (history.owns(task)) task.video.request.overwrite = true;
+  if (!options.output_dir.empty()) refuse_existing(task.video, options.resume);
   pipeline::settle_output(task.video);
   pipeline::settle_metadata(task.video, checkpoints);
 }
@@ -117,7 +115,7 @@ BatchVideo report_of(const Task& task) {
 void record_plans(const std::vector<Task>& tasks, const Events& events, const History& history) {
   for (const Task& task : tasks) {
     const bool seed_is_known = !task.seed_is_drawn || history.seed(task.row_key);
-    if (seed_is_known && history.owns(task.video.plan.output)) continue;
+    if (seed_is_known && history.owns(task)) continue;
     ordered_json fields = batch::identity_of(task);
     fields["prompt"] = task.video.request.prompt;
     if (task.seed_is_drawn) fields["row_key"] = task.row_key;
@@ -141,9 +139,6 @@ class Batch {
  private:
   void skip_finished();
   void run_rest();
-  ordered_json counts() const;
-  int process_exit_code() const;
-
   std::vector<Task> tasks_;
   const BatchOptions& options_;
   const BatchCallbacks& callbacks_;
@@ -206,70 +201,58 @@ void Batch::run_rest() {
   }
 }
 
-ordered_json Batch::counts() const {
-  return {{"videos", result_.videos.size()},
-          {"done", result_.count(BatchState::kDone)},
-          {"skipped", result_.count(BatchState::kSkipped)},
-          {"failed", result_.count(BatchState::kFailed)},
-          {"not_run", result_.count(BatchState::kNotRun)},
-          {"seconds", result_.seconds}};
-}
-
-// A run of one video without a journal ends with what that video says: single_result().
-int Batch::process_exit_code() const {
-  const std::exception_ptr& error = result_.videos.front().error;
-  if (options_.output_dir.empty() && error) return describe_failure(error).code;
-  return result_.exit_code(options_.strict);
-}
-
 BatchResult Batch::run() {
-  const auto start = std::chrono::steady_clock::now();
-  const auto finish = [&](ordered_json fields, int exit_code) {
-    result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    fields.update(counts());
-    fields["exit_code"] = exit_code;
-    events_.record("run_finished", fields);
-  };
-  events_.record("run_started", {{"version", version()},
-                                 {"videos", tasks_.size()},
-                                 {"resume", options_.resume},
-                                 {"shard", fmt::format("{}/{}", options_.shard, options_.shards)},
-                                 {"device", tasks_.front().video.plan.device.str()}});
-  record_plans(tasks_, events_, history_);
+  const batch::RunEnd end(events_, result_);
   try {
+    events_.record("run_started", {{"version", version()},
+                                   {"videos", tasks_.size()},
+                                   {"resume", options_.resume},
+                                   {"shard", fmt::format("{}/{}", options_.shard, options_.shards)},
+                                   {"device", tasks_.front().video.plan.device.str()},
+                                   {"prompts_file", options_.prompts_file}});
+    record_plans(tasks_, events_, history_);
     skip_finished();
     run_rest();
-  } catch (const Error& error) {
-    finish({{"error", error.what()}}, static_cast<int>(error.code()));
+  } catch (...) {
+    end.tell_error(std::current_exception());
     throw;
   }
-  finish(ordered_json::object(), process_exit_code());
+  end.tell(batch::exit_code_of(result_, options_));
   return std::move(result_);
 }
 
-}  // namespace
-
-int64_t BatchResult::count(BatchState state) const {
-  return std::count_if(videos.begin(), videos.end(), [&](const BatchVideo& video) { return video.state == state; });
-}
-
-int BatchResult::exit_code(bool strict) const {
-  const bool all = count(BatchState::kFailed) == 0 && count(BatchState::kNotRun) == 0;
-  if (!all) return static_cast<int>(ExitCode::kPartlyFailed);
-  const bool suspicious = std::any_of(videos.begin(), videos.end(),
-                                      [](const BatchVideo& video) { return !video.result.suspicious.empty(); });
-  return static_cast<int>(strict && suspicious ? ExitCode::kSuspicious : ExitCode::kSuccess);
-}
-
-GenerateResult single_result(const BatchResult& result, bool strict) {
-  const BatchVideo& video = result.videos.front();
-  if (!video.flags.empty()) throw OutOfMemoryError(describe_failure(video.error).message, video.flags);
-  if (video.error) std::rethrow_exception(video.error);
-  if (strict && !video.result.suspicious.empty()) {
-    throw SuspiciousError(pipeline::suspicion_text(video.result.suspicious, video.result.output));
+// What comes before the first event.
+BatchResult run_tasks(const std::vector<BatchRow>& rows, const BatchOptions& options, const BatchCallbacks& callbacks,
+                      batch::EventSink* sink, bool& has_started) {
+  check_options(rows, options);
+  std::vector<Task> tasks = batch::make_tasks(rows, options);
+  pipeline::check_model_files(rows.front().request, std::any_of(tasks.begin(), tasks.end(), encodes_pictures));
+  const pipeline::CheckpointIdentities checkpoints = pipeline::identify_checkpoints(rows.front().request);
+  const RunFolder folder(options);
+  const History history = options.resume ? History(folder.journal()->earlier(), options.prompts_file) : History();
+  batch::settle_seeds(tasks, checkpoints, history);
+  batch::name_outputs(tasks, options, folder.path());
+  keep_own_shard(tasks, options);
+  const Events events(folder.journal(), sink);
+  if (tasks.empty()) {
+    events.tell("run_finished", batch::RunEnd::fields_of({}, 0));
+    return {};
   }
-  return video.result;
+  for (Task& task : tasks) settle(task, checkpoints, history, options);
+  check_texts(tasks);
+  if (Journal* journal = folder.journal()) {
+    constexpr int64_t kBytesPerVideo = 8192;  // all lines of one, and then some
+    journal->reserve(kBytesPerVideo * static_cast<int64_t>(tasks.size() + 1));
+    remove_leftovers_of(tasks);
+  }
+  pipeline::prepare_machine(rows.front().request);
+  has_started = true;
+  BatchResult result = Batch(std::move(tasks), options, callbacks, events, history).run();
+  result.output_dir = folder.path();
+  return result;
 }
+
+}  // namespace
 
 GenerateResult generate(const GenerateRequest& request, const ProgressCallback& progress) {
   BatchRow row;
@@ -277,34 +260,22 @@ GenerateResult generate(const GenerateRequest& request, const ProgressCallback& 
   BatchOptions options;
   options.overwrite = request.overwrite;
   options.keep_models = request.keep_models;
+  options.strict = request.strict;
   const BatchResult result = run_batch({row}, options, {.progress = progress, .on_end = {}});
   return single_result(result, request.strict);
 }
 
 BatchResult run_batch(const std::vector<BatchRow>& rows, const BatchOptions& options, const BatchCallbacks& callbacks) {
   const c10::InferenceMode inference;
-  check_options(rows, options);
-  std::vector<Task> tasks = batch::make_tasks(rows, options);
-  pipeline::check_model_files(rows.front().request, std::any_of(tasks.begin(), tasks.end(), encodes_pictures));
-  const pipeline::CheckpointIdentities checkpoints = pipeline::identify_checkpoints(rows.front().request);
-  const std::unique_ptr<Journal> journal = open_journal(options);
-  const History history = journal ? History(journal->earlier()) : History();
-  batch::settle_seeds(tasks, checkpoints, history);
-  if (!options.output_dir.empty()) batch::name_outputs(tasks, options);
-  keep_own_shard(tasks, options);
-  if (tasks.empty()) return {};
-  for (Task& task : tasks) settle(task, checkpoints, history);
-  check_texts(tasks);
-  if (journal) {
-    constexpr int64_t kBytesPerVideo = 8192;  // all lines of one, and then some
-    journal->reserve(kBytesPerVideo * static_cast<int64_t>(tasks.size() + 1));
-    remove_leftovers_of(tasks);
-  }
-  pipeline::prepare_machine(rows.front().request);
   std::optional<batch::EventSink> sink;
   if (!options.events.empty()) sink.emplace(options.events);
-  const Events events(journal.get(), sink ? &*sink : nullptr);
-  return Batch(std::move(tasks), options, callbacks, events, history).run();
+  bool has_started = false;
+  try {
+    return run_tasks(rows, options, callbacks, sink ? &*sink : nullptr, has_started);
+  } catch (...) {
+    if (!has_started && sink) batch::tell_failed_start(*sink, std::current_exception());
+    throw;
+  }
 }
 
 }  // namespace opensora

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "batch/events.h"
-#include "io/json_text.h"
+#include "core/json_text.h"
 
 namespace opensora::batch {
 namespace {
@@ -153,7 +153,7 @@ void check(const json& line, const Fields& fields) {
     if (found == line.end()) {
       if (field.required) throw JournalLineError(fmt::format("\"{}\" is missing", field.name));
     } else if (!fits(*found, field.kind)) {
-      throw JournalLineError(fmt::format("\"{}\" cannot be {}", field.name, io::json_excerpt(*found)));
+      throw JournalLineError(fmt::format("\"{}\" cannot be {}", field.name, json_excerpt(*found)));
     }
   }
 }
@@ -162,8 +162,8 @@ json parse_object(std::string_view text) {
   json line;
   if (text.find('\0') != std::string_view::npos) throw JournalLineError("it holds a NUL character");
   try {
-    line = io::parse_json(text);
-  } catch (const io::JsonError& error) {
+    line = parse_json(text);
+  } catch (const JsonError& error) {
     throw JournalLineError(std::string("not valid JSON: ") + error.what());
   }
   if (!line.is_object()) throw JournalLineError(std::string("expected an object, found ") + line.type_name());
@@ -175,12 +175,12 @@ const std::string& checked_event(const json& line) {
   if (version == line.end()) throw JournalLineError("\"schema_version\" is missing");
   if (!version->is_number_unsigned() || *version != kSchemaVersion) {
     throw JournalLineError(
-        fmt::format("its schema_version is {}, this program knows {}", io::json_excerpt(*version), kSchemaVersion));
+        fmt::format("its schema_version is {}, this program knows {}", json_excerpt(*version), kSchemaVersion));
   }
   const auto event = line.find("event");
   if (event == line.end()) throw JournalLineError("\"event\" is missing");
   if (!event->is_string() || !events().contains(event->get_ref<const std::string&>())) {
-    throw JournalLineError("\"event\" cannot be " + io::json_excerpt(*event));
+    throw JournalLineError("\"event\" cannot be " + json_excerpt(*event));
   }
   return event->get_ref<const std::string&>();
 }

@@ -12,17 +12,26 @@ namespace opensora::batch {
 
 namespace fs = std::filesystem;
 
-History::History(const std::vector<nlohmann::json>& journal) {
-  for (const nlohmann::json& line : journal) {
-    const std::string event = line.value("event", "");
-    const std::string key = line.value("key", "");
-    if (event == "video_planned") {
-      outputs_.insert(line.value("output", ""));
-      if (line.contains("row_key")) seeds_[line["row_key"]] = line["seed"];
-    } else if (event == "picture_done") {
-      pictures_[key] = {line.value("picture", ""), line.value("sha256", ""), line.value("bytes", uintmax_t{0})};
-    } else if (event == "video_done") {
-      finished_[key] = {line.value("output", ""), line.value("sha256", ""), line.value("bytes", uintmax_t{0})};
+namespace {
+
+// However it was typed: "p.csv", "./p.csv".
+bool same_name(const fs::path& a, const fs::path& b) { return a.filename() == b.filename(); }
+
+}  // namespace
+
+History::History(const std::vector<JournalLine>& journal, const std::string& prompts_file) {
+  bool is_own = true;  // the run whose lines are read; journals of older versions do not say which prompts file it had
+  for (const JournalLine& line : journal) {
+    if (line.event == "run_started") {
+      is_own = !line.prompts_file || same_name(*line.prompts_file, prompts_file);
+    } else if (line.event == "video_planned") {
+      outputs_.emplace(line.output, true);
+      if (!line.row_key.empty()) seeds_[line.row_key] = line.seed;
+    } else if (line.event == "picture_done") {
+      pictures_[line.key] = {line.file, line.sha256, line.bytes};
+    } else if (line.event == "video_done") {
+      finished_[line.key] = {line.file, line.sha256, line.bytes};
+      outputs_[line.output] = is_own;
     }
   }
 }
@@ -32,7 +41,13 @@ std::optional<uint64_t> History::seed(const std::string& row_key) const {
   return found == seeds_.end() ? std::nullopt : std::optional(found->second);
 }
 
-bool History::owns(const fs::path& output) const { return outputs_.contains(output.string()); }
+bool History::owns(const Task& task) const {
+  const std::string output = task.video.request.output.string();
+  const auto made = finished_.find(task.key);
+  if (made != finished_.end() && made->second.path == output) return true;
+  const auto found = outputs_.find(output);
+  return found != outputs_.end() && found->second;
+}
 
 bool History::is_intact(const File& file) const {
   std::error_code error;
@@ -67,6 +82,14 @@ void History::find_remains(Task& task) const {
   const auto picture = pictures_.find(task.key);
   video.has_picture =
       picture != pictures_.end() && picture->second.path == video.plan.picture.string() && is_intact(picture->second);
+}
+
+bool all_videos_made(const std::vector<JournalLine>& journal) {
+  bool made = journal.empty();
+  for (const JournalLine& line : journal) {
+    made = line.event == "run_finished" && !line.has_error && line.done + line.skipped == line.videos;
+  }
+  return made;
 }
 
 }  // namespace opensora::batch

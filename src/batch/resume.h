@@ -4,12 +4,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
+#include "batch/journal_line.h"
 #include "batch/task.h"
 
 namespace opensora::batch {
@@ -17,12 +16,14 @@ namespace opensora::batch {
 class History {
  public:
   History() = default;  // nothing was done
-  explicit History(const std::vector<nlohmann::json>& journal);
+  // `prompts_file` is that of the run that goes on; empty: none.
+  History(const std::vector<JournalLine>& journal, const std::string& prompts_file);
 
   // The seed that was drawn for a row.
   std::optional<uint64_t> seed(const std::string& row_key) const;
-  // A run of this journal has written this file or was about to: it may be replaced.
-  bool owns(const std::filesystem::path& output) const;
+  // The run that goes on has written the task's file or was about to: it may be replaced. What a run of another prompts
+  // file has finished under that name is not its own.
+  bool owns(const Task& task) const;
   // True if the video is finished, and its file is as it was left.
   bool is_done(const Task& task) const;
   // Notes what is left of an unfinished video: its picture, its latent.
@@ -35,9 +36,12 @@ class History {
   };
   bool is_intact(const File& file) const;
 
-  std::map<std::string, uint64_t> seeds_;  // by row key
-  std::set<std::string> outputs_;
+  std::map<std::string, uint64_t> seeds_;            // by row key
+  std::map<std::string, bool> outputs_;              // those that were planned; false: another run's, and finished
   std::map<std::string, File> finished_, pictures_;  // by key
 };
+
+// Whether the last run that a journal tells of has made all its videos. An empty journal tells of none: true.
+bool all_videos_made(const std::vector<JournalLine>& journal);
 
 }  // namespace opensora::batch

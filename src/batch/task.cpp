@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <optional>
 
@@ -18,7 +19,7 @@
 namespace opensora::batch {
 namespace {
 
-// The seeds of a row's videos; nullopt: to be drawn.
+// The seeds of a row's videos; nullopt: the first is to be drawn.
 std::vector<std::optional<uint64_t>> seeds_of(const BatchRow& row, int64_t samples) {
   if (row.seeds.size() > 1 && samples > 1) {
     throw UsageError("several seeds and --num-samples " + std::to_string(samples) + " exclude each other");
@@ -27,9 +28,12 @@ std::vector<std::optional<uint64_t>> seeds_of(const BatchRow& row, int64_t sampl
   std::optional<uint64_t> first = row.seeds.empty() ? row.request.seed : row.seeds.front();
   if (!first) first = row.request.config.sampling.seed;
   std::vector<std::optional<uint64_t>> seeds(static_cast<size_t>(samples));
-  if (first) {
-    for (size_t i = 0; i < seeds.size(); ++i) seeds[i] = *first + i;
+  if (!first) return seeds;
+  if (*first > std::numeric_limits<uint64_t>::max() - (seeds.size() - 1)) {
+    throw UsageError(fmt::format("--seed {} with --num-samples {} goes beyond the last seed, {}", *first, samples,
+                                 std::numeric_limits<uint64_t>::max()));
   }
+  for (size_t i = 0; i < seeds.size(); ++i) seeds[i] = *first + i;
   return seeds;
 }
 
@@ -65,6 +69,7 @@ std::vector<Task> make_tasks(const std::vector<BatchRow>& rows, const BatchOptio
         Task& task = tasks.emplace_back(make_task(rows[i], seed));
         task.row = static_cast<int64_t>(i) + 1;
         task.sample = sample++;
+        if (task.seed_is_drawn && task.sample > 0) task.video.plan.seed = tasks[tasks.size() - 2].video.plan.seed + 1;
         if (task.line > 0) task.place = fmt::format("{}:{}", options.prompts_file, task.line);
       }
     } catch (const UsageError& error) {
@@ -78,19 +83,25 @@ std::vector<Task> make_tasks(const std::vector<BatchRow>& rows, const BatchOptio
 
 void settle_seeds(std::vector<Task>& tasks, const pipeline::CheckpointIdentities& checkpoints, const History& history) {
   std::map<std::string, int64_t> occurrences;  // equal rows whose seeds are drawn are still videos of their own
+  std::map<int64_t, uint64_t> first_seeds;     // by row, as the journal has them: its other videos' follow from it
   for (Task& task : tasks) {
     pipeline::Plan& plan = task.video.plan;
     if (task.seed_is_drawn) {
       const std::string content = key_of(task.video, checkpoints, /*seed=*/0);
       task.row_key = media::sha256_of_text(fmt::format("{} {}", content, occurrences[content]++));
-      plan.seed = history.seed(task.row_key).value_or(plan.seed);
+      const std::optional<uint64_t> known = history.seed(task.row_key);
+      if (known) first_seeds.emplace(task.row, *known - static_cast<uint64_t>(task.sample));
+      if (const auto first = first_seeds.find(task.row); first != first_seeds.end()) {
+        plan.seed = known.value_or(first->second + static_cast<uint64_t>(task.sample));
+      }
     }
     task.key = key_of(task.video, checkpoints, plan.seed);
     task.video.latent_metadata["key"] = task.key;
   }
 }
 
-void name_outputs(std::vector<Task>& tasks, const BatchOptions& options) {
+void name_outputs(std::vector<Task>& tasks, const BatchOptions& options, const std::filesystem::path& folder) {
+  if (folder.empty() && options.name_template.empty()) return;
   const bool all_named = std::all_of(tasks.begin(), tasks.end(), [](const Task& task) { return !task.name.empty(); });
   const bool several = std::any_of(tasks.begin(), tasks.end(), [](const Task& task) { return task.sample > 0; });
   const NameTemplate name_template = options.name_template.empty() ? NameTemplate::by_default(all_named, several)
@@ -105,9 +116,9 @@ void name_outputs(std::vector<Task>& tasks, const BatchOptions& options) {
                                                    .seed = task.video.plan.seed,
                                                    .sample = task.sample});
     names.push_back({task.line, task.sample, name});
-    request.output = options.output_dir / (name + (request.image_only || request.config.sampling.num_frames == 1
-                                                       ? ".png"
-                                                       : media::default_extension(request.codec)));
+    request.output = folder / (name + (request.image_only || request.config.sampling.num_frames == 1
+                                           ? ".png"
+                                           : media::default_extension(request.codec)));
   }
   RowErrors errors(options.prompts_file);
   check_names(names, errors);

@@ -28,11 +28,12 @@ struct Task {
 // Throws one UsageError with a line for each row that is wrong.
 std::vector<Task> make_tasks(const std::vector<BatchRow>& rows, const BatchOptions& options);
 
-// Gives drawn seeds the value that they had in an earlier run, and every task its key.
+// Gives drawn seeds the value that they had in an earlier run, and every task its key. Of a row with several videos one
+// seed is drawn: seed, seed + 1, ….
 void settle_seeds(std::vector<Task>& tasks, const pipeline::CheckpointIdentities& checkpoints, const History& history);
 
-// Names each request's output after the template, in options.output_dir. Throws one UsageError with a line for each
-// collision.
-void name_outputs(std::vector<Task>& tasks, const BatchOptions& options);
+// Names each request's output after the template, in `folder`; without a folder and a template they keep what they
+// have. Throws one UsageError with a line for each collision.
+void name_outputs(std::vector<Task>& tasks, const BatchOptions& options, const std::filesystem::path& folder);
 
 }  // namespace opensora::batch

@@ -35,8 +35,7 @@ void parse_shard(const std::string& text, BatchOptions& options) {
 
 void add_run_flags(CLI::App& command, BatchFlags& flags) {
   BatchOptions& options = flags.options;
-  command
-      .add_flag("--resume", options.resume, "Go on with the run of --output-dir: what is finished is not made again")
+  command.add_flag("--resume", options.resume, "Go on with the folder's run: what is finished is not made again")
       ->group(kGroup);
   CLI::Option* keep_going =
       command.add_flag("--keep-going", flags.keep_going, "Go on after a video that fails (default)")->group(kGroup);
@@ -88,13 +87,18 @@ std::vector<uint64_t> parse_seeds(const std::string& text) {
 
 void BatchFlags::add_to(CLI::App& command) {
   command
-      .add_option("--prompts-file", prompts_file, "A video a row: .txt, .csv, .json or .jsonl; - for standard input")
+      .add_option("--prompts-file", prompts_file,
+                  "A video a row: .txt, .csv, .tsv, .json or .jsonl; - for standard input")
       ->type_name("FILE")
       ->group(kGroup);
   command.add_option("--prompts-format", prompts_format, "What the prompts file is (default: by its name; of -: txt)")
-      ->check(one_of({"txt", "csv", "json", "jsonl"}))
+      ->check(one_of({"txt", "csv", "tsv", "json", "jsonl"}))
       ->group(kGroup);
-  command.add_option("--output-dir", options.output_dir, "Folder for the videos and the run's journal, run.jsonl")
+  command
+      .add_option(
+          "--output-dir", options.output_dir,
+          "Folder for the videos and the run's journal, run.jsonl (default of several videos: a new folder called "
+          "after the prompts file or the prompt)")
       ->type_name("DIR")
       ->group(kGroup);
   command
@@ -107,18 +111,12 @@ void BatchFlags::add_to(CLI::App& command) {
   add_run_flags(command, *this);
 }
 
-bool BatchFlags::is_batch() const {
-  return !prompts_file.empty() || !options.output_dir.empty() || options.samples > 1 || seeds.size() > 1;
-}
-
 BatchOptions BatchFlags::resolve() const {
   BatchOptions resolved = options;
   resolved.prompts_file = prompts_file == "-" ? "stdin" : prompts_file;
-  if (!is_batch()) {
-    if (resolved.resume) throw UsageError("--resume needs --output-dir: the run's journal is there");
-    return resolved;
+  if (resolved.shards > 1 && resolved.output_dir.empty()) {
+    throw UsageError("--shard needs --output-dir: the shards of a run share it");
   }
-  if (resolved.output_dir.empty()) resolved.output_dir = ".";
   return resolved;
 }
 

@@ -19,10 +19,8 @@ struct BatchFlags {
 
   void add_to(CLI::App& command);
 
-  // True if the flags ask for several videos, or for a folder with a journal.
-  bool is_batch() const;
-
-  // Options as run_batch() takes them. Throws UsageError for flags that contradict each other.
+  // Options as run_batch() takes them, but for the folder, which batch_outputs.h settles. Throws UsageError for flags
+  // that contradict each other.
   BatchOptions resolve() const;
 };
 

@@ -13,7 +13,7 @@ struct EventRow {
 };
 
 inline constexpr std::array<EventRow, 15> kEvents = {{
-    {"run_started", true, "`version`, `videos`, `resume`, `shard`, `device`"},
+    {"run_started", true, "`version`, `videos`, `resume`, `shard`, `device`, `prompts_file`"},
     {"video_planned", true, "`prompt`; `row_key` where the seed was drawn"},
     {"video_skipped", false, "(finished by an earlier run)"},
     {"model_loaded", false,
@@ -30,8 +30,9 @@ inline constexpr std::array<EventRow, 15> kEvents = {{
     {"out_of_memory", false, "as `video_failed`, which follows, and `flags`: a list of those that would fit"},
     {"video_failed", true, "`code` (the exit code that it would have alone), `error`; `latent` where it is kept"},
     {"run_finished", true,
-     "`videos`, `done`, `skipped`, `failed`, `not_run`, `seconds`, `exit_code`; `error` where the whole run was "
-     "stopped"},
+     "`videos`, `done`, `skipped`, `failed`, `not_run`, `seconds`, `exit_code` (the program's); `error` where the "
+     "whole "
+     "run was stopped, or could not start: then there is no other event"},
     {"fault", true, "`file`: a mapped file was truncated or its disk failed; the run is over (no `time`)"},
 }};
 

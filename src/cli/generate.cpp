@@ -5,6 +5,8 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "batch/run_end.h"
+#include "cli/batch_outputs.h"
 #include "cli/commands.h"
 #include "cli/generate_options.h"
 #include "cli/output_options.h"
@@ -71,15 +73,16 @@ void run_many(const std::vector<BatchRow>& rows, const BatchOptions& batch, cons
       rows, batch,
       {.progress = std::ref(reporter), .on_end = [&](const BatchVideo& video) { print_end(video, options.json); }});
   const int64_t failed = result.count(BatchState::kFailed), rest = result.count(BatchState::kNotRun);
-  const std::string folder = batch.output_dir.string();
+  const std::string folder = result.output_dir.string();
   const auto fail = [&](ExitCode code, const std::string& message) {
     if (options.json) throw ToldError(code, message);  // each video's line says its own
     throw Error(code, message);
   };
   if (failed + rest > 0) {
     fail(ExitCode::kPartlyFailed,
-         fmt::format("{} of {} videos failed{}; the journal in {} says why, --resume tries them again", failed,
-                     result.videos.size(), rest > 0 ? fmt::format(", {} were not begun", rest) : "", folder));
+         fmt::format("{} of {} videos failed{}; the journal in {} says why, --output-dir {} --resume tries them again",
+                     failed, result.videos.size(), rest > 0 ? fmt::format(", {} were not begun", rest) : "", folder,
+                     folder));
   }
   if (result.exit_code(batch.strict) != 0) {
     fail(ExitCode::kSuspicious, "a video in " + folder + " is suspicious: see the log");
@@ -105,21 +108,41 @@ void list_sizes(const GenerateOptions& options) {
   print_sizes(config);
 }
 
+struct PreparedRun {
+  std::vector<RowRequest> requests;
+  std::vector<BatchRow> rows;
+  BatchOptions batch;
+  bool is_single = false;
+};
+
+PreparedRun prepare(const GenerateOptions& options, const CLI::App& command) try {
+  PreparedRun run;
+  run.batch = options.batch.resolve();
+  run.batch.overwrite = options.request.overwrite;
+  run.batch.keep_models = options.request.keep_models;
+  run.batch.strict = options.request.strict;
+  run.requests = requested_rows(options, command, values_of_from(options));
+  run.rows = batch_rows(run.requests, options.batch.seeds);
+  run.is_single = makes_single_video(run.requests, options);
+  if (run.is_single && run.batch.resume) throw UsageError("--resume needs --output-dir: the run's journal is there");
+  if (!run.is_single) settle_folder(run.requests, run.batch);
+  return run;
+} catch (...) {
+  batch::tell_failed_start(options.batch.options.events, std::current_exception());
+  throw;
+}
+
 void run(const GenerateOptions& options, const CLI::App& command) {
   const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
   if (options.lists_sizes()) return list_sizes(options);
-  const FlagValues from = values_of_from(options);
-  BatchOptions batch = options.batch.resolve();
-  batch.overwrite = options.request.overwrite;
-  batch.keep_models = options.request.keep_models;
-  batch.strict = options.request.strict;
-  const std::vector<RowRequest> requests = requested_rows(options, command, from);
-  if (options.print_config) return print_config(requests, given_flags(command), from, options);
-  const std::vector<BatchRow> rows = batch_rows(requests, options.batch.seeds);
+  if (options.print_config) {
+    const FlagValues from = values_of_from(options);
+    return print_config(requested_rows(options, command, from), given_flags(command), from, options);
+  }
+  const PreparedRun run = prepare(options, command);
   catch_signals();
   ProgressReporter reporter(style);
-  if (options.batch.is_batch()) return run_many(rows, batch, options, reporter);
-  run_one(rows, batch, options, reporter);
+  run.is_single ? run_one(run.rows, run.batch, options, reporter) : run_many(run.rows, run.batch, options, reporter);
 }
 
 }  // namespace

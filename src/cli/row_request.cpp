@@ -8,6 +8,7 @@
 
 #include "batch/output_name.h"
 #include "cli/arguments.h"
+#include "cli/batch_outputs.h"
 #include "cli/validators.h"
 #include "core/local_file.h"
 #include "opensora/error.h"
@@ -151,7 +152,8 @@ std::vector<RowRequest> resolve_rows(const std::vector<batch::Row>& rows, const 
     resolved.place = fmt::format("{}:{}", errors.file(), row.line);
     resolved.values = row.values;
     try {
-      const FlagValues own = take_flags(row, resolved);
+      FlagValues own = take_flags(row, resolved);
+      if (row.lacks_columns) own.insert(own.begin(), {"prompt", ""});  // it may stand in one of those: told once
       resolved.request = resolve_flags(lay_over(flags, own, false), model_dir, config);
       resolved.request.output.clear();
       if (!resolved.seeds.empty()) resolved.request.seed = resolved.seeds.front();
@@ -187,8 +189,9 @@ FlagValues values_of_from(const GenerateOptions& options) {
   return options.from.empty() ? FlagValues{} : read_request_flags(options.from);
 }
 
-std::vector<RowRequest> requested_rows(const GenerateOptions& options, const CLI::App& command,
-                                       const FlagValues& from) {
+namespace {
+
+std::vector<RowRequest> rows_of_flags(const GenerateOptions& options, const CLI::App& command, const FlagValues& from) {
   const BatchFlags& flags = options.batch;
   if (flags.prompts_file.empty()) {
     RowRequest row;
@@ -202,6 +205,16 @@ std::vector<RowRequest> requested_rows(const GenerateOptions& options, const CLI
                     .names_videos = flags.options.name_template.empty()},
                    prompts_columns(command), lay_over(from, given_flags(command), true), model_dir,
                    options.model.resolve_config(model_dir));
+}
+
+}  // namespace
+
+std::vector<RowRequest> requested_rows(const GenerateOptions& options, const CLI::App& command,
+                                       const FlagValues& from) {
+  std::vector<RowRequest> rows = rows_of_flags(options, command, from);
+  check_outputs(rows, options);
+  if (makes_single_video(rows, options)) rows.front().request.output = options.request.output;
+  return rows;
 }
 
 std::vector<BatchRow> batch_rows(const std::vector<RowRequest>& rows, const std::vector<uint64_t>& seeds) {

@@ -16,10 +16,11 @@
 namespace opensora::cli {
 
 struct RowRequest {
-  int64_t line = 0;             // of the row in its file; 0: there is none, the command line says it all
-  std::string place;            // "prompts.csv:12", for messages; empty: the command line
-  GenerateRequest request;      // its seed is the first of `seeds`, where the row has some; its output is not set
-  std::string name;             // of the output; empty: the row has none
+  int64_t line = 0;   // of the row in its file; 0: there is none, the command line says it all
+  std::string place;  // "prompts.csv:12", for messages; empty: the command line
+  GenerateRequest
+      request;       // its seed is the first of `seeds`, where the row has some; its output is set for a single video
+  std::string name;  // of the output; empty: the row has none
   std::vector<uint64_t> seeds;  // the row's own; empty: as the command line says
   FlagValues values;            // what the row itself says
 };
@@ -59,7 +60,7 @@ GenerateRequest resolve_flags(const FlagValues& flags, const std::filesystem::pa
 FlagValues values_of_from(const GenerateOptions& options);
 
 // What a command's flags ask for: the rows of --prompts-file as read_rows() does, or the one request of the flags
-// alone. `from` lies below all.
+// alone. `from` lies below all. Throws as check_outputs() too.
 std::vector<RowRequest> requested_rows(const GenerateOptions& options, const CLI::App& command, const FlagValues& from);
 
 // As run_batch() takes them; `seeds` are the command line's.

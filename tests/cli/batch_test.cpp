@@ -138,7 +138,7 @@ TEST_F(Batch, ASignalIsInTheJournalAndResumingEndsTheRun) {
   EXPECT_EQ(files("out").size(), 2U);
 }
 
-TEST_F(Batch, AFolderWithAJournalIsNotWrittenOverByMistake) {
+TEST_F(Batch, FilesOfAFinishedRunAreNotWrittenOverByMistake) {
   const fs::path prompts = folder_.write("p.txt", "a red circle\n");
   const std::vector<std::string> flags = {"--num-frames", "1", "--steps", "1", "-s", "1"};
   ASSERT_EQ(run(prompts, "out", flags).exit_code, 0);
