@@ -134,6 +134,66 @@ TEST_F(CheckpointTest, StripsPrefixes) {
   EXPECT_TRUE(Checkpoint::open(file)->contains("model.x")) << "no model of ours is behind the prefix";
 }
 
+TEST_F(CheckpointTest, StripsThePrefixOfEveryKindOfModel) {
+  const fs::path file = folder_.path() / "x.safetensors";
+  const at::Tensor one = at::ones({1});
+  for (const std::string name :
+       {"img_in.weight", "final_layer.linear.weight", "decoder.conv_in.conv.weight", "encoder.conv_in.conv.weight",
+        "decoder.project_in.main.conv.weight", "encoder.project_in.conv.weight", "decoder.conv_in.weight",
+        "shared.weight", "encoder.final_layer_norm.weight", "text_model.embeddings.token_embedding.weight"}) {
+    for (const std::string prefix : {"text_encoder.", "_orig_mod.module.", "x."}) {
+      save_safetensors(file, {{prefix + name, one}}, {}, true);
+      EXPECT_TRUE(Checkpoint::open(file)->contains(name)) << prefix << name;
+      test::save_pytorch(folder_.path() / "x.bin", {{prefix + name, one}});
+      EXPECT_TRUE(Checkpoint::open(folder_.path() / "x.bin")->contains(name)) << prefix << name;
+    }
+  }
+}
+
+TEST_F(CheckpointTest, StripsThePrefixOfShards) {
+  save_safetensors(folder_.path() / "model-1.safetensors", {{"net.img_in.weight", at::zeros({2})}});
+  save_safetensors(folder_.path() / "model-2.safetensors", {{"net.txt_in.weight", at::ones({3})}});
+  write_index({{"net.img_in.weight", "model-1.safetensors"}, {"net.txt_in.weight", "model-2.safetensors"}});
+  const auto checkpoint = Checkpoint::open(folder_.path());
+  EXPECT_EQ(checkpoint->names(), (std::vector<std::string>{"img_in.weight", "txt_in.weight"}));
+  EXPECT_TRUE(at::equal(*checkpoint->find("txt_in.weight", {}), at::ones({3})));
+}
+
+TEST_F(CheckpointTest, OfSeveralCopiesTheMostCompleteThenTheAverageIsTaken) {
+  const fs::path file = folder_.path() / "x.safetensors";
+  const at::Tensor zero = at::zeros({1}), one = at::ones({1});
+  save_safetensors(file, {{"model.img_in.weight", zero}, {"ema.img_in.weight", one}, {"step", zero}});
+  const auto equal = Checkpoint::open(file);
+  EXPECT_EQ(equal->stripped_prefix(), "ema.");
+  EXPECT_EQ(equal->other_prefixes(), (std::vector<std::string>{"model."}));
+  EXPECT_TRUE(at::equal(*equal->find("img_in.weight", {}), one));
+  EXPECT_EQ(equal->names(), (std::vector<std::string>{"img_in.weight"}));
+
+  save_safetensors(file, {{"model.img_in.weight", zero}, {"model.txt_in.weight", zero}, {"ema.img_in.weight", one}}, {},
+                   true);
+  EXPECT_EQ(Checkpoint::open(file)->stripped_prefix(), "model.");
+  save_safetensors(file, {{"img_in.weight", zero}, {"ema.img_in.weight", one}}, {}, true);
+  EXPECT_EQ(Checkpoint::open(file)->stripped_prefix(), "") << "names as the model knows them";
+  save_safetensors(file, {{"m.img_in.weight", zero}, {"m.txt_in.weight", zero}, {"m.ema.img_in.weight", one}}, {},
+                   true);
+  EXPECT_EQ(Checkpoint::open(file)->stripped_prefix(), "m.");
+}
+
+TEST_F(CheckpointTest, SeveralModelsInOneFile) {
+  const fs::path file = folder_.path() / "x.safetensors";
+  const at::Tensor one = at::ones({1});
+  save_safetensors(file, {{"model.diffusion_model.img_in.weight", one},
+                          {"vae.decoder.conv_in.conv.weight", one},
+                          {"text_encoders.t5xxl.transformer.shared.weight", one},
+                          {"text_encoders.clip_l.transformer.text_model.final_layer_norm.weight", one}});
+  const auto checkpoint = Checkpoint::open(file);
+  for (const char* name :
+       {"img_in.weight", "decoder.conv_in.conv.weight", "shared.weight", "text_model.final_layer_norm.weight"}) {
+    EXPECT_TRUE(checkpoint->contains(name)) << name;
+  }
+  EXPECT_TRUE(checkpoint->names().empty()) << "one model's are not another's unused ones";
+}
+
 TEST_F(CheckpointTest, RefusesScaledEightBitWeights) {
   const fs::path file = folder_.path() / "t5xxl_fp8_e4m3fn_scaled.safetensors";
   save_safetensors(file, {{"scaled_fp8", at::zeros({2})}});
@@ -160,6 +220,8 @@ TEST_F(CheckpointTest, RefusesBrokenIndices) {
   EXPECT_TRUE(contains(error_of(folder_.write(name, "{}")), "has no \"weight_map\""));
   EXPECT_TRUE(contains(error_of(folder_.write(name, R"({"weight_map": {"a": 1}})")), "has no \"weight_map\""));
   EXPECT_TRUE(contains(error_of(folder_.write(name, "[]")), "has no \"weight_map\""));
+  EXPECT_TRUE(contains(error_of(folder_.write(name, std::string(60000, '[') + std::string(60000, ']'))),
+                       "nested more than 64 levels"));
   folder_.write("broken.safetensors", "1234");
   EXPECT_TRUE(contains(error_of(write_index({{"a", "broken.safetensors"}})), "broken.safetensors: is 4 bytes long"));
 }

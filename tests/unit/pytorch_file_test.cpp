@@ -98,6 +98,58 @@ TEST_F(PyTorchFileTest, RefusesTensorsOutsideTheirStorage) {
   EXPECT_TRUE(contains(error_of(absent), "tensor \"a\": cannot be read as a PyTorch file"));
 }
 
+// 60,000 tensors of one tuple of 120,000 sizes would be 100 GB, were values copied.
+TEST_F(PyTorchFileTest, RepeatedValuesTakeNoMemory) {
+  constexpr int kTimes = 60000;
+  std::string sizes = "(", calls;
+  for (int i = 0; i < 2 * kTimes; ++i) sizes += "K\x01";
+  for (int i = 0; i < kTimes; ++i) calls += "h\x02h\x03R";
+  const auto head = [&](const std::string& shape) {
+    Pickle pickle;
+    pickle.raw("(").text("storage").global("torch", "FloatStorage").text("0").text("cpu").raw("K\x06tQq").raw({'\0'});
+    pickle.raw(shape + "tq\x01").global("torch._utils", "_rebuild_tensor_v2").raw("q\x02(h").raw({'\0'});
+    return pickle.raw("K").raw({'\0'}).raw("h\x01h\x01tq\x03}q\x04");
+  };
+  EXPECT_TRUE(
+      contains(error_of(head(sizes).raw(calls).raw("h\x04")), "a tensor of 120000 dimensions, expected at most 64"));
+  EXPECT_EQ(error_of(head("(K\x01").raw(calls).raw("h\x04")), "no error");
+  // One key, and one tensor, for all entries of the dictionary.
+  std::string entries;
+  for (int i = 0; i < kTimes; ++i) entries += "h\x05h\x06s";
+  const Pickle dictionary =
+      head("(K\x01").text(std::string(100000, 'k')).raw("q\x05").raw("h\x02h\x03Rq\x06h\x04" + entries);
+  EXPECT_EQ(error_of(dictionary), "no error");
+  EXPECT_EQ(PyTorchFile(file()).tensors().size(), 1U);
+}
+
+TEST_F(PyTorchFileTest, RefusesTensorsLargerThanTheFile) {
+  const auto one = [](at::IntArrayRef shape, at::IntArrayRef strides) {
+    return Pickle().raw("}").text("a").tensor("FloatStorage", "0", 6, 0, shape, strides).raw("s");
+  };
+  for (const Pickle& pickle :
+       {one({1LL << 31, 1LL << 31}, {0, 0}), one({1LL << 62}, {0}), one({1LL << 60, 2, 2}, {0, 0, 0}),
+        one({1000000}, {0}), one({0x7fffffffffffffff}, {0})}) {
+    EXPECT_TRUE(contains(error_of(pickle), "tensor \"a\": shape"));
+  }
+  EXPECT_EQ(error_of(one({3, 2}, {0, 1})), "no error") << "repeated rows of a small storage";
+}
+
+// What a zip archive's table says is not believed: neither sizes nor places, and nothing is unpacked.
+TEST_F(PyTorchFileTest, RefusesArchivesThatLie) {
+  test::save_pytorch(file(), {{"a", at::arange(20, at::kFloat)}});
+  const std::string whole = test::read_file(file());
+  const size_t entry = whole.find("PK\x01\x02");
+  ASSERT_NE(entry, std::string::npos);
+  for (const size_t field : {10, 20, 24, 28, 30, 42}) {  // method, sizes, lengths, place of the first record
+    for (const char value : {'\x08', '\x7f', '\xff'}) {
+      std::string changed = whole;
+      changed[entry + field] = changed[entry + field + 1] = value;
+      folder_.write("x.bin", changed);
+      EXPECT_NE(error_of_file(), "no error") << field << " " << int{value};
+    }
+  }
+}
+
 TEST_F(PyTorchFileTest, RefusesDamagedPickles) {
   for (const char* bytes : {"t", "R", "h\x05", "s", "}s", "(u", "b", "Q", "X\xff\xff\xff\x7f", "cposix", "\x8a\x09",
                             "i", "\x95", "q\x01"}) {

@@ -286,6 +286,91 @@ TEST_F(TokenizerFiles, ClipMergesMayEndLinesLikeWindows) {
   EXPECT_EQ(ClipTokenizer(folder_).encode("mom").pieces, (Pieces{"<|startoftext|>", "mo", "m</w>", "<|endoftext|>"}));
 }
 
+// --- Special tokens -------------------------------------------------------------------------------
+//
+// cases/special_tokens.json: ids by T5Tokenizer (legacy) and CLIPTokenizer (with ftfy) of transformers 4.57.6,
+// truncated to `max_length`, for texts that are put together at random from special tokens and words. Each variant is
+// the reference vocabulary with other files beside it ("files"; null: the reference's own).
+
+const nlohmann::json& special_token_cases() {
+  static const nlohmann::json cases =
+      nlohmann::json::parse(std::ifstream(fs::path(OPENSORA_TEST_DATA) / "cases/special_tokens.json"));
+  return cases;
+}
+
+// The vocabulary's files with those of a variant beside them.
+fs::path folder_of(const test::TemporaryFolder& temporary, const nlohmann::json& variant, const fs::path& reference,
+                   std::initializer_list<const char*> vocabulary) {
+  if (variant["files"].is_null()) return reference;
+  const std::string name = variant["variant"];
+  for (const auto& [file, content] : variant["files"].items()) temporary.write(name + "/" + file, content.dump());
+  fs::create_directories(temporary.path() / name);
+  for (const char* file : vocabulary) fs::copy_file(reference / file, temporary.path() / name / file);
+  return temporary.path() / name;
+}
+
+template <typename Tokenizer>
+void expect_official_ids(const Tokenizer& tokenizer, const nlohmann::json& variant) {
+  for (const auto& one : variant["cases"]) {
+    const Tokens tokens = tokenizer.encode(one["text"].get<std::string>(), one["max_length"]);
+    EXPECT_EQ(tokens.ids, one["ids"].get<Ids>()) << variant["variant"] << " " << one["text"];
+    EXPECT_EQ(tokens.pieces.size(), tokens.ids.size());
+    EXPECT_EQ(tokens.cut_before.has_value(), tokens.total > tokens.ids.size()) << one["text"];
+  }
+}
+
+TEST(SpecialTokens, T5AsTheOfficialTokenizer) {
+  const test::TemporaryFolder temporary;
+  for (const auto& variant : special_token_cases()["t5"]) {
+    expect_official_ids(T5Tokenizer(folder_of(temporary, variant, kT5Folder, {"spiece.model"})), variant);
+  }
+}
+
+TEST(SpecialTokens, ClipAsTheOfficialTokenizer) {
+  const test::TemporaryFolder temporary;
+  for (const auto& variant : special_token_cases()["clip"]) {
+    expect_official_ids(ClipTokenizer(folder_of(temporary, variant, kClipFolder, {"vocab.json", "merges.txt"})),
+                        variant);
+  }
+}
+
+TEST(SpecialTokens, AllOfT5s) {
+  for (int i = 0; i < 100; ++i) {
+    const std::string name = "<extra_id_" + std::to_string(i) + ">";
+    EXPECT_EQ(t5().encode("a" + name + "a", 512).ids, (Ids{3, 9, 32099 - i, 3, 9, 1})) << name;
+  }
+  EXPECT_EQ(t5().encode("a </s> b", 512).pieces, (Pieces{"▁", "a", "</s>", "▁", "b", "</s>"}));
+  EXPECT_EQ(t5().encode("</s>", 512).ids, (Ids{1}));
+}
+
+TEST_F(TokenizerFiles, FilesOfSpecialTokensMustBeWhole) {
+  const std::string deep = std::string(60000, '[') + std::string(60000, ']');
+  for (const char* file : {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.json"}) {
+    for (const std::string& content :
+         {std::string("{"), std::string(), std::string("[1]"), "{\"a\":" + deep + "}", std::string("{\"a\":1e999}"),
+          std::string("{\"eos_token\":{},\"a\":-1,\"added_tokens\":1}")}) {
+      write(file, content);
+      EXPECT_TRUE(contains(t5_error(), std::string(file) + ": ")) << content.substr(0, 50);
+      EXPECT_TRUE(contains(clip_error(), std::string(file) + ": ")) << content.substr(0, 50);
+    }
+    fs::remove(folder_ / file);
+  }
+  for (const char* decoder : {R"({"x": {"content": "a"}})", R"({"-1": {"content": "a"}})", R"({"1": 3})", "[]",
+                              R"({"99999999999": {"content": "a"}})", R"({"1": {"content": "a", "lstrip": 1}})"}) {
+    write("tokenizer_config.json", std::string("{\"added_tokens_decoder\": ") + decoder + "}");
+    EXPECT_TRUE(contains(t5_error(), "tokenizer_config.json: \"")) << decoder;
+  }
+  write("tokenizer_config.json", R"({"extra_ids": 7, "additional_special_tokens": ["<extra_id_0>"]})");
+  EXPECT_TRUE(contains(t5_error(), "\"extra_ids\" is 7"));
+}
+
+TEST_F(TokenizerFiles, NumbersThatOverflowAreNamedWithTheirFile) {
+  for (const char* content : {"{\"zz\":1e999}", "{\"zz\":-1e999}", "{\"zz\":1e400, \"a\": 1}"}) {
+    write("vocab.json", content);
+    EXPECT_TRUE(contains(clip_error(), "vocab.json: not valid JSON: number overflow"));
+  }
+}
+
 // --- T5 -------------------------------------------------------------------------------------------
 
 TEST(T5TokenizerTest, MatchesTheReferenceIds) {
