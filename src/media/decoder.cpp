@@ -11,6 +11,7 @@
 #include "core/local_file.h"
 #include "media/container_faults.h"
 #include "media/ffmpeg_functions.h"
+#include "media/heif_canvas.h"
 #include "opensora/error.h"
 
 namespace opensora::media {
@@ -65,7 +66,7 @@ Decoder::Decoder(fs::path path, PollCallback poll)
     : path_(local_file(path.string())), packet_(not_null(av_packet_alloc())) {
   input_ = open_input(path_, std::move(poll));
   if (!input_.tags.unreadable.empty()) throw_unreadable(path_, input_.tags, "");
-  is_image_ = is_image_format(input_.format->iformat->name);
+  is_image_ = input_.heif.has_value() || is_image_format(input_.format->iformat->name);
   open_decoder();
   clock_.emplace(*input_.format, stream(), frame_ticks());
   has_key_frame_ = !needs_key_frame(*input_.format, decoder_->codec_id);
@@ -129,6 +130,23 @@ int Decoder::allocate_frame(AVCodecContext* context, AVFrame* frame, int flags) 
 
 bool Decoder::decode(AVFrame& frame) {
   if (frames_ > 0 && is_still_format(input_)) return false;
+  return input_.heif ? decode_tiles(frame) : decode_next(frame);
+}
+
+// Of HEIC and AVIF: as large as the picture, put together from its tiles.
+bool Decoder::decode_tiles(AVFrame& frame) {
+  const HeifPicture& heif = *input_.heif;
+  if (is_too_large(heif.size)) throw_too_large(heif.size);
+  HeifCanvas canvas(heif);
+  for (int tile = 0; tile < heif.rows * heif.columns; ++tile) {
+    const FramePtr next(not_null(av_frame_alloc()));
+    if (!decode_next(*next) || !canvas.add(*next)) throw_damaged("tiles are missing or of different kinds");
+  }
+  canvas.take(frame);
+  return true;
+}
+
+bool Decoder::decode_next(AVFrame& frame) {
   while (true) {
     const int result = avcodec_receive_frame(decoder_.get(), &frame);
     if (result == AVERROR_EOF) {

@@ -58,6 +58,8 @@ class Decoder {
  private:
   static int allocate_frame(AVCodecContext* context, AVFrame* frame, int flags);
   void open_decoder();
+  bool decode_next(AVFrame& frame);  // as decode(): what the codec gives
+  bool decode_tiles(AVFrame& frame);
   bool send_packet();  // false: there are no more
   bool is_before_key_frame();
   void check_packet();

@@ -10,6 +10,7 @@
 extern "C" {
 #include <libavcodec/avcodec.h>
 #include <libavformat/avformat.h>
+#include <libavutil/base64.h>
 #include <libavutil/display.h>
 #include <libavutil/frame.h>
 #include <libavutil/log.h>
@@ -59,6 +60,7 @@ class LazyFunction<Result(Arguments...)> {
   inline constinit const LazyFunction<decltype(::function)> function(OPENSORA_FFMPEG_LIBRARY(name, major), #function)
 
 #define OPENSORA_AVUTIL(function) OPENSORA_FFMPEG(avutil, LIBAVUTIL_VERSION_MAJOR, function)
+OPENSORA_AVUTIL(av_base64_encode);
 OPENSORA_AVUTIL(av_color_transfer_name);
 OPENSORA_AVUTIL(av_d2q);
 OPENSORA_AVUTIL(av_dict_free);
@@ -67,10 +69,12 @@ OPENSORA_AVUTIL(av_dict_set);
 OPENSORA_AVUTIL(av_dict_set_int);
 OPENSORA_AVUTIL(av_frame_alloc);
 OPENSORA_AVUTIL(av_frame_clone);
+OPENSORA_AVUTIL(av_frame_copy_props);
 OPENSORA_AVUTIL(av_frame_free);
 OPENSORA_AVUTIL(av_frame_get_buffer);
 OPENSORA_AVUTIL(av_frame_get_side_data);
 OPENSORA_AVUTIL(av_frame_make_writable);
+OPENSORA_AVUTIL(av_frame_move_ref);
 OPENSORA_AVUTIL(av_free);
 OPENSORA_AVUTIL(av_get_pix_fmt);
 OPENSORA_AVUTIL(av_get_pix_fmt_name);

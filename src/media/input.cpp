@@ -80,7 +80,9 @@ void open_format(Input& input, const fs::path& path) {
   format->pb = input.io.get();
   format->interrupt_callback = {Interruption::should_stop, input.interruption.get()};
   // By itself FFmpeg takes several JPEGs in a file for a video.
-  const AVInputFormat* kind = input.tags.has_companions ? av_find_input_format("jpeg_pipe") : nullptr;
+  const AVInputFormat* kind = input.heif                  ? av_find_input_format(input.heif->format.c_str())
+                              : input.tags.has_companions ? av_find_input_format("jpeg_pipe")
+                                                          : nullptr;
   check_opened(avformat_open_input(&format, nullptr, kind, &options.entries), input, path);  // frees it on failure
   input.format.reset(format);
 }
@@ -139,6 +141,31 @@ int best_video_stream(AVFormatContext& format) {
   return -1;
 }
 
+// FFmpeg before 7.0 does not open HEIC, and none turns what is stored on its side: we take the picture out of its
+// boxes.
+bool take_heif(const fs::path& path, Input& input) {
+  const std::optional<FileKind> kind = file_kind(path);
+  if (kind && kind->group == FileGroup::kPicture) input.heif = read_heif(bytes_of_file(path));
+  if (!input.heif) return false;
+  input.tags.orientation = input.heif->orientation;
+  input.tags.icc = input.heif->icc;
+  if (const auto& colours = input.heif->colours; colours && input.tags.icc.empty()) {
+    input.tags.colours = cicp_colours(colours->primaries, colours->transfer);
+  }
+  return true;
+}
+
+// As a URL that FFmpeg reads; the picture's own is emptied.
+std::string take_stream(HeifPicture& heif) {
+  constexpr std::string_view kStart = "data:application/octet-stream;base64,";
+  const std::string stream = std::exchange(heif.stream, {});
+  std::string url(kStart);
+  url.resize(kStart.size() + (stream.size() + 2) / 3 * 4 + 1);
+  not_null(av_base64_encode(url.data() + kStart.size(), static_cast<int>(url.size() - kStart.size()),
+                            reinterpret_cast<const uint8_t*>(stream.data()), static_cast<int>(stream.size())));
+  return url;
+}
+
 }  // namespace
 
 void throw_unreadable(const fs::path& path, const ImageTags& tags, const std::string& error) {
@@ -157,23 +184,26 @@ void throw_unreadable(const fs::path& path, const ImageTags& tags, const std::st
                                     ffmpeg_version(), tags.unreadable.empty() ? error : tags.unreadable, advice));
 }
 
-bool is_still_format(const Input& input) { return std::string_view(input.format->iformat->name).ends_with("_pipe"); }
+bool is_still_format(const Input& input) {
+  return input.heif.has_value() || std::string_view(input.format->iformat->name).ends_with("_pipe");
+}
 
 Input open_input(const fs::path& given, PollCallback poll, bool describe) {
   init_logging();
   const fs::path path = local_file(given.string());
   check_regular_file(path);
   check_is_media(path);
+  Input input;
+  input.tags = read_image_tags(path);
+  const std::string url = take_heif(path, input) ? take_stream(*input.heif) : file_url(path);
   // We open the file and do not tell the name: or FFmpeg would take "%03d" in it for a sequence of images, and believe
   // its extension. What a playlist refers to must be a local file too.
   Dictionary options;
-  av_dict_set(&options.entries, "protocol_whitelist", "file", 0);
-  Input input;
-  input.tags = read_image_tags(path);
+  av_dict_set(&options.entries, "protocol_whitelist", input.heif ? "data" : "file", 0);
   input.interruption = std::make_unique<Interruption>(std::move(poll));
   const AVIOInterruptCB interrupt = {Interruption::should_stop, input.interruption.get()};
   AVIOContext* io = nullptr;
-  const int opened = avio_open2(&io, file_url(path).c_str(), AVIO_FLAG_READ, &interrupt, &options.entries);
+  const int opened = avio_open2(&io, url.c_str(), AVIO_FLAG_READ, &interrupt, &options.entries);
   input.interruption->check();
   check_input(opened, path, "be read");
   input.io.reset(io);

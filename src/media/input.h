@@ -4,16 +4,19 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "media/ffmpeg.h"
+#include "media/heif.h"
 #include "media/image_tags.h"
 #include "media/interruption.h"
 
 namespace opensora::media {
 
 struct Input {
-  ImageTags tags;  // of a picture's file
+  ImageTags tags;                   // of a picture's file
+  std::optional<HeifPicture> heif;  // whose stream `format` reads, then
   std::unique_ptr<Interruption> interruption;
   IoPtr io;  // destroyed after format, which reads through it
   InputFormatPtr format;
@@ -29,8 +32,8 @@ Input open_input(const std::filesystem::path& given, PollCallback poll = {}, boo
 // what to do. `tags`: where they know why, `error` (FFmpeg's words) is left out.
 [[noreturn]] void throw_unreadable(const std::filesystem::path& path, const ImageTags& tags, const std::string& error);
 
-// A format of single pictures (PNG, JPEG, WebP, ...): whatever follows the first one in its file is none to be shown
-// (the depth map and the brighter version that phones keep behind a JPEG).
+// A format of single pictures (PNG, JPEG, WebP, HEIC, ...): whatever follows the first one in its file is none to be
+// shown (the depth map and the brighter version that phones keep behind a JPEG).
 bool is_still_format(const Input& input);
 
 // The index of the best video stream. Throws InputMediaError if there is none, or if it is encrypted.

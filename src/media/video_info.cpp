@@ -63,8 +63,12 @@ VideoInfo read_video_info(const std::filesystem::path& path) {
                  .codec = avcodec_get_name(parameters.codec_id),
                  .pixel_format = pixel_format == nullptr ? "" : pixel_format,
                  .comment = comment_of(*input.format, stream)};
+  if (input.heif) {
+    info.width = input.heif->size.width;
+    info.height = input.heif->size.height;
+  }
   const Counted counted = count_packets(*input.format, index, path);
-  info.frames = counted.frames;
+  info.frames = is_still_format(input) ? std::min<int64_t>(counted.frames, 1) : counted.frames;
   if (counted.end > counted.first) {
     info.duration = static_cast<double>(counted.end - counted.first) * av_q2d(stream.time_base);
   }
