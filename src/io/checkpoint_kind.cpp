@@ -57,10 +57,17 @@ CheckpointKind hunyuan_vae(const Checkpoint& checkpoint) {
                                     {"deepest_width", size_of(checkpoint, "decoder.conv_in.conv.weight", 0)}}};
 }
 
+// The published decoder's first convolution has a shortcut beside it and is called "main".
+std::string dc_ae_decoder(const Checkpoint& checkpoint) {
+  const bool is_main = checkpoint.contains("decoder.project_in.main.conv.weight");
+  return is_main ? "project_in.main.conv.weight" : "project_in.conv.weight";
+}
+
 CheckpointKind dc_ae(const Checkpoint& checkpoint) {
-  return {"DC-AE", halves(checkpoint, "project_in.conv.weight", "project_in.conv.weight") +
-                       Variant{{"latent_channels", size_of(checkpoint, "decoder.project_in.conv.weight", 1)},
-                               {"deepest_width", size_of(checkpoint, "decoder.project_in.conv.weight", 0)}}};
+  const std::string decoder = dc_ae_decoder(checkpoint);
+  return {"DC-AE", halves(checkpoint, "project_in.conv.weight", decoder) +
+                       Variant{{"latent_channels", size_of(checkpoint, "decoder." + decoder, 1)},
+                               {"deepest_width", size_of(checkpoint, "decoder." + decoder, 0)}}};
 }
 
 CheckpointKind flux_autoencoder(const Checkpoint& checkpoint) {
@@ -101,9 +108,14 @@ CheckpointKind recognise(const Checkpoint& checkpoint) {
   if (checkpoint.contains("img_in.weight") && checkpoint.contains("double_blocks.0.img_attn.proj.weight")) {
     return transformer(checkpoint);
   }
-  if (has_dimensions(checkpoint, "decoder.conv_in.conv.weight", 5)) return hunyuan_vae(checkpoint);
-  if (has_dimensions(checkpoint, "decoder.project_in.conv.weight", 5)) return dc_ae(checkpoint);
-  if (has_dimensions(checkpoint, "decoder.conv_in.weight", 4)) return flux_autoencoder(checkpoint);
+  // Of autoencoders either half tells.
+  const auto has_half = [&](const std::string& encoder, const std::string& decoder, size_t dimensions) {
+    return has_dimensions(checkpoint, "encoder." + encoder, dimensions) ||
+           has_dimensions(checkpoint, "decoder." + decoder, dimensions);
+  };
+  if (has_half("conv_in.conv.weight", "conv_in.conv.weight", 5)) return hunyuan_vae(checkpoint);
+  if (has_half("project_in.conv.weight", dc_ae_decoder(checkpoint), 5)) return dc_ae(checkpoint);
+  if (has_half("conv_in.weight", "conv_in.weight", 4)) return flux_autoencoder(checkpoint);
   if (checkpoint.contains("text_model.embeddings.token_embedding.weight")) return clip(checkpoint);
   if (checkpoint.contains("encoder.block.0.layer.0.SelfAttention.q.weight")) return t5(checkpoint);
   if (checkpoint.contains("latent") && checkpoint.contains("noise")) return saved_tensors(checkpoint);

@@ -62,7 +62,7 @@ void set_tiling(AutoencoderConfig& config, bool tiling) {
 
 AutoencoderFile find_autoencoder(const ReconstructRequest& request) {
   const auto checkpoint = io::Checkpoint::open(weights_file(request));
-  const auto kind = autoencoder::autoencoder_kind(checkpoint->names());
+  const auto kind = autoencoder::autoencoder_kind(checkpoint->all_names());
   if (!kind) {
     throw CheckpointError(checkpoint->description() +
                           ": no autoencoder; expected HunyuanVAE, DC-AE or FLUX's (see opensora inspect)");

@@ -17,7 +17,7 @@ namespace {
 
 // The wrong kind would be one long list of missing tensors: this says it in a line.
 void check_kind(const io::Checkpoint& checkpoint, autoencoder::AutoencoderKind expected) {
-  const std::optional<autoencoder::AutoencoderKind> found = autoencoder::autoencoder_kind(checkpoint.names());
+  const std::optional<autoencoder::AutoencoderKind> found = autoencoder::autoencoder_kind(checkpoint.all_names());
   if (!found || *found == expected) return;
   throw CheckpointError(checkpoint.description() + ": holds an autoencoder of the kind " +
                         autoencoder_kind_name(*found) + ", but the configuration's is " +

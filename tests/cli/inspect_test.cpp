@@ -67,6 +67,8 @@ TEST(InspectCommand, RecognisesOtherFilesByTheirTensors) {
   };
   EXPECT_EQ(kind({{"decoder.conv_in.weight", at::zeros({8, 4, 3, 3})}}), "FLUX autoencoder");
   EXPECT_EQ(kind({{"decoder.project_in.conv.weight", at::zeros({8, 4, 3, 3, 3})}}), "DC-AE");
+  EXPECT_EQ(kind({{"net.decoder.project_in.main.conv.weight", at::zeros({8, 4, 3, 3, 3})}}), "DC-AE");
+  EXPECT_EQ(kind({{"encoder.conv_in.conv.weight", at::zeros({8, 4, 3, 3, 3})}}), "HunyuanVAE") << "half of one";
   EXPECT_EQ(kind({{"latent", at::zeros({1})}, {"noise", at::zeros({1})}}), "Open-Sora tensors");
   EXPECT_EQ(kind({{"something", at::zeros({1})}}), "unknown");
 }
