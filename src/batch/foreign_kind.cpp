@@ -1,9 +1,12 @@
 // Files of other programs under the name of a prompts file.
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <array>
 #include <cctype>
+#include <optional>
 
 #include "batch/prompts_text.h"
+#include "core/file_kind.h"
 #include "core/utf8.h"
 
 namespace opensora::batch {
@@ -11,37 +14,9 @@ namespace {
 
 using namespace std::string_view_literals;
 
+constexpr size_t kHead = 4096;
+
 const char* const kSaveAsCsv = ", not text: save it as CSV in UTF-8 in the program that made it";
-
-struct Magic {
-  std::string_view bytes;
-  const char* kind;
-  bool is_word = false;  // a prompt may begin so too: what follows has to be no text
-};
-
-constexpr std::array kMagics = {
-    Magic{"\x1F\x8B"sv, "is compressed (gzip): unpack it first"},
-    Magic{"BZh"sv, "is compressed (bzip2): unpack it first", true},
-    Magic{"\xFD"
-          "7zXZ"sv,
-          "is compressed (xz): unpack it first"},
-    Magic{"\x28\xB5\x2F\xFD"sv, "is compressed (zstd): unpack it first"},
-    Magic{"7z\xBC\xAF"sv, "is an archive (7z): unpack it first"},
-    Magic{"Rar!\x1A"sv, "is an archive (RAR): unpack it first"},
-    Magic{"%PDF-"sv, "is a PDF, expected text"},
-    Magic{"{\\rtf"sv, "is a document in RTF: save it as plain text in UTF-8"},
-    Magic{"\x89PNG"sv, "is a picture (PNG), expected text"},
-    Magic{"\xFF\xD8\xFF"sv, "is a picture (JPEG), expected text"},
-    Magic{"GIF8"sv, "is a picture (GIF), expected text", true},
-    Magic{"RIFF"sv, "is a RIFF file (WebP, AVI, WAV), expected text", true},
-    Magic{"\x1A\x45\xDF\xA3"sv, "is a video (Matroska, WebM), expected text"},
-    Magic{"SQLite format 3"sv, "is an SQLite database: export the table as CSV", true},
-    Magic{"PAR1"sv, "is a Parquet file: export the table as CSV", true},
-    Magic{"ARROW1"sv, "is an Arrow file: export the table as CSV", true},
-    Magic{"\x7F"
-          "ELF"sv,
-          "is a program, expected text"},
-};
 
 bool is_text(std::string_view bytes) { return bytes.find('\0') == std::string_view::npos && !find_invalid_utf8(bytes); }
 
@@ -73,6 +48,17 @@ std::string markup_kind(std::string_view text) {
   return is_table ? std::string("is a spreadsheet in XML") + kSaveAsCsv : "is XML, expected text";
 }
 
+// What is no text at all: a picture, an archive, a database.
+std::string binary_kind(std::string_view bytes) {
+  if (bytes.starts_with("SQLite format 3"sv)) return "is an SQLite database: export the table as CSV";
+  if (bytes.starts_with("PAR1"sv)) return "is a Parquet file: export the table as CSV";
+  if (bytes.starts_with("ARROW1"sv)) return "is an Arrow file: export the table as CSV";
+  const std::optional<FileKind> kind = file_kind(bytes.substr(0, kHead), bytes.size());
+  if (!kind || kind->name.starts_with("a text")) return "";
+  const bool is_archive = kind->name.ends_with("archive");
+  return fmt::format("is {}, expected text{}", kind->name, is_archive ? ": unpack it first" : "");
+}
+
 }  // namespace
 
 std::string foreign_kind(std::string_view bytes) {
@@ -84,12 +70,9 @@ std::string foreign_kind(std::string_view bytes) {
   if (bytes.starts_with("\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1"sv)) {
     return std::string("is an Excel workbook of the old kind (.xls), or a protected one") + kSaveAsCsv;
   }
-  if (bytes.starts_with('\0') && bytes.substr(0, 8).ends_with("ftyp"sv))
-    return "is a video (MP4) or picture (HEIC), expected text";
-  for (const auto& [magic, kind, is_word] : kMagics) {
-    if (bytes.starts_with(magic) && !(is_word && is_text(bytes))) return kind;
-  }
-  return markup_kind(trim(bytes.substr(0, 64 * 1024)));
+  if (bytes.starts_with("%PDF-"sv)) return "is a PDF document, expected text";
+  if (bytes.starts_with("{\\rtf"sv)) return "is a document in RTF: save it as plain text in UTF-8";
+  return is_text(bytes) ? markup_kind(trim(bytes.substr(0, kHead))) : binary_kind(bytes);
 }
 
 }  // namespace opensora::batch

@@ -96,6 +96,8 @@ TEST(JournalLine, NoObject) {
   bad.replace(bad.find("a.mp4"), 2, "\xC3\"");  // a character that is cut off
   EXPECT_NE(problem(bad), "");
   EXPECT_NE(problem("{\"a\":" + std::string(100'000, '[')), "");
+  const std::string nested = std::string(100'000, '[') + std::string(100'000, ']');
+  EXPECT_TRUE(contains(problem(line.substr(0, line.size() - 1) + ",\"a\":" + nested + "}"), "levels deep"));
 }
 
 TEST(JournalLine, SchemaAndEvent) {
