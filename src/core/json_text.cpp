@@ -1,6 +1,7 @@
 #include "core/json_text.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -21,6 +22,19 @@ std::string shorten(std::string text, size_t limit) {
 }
 
 bool is_utf16(std::string_view text) { return text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF"); }
+
+// What a hub gives in place of a file.
+void refuse_stand_in(std::string_view text) {
+  if (text.starts_with("version https://git-lfs")) {
+    throw JsonError("is a Git LFS pointer: the file itself was not downloaded; fetch it with \"git lfs pull\"");
+  }
+  const size_t begin = text.find_first_not_of(" \t\r\n");
+  std::string tag(begin == std::string_view::npos ? std::string_view() : text.substr(begin, 14));
+  std::transform(tag.begin(), tag.end(), tag.begin(), [](unsigned char c) { return std::tolower(c); });
+  if (tag.starts_with("<!doctype html") || tag.starts_with("<html")) {
+    throw JsonError("is a web page (HTML): the file itself was not downloaded");
+  }
+}
 
 template <typename Json>
 Json parse_strictly(std::string_view text) {
@@ -82,6 +96,7 @@ std::string read_text_file(const std::filesystem::path& file, uint64_t max_bytes
     }
   }
   if (stream.bad()) throw JsonError("cannot be read");
+  refuse_stand_in(text);
   return text;
 }
 

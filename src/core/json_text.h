@@ -30,7 +30,7 @@ nlohmann::json parse_json(std::string_view text);
 nlohmann::ordered_json parse_ordered_json(std::string_view text);
 
 // The text of a file of at most `max_bytes`, and what parse_json() makes of it. Throw JsonError: "cannot be read: …",
-// "is a folder", "is larger than …", "is not valid JSON: …".
+// "is a folder", "is larger than …", "is a Git LFS pointer …", "is a web page …", "not valid JSON: …".
 std::string read_text_file(const std::filesystem::path& file, uint64_t max_bytes = kMaxJsonBytes);
 nlohmann::json read_json_file(const std::filesystem::path& file);
 

@@ -72,6 +72,9 @@ TEST(ReadJsonFile, SaysWhatIsWrongWithAFile) {
   EXPECT_EQ(error(folder.write("good.json", "{\"a\": [1]}")), "no error");
   EXPECT_TRUE(contains(error(folder.path() / "none.json"), "cannot be read: No such file"));
   EXPECT_TRUE(contains(error(folder.path()), "is a folder"));
+  EXPECT_TRUE(
+      contains(error(folder.write("lfs.json", "version https://git-lfs.github.com/spec/v1\n")), "is a Git LFS"));
+  EXPECT_TRUE(contains(error(folder.write("page.json", "\n<HTML><head>")), "is a web page (HTML)"));
   EXPECT_TRUE(contains(error(folder.write("bad.json", "{")), "not valid JSON: parse error at line 1"));
   EXPECT_TRUE(contains(error_of([] { read_text_file("/dev/zero", 1000); }), "is larger than"));
 }

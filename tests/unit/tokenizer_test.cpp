@@ -429,7 +429,11 @@ TEST_F(TokenizerFiles, T5ModelMustBeASentencePieceModel) {
   fs::remove(folder_ / "spiece.model");
   EXPECT_TRUE(contains(t5_error(), "spiece.model: no such file"));
   write("spiece.model", "version https://git-lfs.github.com/spec/v1\n");
-  EXPECT_TRUE(contains(t5_error(), "spiece.model: not a SentencePiece model (43 bytes)"));
+  EXPECT_TRUE(contains(t5_error(), "spiece.model: is a Git LFS pointer"));
+  write("spiece.model", "<!DOCTYPE html><html><body>Log in</body></html>");
+  EXPECT_TRUE(contains(t5_error(), "spiece.model: is a web page (HTML)"));
+  write("spiece.model", "something else");
+  EXPECT_TRUE(contains(t5_error(), "spiece.model: not a SentencePiece model (14 bytes)"));
   write("spiece.model", "");
   EXPECT_TRUE(contains(t5_error(), "spiece.model: not a SentencePiece model (0 bytes)"));
   std::string truncated = test::read_file(kT5Folder / "spiece.model");
