@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <exception>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -62,14 +63,22 @@ bool is_complete_jpeg(std::string_view data) {
 
 }  // namespace
 
-Decoder::Decoder(fs::path path, PollCallback poll)
-    : path_(local_file(path.string())), packet_(not_null(av_packet_alloc())) {
+Decoder::Decoder(fs::path path, PollCallback poll, bool quiet)
+    : path_(local_file(path.string())), packet_(not_null(av_packet_alloc())), is_quiet_(quiet) {
   input_ = open_input(path_, std::move(poll));
   if (!input_.tags.unreadable.empty()) throw_unreadable(path_, input_.tags, "");
   is_image_ = input_.heif.has_value() || is_image_format(input_.format->iformat->name);
   open_decoder();
+  errors_.watch(this);
+  errors_.watch(input_.format.get());
   clock_.emplace(*input_.format, stream(), frame_ticks());
   has_key_frame_ = !needs_key_frame(*input_.format, decoder_->codec_id);
+}
+
+Decoder::~Decoder() {
+  const std::string error = errors_.first();
+  if (is_image_ || is_quiet_ || error.empty() || std::uncaught_exceptions() > 0) return;
+  spdlog::warn("{}: FFmpeg finds it damaged or cut off ({}); a frame may not be as it was", path_.string(), error);
 }
 
 void Decoder::open_decoder() {
@@ -185,7 +194,7 @@ bool Decoder::is_before_key_frame() {
   has_key_frame_ = (packet_->flags & AV_PKT_FLAG_KEY) != 0;
   if (!has_key_frame_) {
     ++left_out_;
-  } else if (left_out_ > 0) {
+  } else if (left_out_ > 0 && !is_quiet_) {
     spdlog::warn("{}: begins between two key frames; its first {} frame(s) cannot be decoded and are left out",
                  path_.string(), left_out_);
   }
@@ -208,7 +217,7 @@ void Decoder::check_packet() {
   bool cut = (packet_->flags & AV_PKT_FLAG_CORRUPT) != 0;
   if (cut && is_transport_stream(*input_.format)) {  // says no more than that numbers of its packets do not follow
     cut = false;
-    if (!std::exchange(warned_of_break_, true)) {
+    if (!std::exchange(warned_of_break_, true) && !is_quiet_) {
       spdlog::warn("{}: packets are missing near frame {}, or recordings were joined there; a frame may be damaged",
                    path_.string(), packets_);
     }

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "media/ffmpeg.h"
+#include "media/ffmpeg_errors.h"
 #include "media/input.h"
 #include "media/packet_clock.h"
 #include "media/picture_shape.h"
@@ -27,8 +28,10 @@ namespace opensora::media {
 class Decoder {
  public:
   // Throws for what is no regular file (also for a URL: nothing is downloaded), holds no video stream, or has a codec
-  // that this FFmpeg cannot decode; and what `poll` throws, as decode() does.
-  explicit Decoder(std::filesystem::path path, PollCallback poll = {});
+  // that this FFmpeg cannot decode; and what `poll` throws, as decode() does. `quiet`: without log lines.
+  explicit Decoder(std::filesystem::path path, PollCallback poll = {}, bool quiet = false);
+
+  ~Decoder();  // warns of what FFmpeg called an error without that it led to one
 
   Decoder(const Decoder&) = delete;  // FFmpeg keeps its address
   Decoder& operator=(const Decoder&) = delete;
@@ -40,6 +43,7 @@ class Decoder {
 
   const std::filesystem::path& path() const { return path_; }
   const AVStream& stream() const;
+  bool is_quiet() const { return is_quiet_; }
   // A format for pictures (PNG, JPEG, GIF, ...), not for videos.
   bool is_image() const { return is_image_; }
   // What a picture's file says beside its pixels.
@@ -70,12 +74,13 @@ class Decoder {
   [[noreturn]] void throw_too_large(Size size) const;
 
   std::filesystem::path path_;
+  FfmpegErrors errors_;
   Input input_;
   CodecContextPtr decoder_;
   PacketPtr packet_;
   std::optional<PacketClock> clock_;
   int stream_index_ = 0;
-  bool is_image_ = false;
+  bool is_image_ = false, is_quiet_ = false;
   bool has_key_frame_ = false;  // so far; or it does not matter
   bool warned_of_break_ = false;
   int64_t left_out_ = 0;  // packets before the first key frame

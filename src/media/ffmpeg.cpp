@@ -8,20 +8,31 @@
 #include <utility>
 
 #include "core/failure.h"
+#include "media/ffmpeg_errors.h"
 #include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
 
 namespace opensora::media {
 namespace {
 
+std::string_view without_newline(std::string_view line) {
+  while (line.ends_with('\n')) line.remove_suffix(1);
+  return line;
+}
+
 // FFmpeg calls this from any thread, and a line may come in pieces; a piece a message is good enough for debugging.
 void log_callback(void* source, int level, const char* format, va_list arguments) {
   if (level > AV_LOG_WARNING) return;
   char line[1024];
-  int print_prefix = 1;
+  int print_prefix = 0;
+  va_list again;
+  va_copy(again, arguments);
+  av_log_format_line2(source, level, format, again, line, sizeof line, &print_prefix);
+  va_end(again);
+  if (level <= AV_LOG_ERROR) FfmpegErrors::note(source, std::string(without_newline(line)));
+  print_prefix = 1;
   av_log_format_line2(source, level, format, arguments, line, sizeof line, &print_prefix);
-  std::string_view text(line);
-  while (text.ends_with('\n')) text.remove_suffix(1);
+  const std::string_view text = without_newline(line);
   spdlog::log(level <= AV_LOG_PANIC ? spdlog::level::err : spdlog::level::debug, "FFmpeg: {}", text);
 }
 

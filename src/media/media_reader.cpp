@@ -17,7 +17,7 @@ double resampled_fps(const Decoder& decoder, double target) {
   constexpr double kSameRate = 0.01;  // relative: worth no line
   if (target == 0 || (decoder.is_image() && !decoder.may_be_animated())) return 0;
   const double source = decoder.fps();
-  if (source > 0 && std::abs(source / target - 1) > kSameRate) {
+  if (!decoder.is_quiet() && source > 0 && std::abs(source / target - 1) > kSameRate) {
     spdlog::info("{}: has {:.5g} frames a second; read as {:.5g} by its time stamps", decoder.path().string(), source,
                  target);
   }
@@ -27,7 +27,7 @@ double resampled_fps(const Decoder& decoder, double target) {
 }  // namespace
 
 MediaReader::MediaReader(const std::filesystem::path& path, const ReadOptions& options)
-    : decoder_(path, options.poll),
+    : decoder_(path, options.poll, options.quiet),
       converter_(path, decoder_.is_image() ? &decoder_.tags() : nullptr),
       fps_(resampled_fps(decoder_, options.fps)) {
   if (fps_ > 0) slots_.emplace(decoder_.stream(), decoder_.frame_ticks(), fps_);
@@ -97,10 +97,10 @@ void MediaReader::measure(AVFrame& frame) {
   const Size stored{frame.width, frame.height};
   const Ratio aspect = decoder_.pixel_aspect(frame);
   const std::optional<Size> square = square_size(stored, aspect);
-  if (!square) {
+  if (!square && !decoder_.is_quiet()) {
     spdlog::warn("{}: says that its pixels are {} wide and {} high, which cannot be right; they are taken as square",
                  decoder_.path().string(), aspect.num, aspect.den);
-  } else if (*square != stored) {
+  } else if (square && *square != stored && !decoder_.is_quiet()) {
     spdlog::info("{}: its pixels are {} wide and {} high; read as {}x{} square ones", decoder_.path().string(),
                  aspect.num, aspect.den, square->width, square->height);
   }

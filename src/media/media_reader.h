@@ -15,8 +15,9 @@
 namespace opensora::media {
 
 struct ReadOptions {
-  double fps = 0;     // pictures a second that are wanted of a video or an animated image; 0: its frames, one by one
-  PollCallback poll;  // called often; what it throws ends the reading
+  double fps = 0;      // pictures a second that are wanted of a video or an animated image; 0: its frames, one by one
+  PollCallback poll;   // called often; what it throws ends the reading
+  bool quiet = false;  // no log lines: the file is read again
 };
 
 // The pictures of a local image or video file, one after another; one or two frames are in memory at a time. Turned

@@ -58,7 +58,7 @@ void log_crop(const media::Picture& picture, int64_t height, int64_t width, cons
 
 // How many pictures of a video come before its last ones.
 int64_t count_before_last(const std::filesystem::path& path, const ReferenceVideoOptions& options) {
-  media::MediaReader reader(path, {.fps = options.fps, .poll = options.poll});
+  media::MediaReader reader(path, {.fps = options.fps, .poll = options.poll, .quiet = true});
   const int64_t count = reader.skip(std::numeric_limits<int64_t>::max());
   if (count < options.frames) throw_too_short(path, count, reader, options);
   return count - options.frames;

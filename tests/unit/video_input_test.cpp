@@ -219,6 +219,20 @@ TEST_F(VideoInputTest, WhatBeginsBetweenKeyFramesIsReadFromTheNextOn) {
   EXPECT_NE(error_of(folder_.write("d.h264", stream.substr(second - 1))), "no error");
 }
 
+TEST_F(VideoInputTest, WarnsOfWhatFfmpegOnlyLogs) {
+  const std::string whole = read_file(write("a.mkv", {.codec = "ffv1", .muxer = "matroska"}, ramp("gray", 12)));
+  const auto warning = [&](const std::string& bytes, bool quiet) {
+    const fs::path path = folder_.write("b.mkv", bytes);
+    const test::LogCapture log;
+    EXPECT_GT(count_pictures(path, {.quiet = quiet}), 2);
+    return log.text();
+  };
+  EXPECT_EQ(warning(whole, false), "");
+  const std::string cut = whole.substr(0, whole.size() - 150);
+  EXPECT_TRUE(contains(warning(cut, false), "FFmpeg finds it damaged or cut off (File ended prematurely)"));
+  EXPECT_EQ(warning(cut, true), "");
+}
+
 TEST_F(VideoInputTest, AllPicturesHaveTheSizeOfTheFirst) {
   const std::string small = h264("mpegts", 24, 6), large = h264("mpegts", 24, 6, 64);
   MediaReader reader(folder_.write("a.ts", small + large));
