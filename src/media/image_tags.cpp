@@ -176,6 +176,7 @@ ImageTags read_image_tags(const std::filesystem::path& path) {
   if (head.starts_with("\xff\xd8")) read_jpeg_tags(read, tags);
   if (head.starts_with("RIFF") && head.substr(8, 4) == "WEBP") read_webp_tags(read, tags);
   if (head.starts_with("II*\0"sv) || head.starts_with("MM\0*"sv)) read_tiff_tags(read, tags);
+  if (head.starts_with("II+\0"sv) || head.starts_with("MM\0+"sv)) tags.unreadable = "offsets of 64 bits";
   if (head.starts_with("\0\0\0\x0cjP  "sv)) read_jpeg2000_tags(read, tags);
   if (head.starts_with("BM")) read_bmp_tags(read, tags);
 

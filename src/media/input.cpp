@@ -99,7 +99,11 @@ void find_stream_info(const Input& input, const fs::path& path) {
   check_opened(found, input, path);
 }
 
-[[noreturn]] void throw_no_video(const AVFormatContext& format, const fs::path& path) {
+[[noreturn]] void throw_no_video(const Input& input, const fs::path& path) {
+  const AVFormatContext& format = *input.format;
+  if (const auto kind = file_kind(path); kind && kind->group == FileGroup::kPicture) {
+    throw_unreadable(path, input.tags, fmt::format("it takes it for {}", format.iformat->long_name));
+  }
   bool has_sound = false, has_cover = false;
   for (unsigned i = 0; i < format.nb_streams; ++i) {
     has_sound |= format.streams[i]->codecpar->codec_type == AVMEDIA_TYPE_AUDIO;
@@ -215,7 +219,7 @@ Input open_input(const fs::path& given, PollCallback poll, bool describe) {
 
 int find_video_stream(const Input& input, const fs::path& path) {
   const int index = best_video_stream(*input.format);
-  if (index < 0) throw_no_video(*input.format, path);
+  if (index < 0) throw_no_video(input, path);
   const AVStream& stream = *input.format->streams[index];
   if (is_encrypted(stream.codecpar->codec_tag) ||
       av_stream_get_side_data(&stream, AV_PKT_DATA_ENCRYPTION_INIT_INFO, nullptr) != nullptr) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "media/colour_profile.h"
+#include "media/input.h"
 #include "media/media_reader.h"
 #include "media/tiff_directory.h"
 #include "opensora/error.h"
@@ -15,6 +16,7 @@
 #include "support/write_media.h"
 
 extern "C" {
+#include <libavformat/avformat.h>
 #include <libavutil/frame.h>
 }
 
@@ -221,6 +223,12 @@ TEST_F(ImageTagsTest, RefusesKindsOfTiffThatWouldBeReadWrongly) {
   EXPECT_TRUE(contains(error_of(test::with_tiff_tag(grey, 284, 2)), "one plane for one sample"));
 }
 
+TEST_F(ImageTagsTest, RefusesBigTiff) {
+  for (const std::string& start : {"II+\0\x08\0\0\0"s, "MM\0+\0\x08\0\0"s}) {
+    EXPECT_TRUE(contains(error_of(start + std::string(200, '\0')), "is a BigTIFF picture of a kind that FFmpeg"));
+  }
+}
+
 TEST_F(ImageTagsTest, RefusesATiffWithoutItsPixels) {
   const std::string grey = encode("tiff", "gray");
   const auto strip = TiffDirectory::open(bytes_of_text(grey));
@@ -292,6 +300,18 @@ TEST_F(ImageTagsTest, AStillPictureIsOneFrame) {
       test::with_jpeg_segment(jpeg, 1, "http://ns.adobe.com/xap/1.0/\0<Container:Directory/>"s);
   EXPECT_EQ(count_pictures(folder_.write("two.jpg", described + jpeg)), 1);
   EXPECT_EQ(count_pictures(folder_.write("one.png", encode("png"))), 1);
+}
+
+// FFmpeg would decode it to describe it, and the decoder then once more.
+TEST_F(ImageTagsTest, AStillPictureIsDecodedOnce) {
+  for (const std::string codec : {"png", "bmp", "tiff"}) {
+    const fs::path path = folder_.write("a", encode(codec, codec == "bmp" ? "bgr24" : "rgb24"));
+    const auto pixel_format = [&](bool describe) {
+      return open_input(path, {}, describe).format->streams[0]->codecpar->format;
+    };
+    EXPECT_EQ(pixel_format(false), AV_PIX_FMT_NONE) << codec;
+    EXPECT_NE(pixel_format(true), AV_PIX_FMT_NONE) << codec;
+  }
 }
 
 // --- colours of subsampled pictures ---------------------------------------------------------------

@@ -1,5 +1,7 @@
 #include "pipeline/resize.h"
 
+#include <c10/core/Allocator.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
@@ -69,6 +71,25 @@ TEST(ResizeImage, ComputesOnlyWhatIsKept) {
     const at::Tensor part = resize_bicubic(picture, height, width, {2, height - 4}, {3, width - 5});
     EXPECT_TRUE(at::equal(part, whole.narrow(0, 2, height - 4).narrow(1, 3, width - 5))) << height << "x" << width;
   }
+}
+
+// Of a large picture only the rows are kept, as wide as the result; never the whole in another form.
+TEST(ResizeImage, TakesLittleMemory) {
+  struct Counter : c10::MemoryReportingInfoBase {
+    int64_t allocated = 0;
+    void reportMemoryUsage(void*, int64_t size, size_t, size_t, c10::Device) override {
+      allocated += std::max<int64_t>(size, 0);
+    }
+    bool memoryProfilingEnabled() const override { return true; }
+  };
+  const at::Tensor picture = numbers({600, 400, 3});
+  const auto counter = std::make_shared<Counter>();
+  {
+    const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, counter);
+    resize_crop_image(picture, 30, 20);
+  }
+  EXPECT_GT(counter->allocated, 0);
+  EXPECT_LT(counter->allocated, picture.numel() / 4);  // bytes
 }
 
 // Only a crop is left where one edge fits: offsets are rounded, halves to even.
