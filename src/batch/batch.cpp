@@ -139,6 +139,7 @@ class Batch {
  private:
   void skip_finished();
   void run_rest();
+
   std::vector<Task> tasks_;
   const BatchOptions& options_;
   const BatchCallbacks& callbacks_;

@@ -20,9 +20,16 @@ std::vector<std::string> RowErrors::lines() const {
 }
 
 void RowErrors::throw_if_any() const {
+  constexpr size_t kMostShown = 100;  // a table with one slip in each of its rows
   if (empty()) return;
+  std::vector<std::string> shown = lines();
+  if (shown.size() > kMostShown) {
+    const size_t rest = shown.size() - kMostShown;
+    shown.resize(kMostShown);
+    shown.push_back(fmt::format("{}: and {} more", file_, rest));
+  }
   throw UsageError(fmt::format("{}: {} error{}, nothing was made:\n{}", file_, size(), size() == 1 ? "" : "s",
-                               fmt::join(lines(), "\n")));
+                               fmt::join(shown, "\n")));
 }
 
 }  // namespace opensora::batch

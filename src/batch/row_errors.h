@@ -31,7 +31,8 @@ class RowErrors {
 
   // "prompts.csv:7: unknown column …", a string an error, in the file's order.
   std::vector<std::string> lines() const;
-  // Throws UsageError if there is any: a line with their number, then lines(), each on a line of its own.
+  // Throws UsageError if there is any: a line with their number, then lines(), the first hundred, each on a line of its
+  // own.
   void throw_if_any() const;
 
  private:

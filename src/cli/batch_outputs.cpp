@@ -41,7 +41,7 @@ bool has_journal_here() {
 void refuse_with_several(const char* flag, const fs::path& file, int64_t videos, const char* instead) {
   if (file.empty() || videos == 1) return;
   throw UsageError(
-      fmt::format("{} {}: is that of one video, and {} are to be made; {}", flag, file.string(), videos, instead));
+      fmt::format("{} {}: is for one video, and {} are to be made; {}", flag, file.string(), videos, instead));
 }
 
 }  // namespace

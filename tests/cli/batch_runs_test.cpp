@@ -189,12 +189,12 @@ TEST_F(BatchRuns, FilesOfOneVideoAreRefusedWithSeveral) {
   for (const auto& flags : several) {
     const ProgramResult result = generate(with(flags, {"-o", "s.png"}));
     EXPECT_EQ(result.exit_code, 2) << flags.back();
-    EXPECT_TRUE(contains(result.err, "-o s.png: is that of one video, and 2 are to be made; give --output-dir"));
+    EXPECT_TRUE(contains(result.err, "-o s.png: is for one video, and 2 are to be made; give --output-dir"));
   }
   for (const char* flag : {"--save-tensors", "--contact-sheet", "--save-frames"}) {
     const ProgramResult result = generate({"-p", "a", "-s", "1,2", "--output-dir", "out", flag, "x.png"});
     EXPECT_EQ(result.exit_code, 2) << flag;
-    EXPECT_TRUE(contains(result.err, std::string(flag) + " x.png: is that of one video"));
+    EXPECT_TRUE(contains(result.err, std::string(flag) + " x.png: is for one video"));
   }
   for (const char* flag : {"--output-dir", "--name-template"}) {
     const ProgramResult result = generate({"-p", "a", "-o", "s.png", flag, "d"});
@@ -266,6 +266,7 @@ TEST_F(BatchRuns, TheLastEventHasTheExitCode) {
     SCOPED_TRACE(testing::PrintToString(flags));
     const bool has_steps = std::find(flags.begin(), flags.end(), "--num-frames") != flags.end();
     const auto all = with(flags, {"--events", "events"});
+    fs::remove(folder_.path() / "events");
     const ProgramResult result = has_steps ? bare(all) : generate(all);
     EXPECT_EQ(result.exit_code, code) << result.err;
     EXPECT_EQ(told_exit_code(), code);

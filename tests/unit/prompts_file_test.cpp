@@ -313,6 +313,15 @@ TEST(PromptsFile, ErrorsAreThrownTogether) {
   } catch (const UsageError& error) {
     EXPECT_STREQ(error.what(), "p.csv: 3 errors, nothing was made:\np.csv: whole\np.csv:2: first\np.csv:9: second");
   }
+  for (int i = 0; i < 1000; ++i) errors.add(10 + i, "again");
+  try {
+    errors.throw_if_any();
+    FAIL();
+  } catch (const UsageError& error) {
+    const std::string text = error.what();
+    EXPECT_TRUE(contains(text, "p.csv: 1003 errors"));
+    EXPECT_TRUE(text.ends_with("p.csv:106: again\np.csv: and 903 more"));
+  }
 }
 
 }  // namespace
