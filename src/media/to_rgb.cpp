@@ -117,6 +117,16 @@ Orientation matrix_orientation(const int32_t* matrix) {
   return upright || sideways ? found : Orientation{};
 }
 
+// `step`: bytes from one pixel's alpha to the next.
+bool has_transparency(const AVFrame& frame, const uint8_t* alpha, int linesize, int step) {
+  for (int y = 0; y < frame.height; ++y, alpha += linesize) {
+    for (int x = 0; x < frame.width; ++x) {
+      if (alpha[ptrdiff_t{x} * step] != 255) return true;
+    }
+  }
+  return false;
+}
+
 // FFmpeg turns CMYK into RGB by c * k * 257 >> 16, in which white is 254.
 uint8_t undo_rounding_down(uint8_t value) { return static_cast<uint8_t>(value + (value > 0 && value < 255 ? 1 : 0)); }
 
@@ -192,6 +202,8 @@ Picture RgbConverter::convert(const AVFrame& frame) {
     const bool is_ycck = still_->is_inked && format == AV_PIX_FMT_YUVA444P;
     const FramePtr inked = is_ycck ? undo_rounding_down(frame) : nullptr;
     const AVFrame& yuv = is_ycck ? *inked : frame;
+    const bool is_yuva = format == AV_PIX_FMT_YUVA420P || format == AV_PIX_FMT_YUVA444P;
+    if (is_yuva && has_transparency(frame, frame.data[3], frame.linesize[3], 1)) tell_of_transparency();
     if (std::optional<Picture> picture = still_to_rgb(yuv, is_full_range(frame) || still_->is_full_range)) {
       return *std::move(picture);
     }
@@ -205,11 +217,20 @@ Picture RgbConverter::convert(const AVFrame& frame) {
   check_input(sws_scale(converter.get(), frame.data, frame.linesize, 0, frame.height, rgb->data, rgb->linesize), path_,
               "convert a frame to RGB");
   Picture picture = is_opaque ? pack(*rgb) : pack_over_black(*rgb);
+  if (!is_opaque && still_ != nullptr && has_transparency(*rgb, rgb->data[0] + 3, rgb->linesize[0], kRgbaBytes)) {
+    tell_of_transparency();
+  }
   if (still_ != nullptr && still_->is_inked) {
     std::transform(picture.rgb.begin(), picture.rgb.end(), picture.rgb.begin(),
                    [](uint8_t value) { return undo_rounding_down(value); });
   }
   return picture;
+}
+
+void RgbConverter::tell_of_transparency() {
+  if (!std::exchange(told_of_transparency_, true)) {
+    spdlog::info("{}: is transparent in places and is put over black", path_.string());
+  }
 }
 
 void RgbConverter::warn_of_colours(const AVFrame& frame) {

@@ -47,10 +47,12 @@ class RgbConverter {
 
  private:
   void warn_of_colours(const AVFrame& frame);
+  void tell_of_transparency();
 
   std::filesystem::path path_;
   const ImageTags* still_;
   bool warned_ = false;
+  bool told_of_transparency_ = false;
 };
 
 }  // namespace opensora::media

@@ -192,6 +192,20 @@ TEST_F(ImageTagsTest, WarnsOnceOfColoursThatAreNotSrgb) {
   EXPECT_EQ(warning_of(test::with_webp_chunk(webp, "ICCP", srgb)), "");
 }
 
+// As cameras mark it: in EXIF's own directory.
+TEST_F(ImageTagsTest, KnowsAdobeRgbByExif) {
+  const std::string jpeg = encode("mjpeg", "yuvj444p");
+  for (const auto& [space, warning] :
+       {std::pair{1, ""}, {2, "its colours are Adobe RGB (EXIF), not sRGB"}, {65535, ""}}) {
+    const auto n = [](uint64_t value, size_t bytes) { return test::number(value, bytes); };
+    const std::string block = "Exif\0\0MM\0*"s + n(8, 4) +                                      // the first directory:
+                              n(1, 2) + n(34665, 2) + n(4, 2) + n(1, 4) + n(26, 4) + n(0, 4) +  // EXIF's is at 26
+                              n(1, 2) + n(40961, 2) + n(3, 2) + n(1, 4) + n(space, 2) + n(0, 2) + n(0, 4);
+    const std::string text = warning_of(test::with_jpeg_segment(jpeg, 1, block));
+    EXPECT_TRUE(*warning == '\0' ? text.empty() : contains(text, warning)) << space << ": " << text;
+  }
+}
+
 // --- kinds that FFmpeg reads wrongly --------------------------------------------------------------
 
 TEST_F(ImageTagsTest, RefusesKindsOfTiffThatWouldBeReadWrongly) {

@@ -150,7 +150,9 @@ TEST_F(MediaReaderTest, Reads16BitsGreyAndPalettes) {
 
 TEST_F(MediaReaderTest, CompositesAlphaOverBlack) {
   const Fill fill = [](int x, int, int component) { return component == 3 ? 85 * x : 240 - 60 * component; };
+  const test::LogCapture log;
   const Picture picture = read_picture(write("a.png", {.codec = "png"}, make_frame("rgba", 4, 1, fill))).picture;
+  EXPECT_TRUE(contains(log.text(), "a.png: is transparent in places and is put over black"));
   EXPECT_EQ(at(picture, 0, 0), (Color{0, 0, 0}));
   EXPECT_EQ(at(picture, 1, 0), (Color{80, 60, 40}));
   EXPECT_EQ(at(picture, 2, 0), (Color{160, 120, 80}));
