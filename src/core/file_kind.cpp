@@ -163,7 +163,7 @@ std::optional<FileKind> text_kind(std::string_view head, size_t size) {
     return FileKind{kOther, "an HTML page", "download the picture or video itself, not the page that shows it"};
   }
   if (text.starts_with("<svg") || (text.starts_with("<") && text.find("<svg") != std::string::npos)) {
-    return FileKind{kPicture, "an SVG drawing", "convert it to PNG (rsvg-convert IN -o OUT.png)"};
+    return FileKind{kPicture, kSvgName, "convert it to PNG (rsvg-convert IN -o OUT.png)"};
   }
   if (text.starts_with("<?xml")) {
     if (text.find("<html") != std::string::npos) {

@@ -16,6 +16,8 @@ enum class FileGroup {
   kOther,  // a document, an archive, text
 };
 
+inline constexpr std::string_view kSvgName = "an SVG drawing";
+
 struct FileKind {
   FileGroup group = FileGroup::kOther;
   std::string_view name;    // as in "is …": "a PNG picture", "an HTML page"

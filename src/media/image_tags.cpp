@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/file_kind.h"
 #include "media/tiff_directory.h"
 
 namespace opensora::media {
@@ -16,6 +17,9 @@ namespace {
 using namespace std::string_view_literals;
 
 constexpr size_t kLargest = size_t{16} << 20;  // of what is looked at in one piece
+
+// For a JPEG with others behind it, which a phone made: they are no frames of a video.
+constexpr const char* kSeveralPictures = "jpeg_pipe";
 
 // The parts of a profile that did not fit into one segment, by their number.
 using ProfileParts = std::map<int, std::string>;
@@ -30,7 +34,7 @@ void use_jpeg_segment(uint8_t marker, std::string_view data, ImageTags& tags, Pr
   } else if (marker == 0xe2 && data.starts_with(kIcc) && data.size() > kIcc.size() + 2) {
     profile[static_cast<uint8_t>(data[kIcc.size()])] = data.substr(kIcc.size() + 2);
   } else if (marker == 0xe2 && data.starts_with(kMultiPicture)) {
-    tags.has_companions = true;
+    tags.format = kSeveralPictures;
   }
 }
 
@@ -115,7 +119,7 @@ void read_jpeg_tags(const ReadBytes& read, ImageTags& tags) {
     at += 2 + length;
   }
   for (const auto& [number, part] : profile) tags.icc += part;
-  if (tags.xmp.find("Container:Directory") != std::string::npos) tags.has_companions = true;
+  if (tags.xmp.find("Container:Directory") != std::string::npos) tags.format = kSeveralPictures;
 }
 
 void read_webp_tags(const ReadBytes& read, ImageTags& tags) {
@@ -179,6 +183,9 @@ ImageTags read_image_tags(const std::filesystem::path& path) {
   if (head.starts_with("II+\0"sv) || head.starts_with("MM\0+"sv)) tags.unreadable = "offsets of 64 bits";
   if (head.starts_with("\0\0\0\x0cjP  "sv)) read_jpeg2000_tags(read, tags);
   if (head.starts_with("BM")) read_bmp_tags(read, tags);
+
+  // FFmpeg wants "<?xml" in front.
+  if (const auto kind = file_kind(path); kind && kind->name == kSvgName) tags.format = "svg_pipe";
 
   int orientation = exif_orientation(tags.exif);
   if (orientation == 0) orientation = xmp_orientation(tags.xmp);

@@ -18,11 +18,11 @@ struct ImageTags {
   int orientation = 1;     // EXIF's, 1 to 8: from EXIF, else from XMP, else from the container
   std::string colours;     // what other tags than a profile say of colours that are not sRGB: "Display P3"; else empty
   bool is_opaque = false;  // what FFmpeg takes for transparency is none
-  bool is_full_range = false;   // YUV of 0 to 255, whatever FFmpeg says
-  bool is_inked = false;        // CMYK, which FFmpeg turns into RGB, rounding down
-  std::string unreadable;       // why FFmpeg would decode it wrongly or not at all, "compression JPEG"; else empty
-  bool has_companions = false;  // a JPEG with others behind it, which a phone made: they are no frames of a video
-  bool is_damaged = false;      // and that for this reason
+  bool is_full_range = false;  // YUV of 0 to 255, whatever FFmpeg says
+  bool is_inked = false;       // CMYK, which FFmpeg turns into RGB, rounding down
+  std::string unreadable;      // why FFmpeg would decode it wrongly or not at all, "compression JPEG"; else empty
+  std::string format;          // FFmpeg's demuxer, where it would take the file for something else
+  bool is_damaged = false;     // and that for this reason
 };
 
 // Never throws but for memory: what is damaged counts as absent. Formats that are not known here have no tags.

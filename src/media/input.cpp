@@ -79,10 +79,8 @@ void open_format(Input& input, const fs::path& path) {
   AVFormatContext* format = not_null(avformat_alloc_context());
   format->pb = input.io.get();
   format->interrupt_callback = {Interruption::should_stop, input.interruption.get()};
-  // By itself FFmpeg takes several JPEGs in a file for a video.
-  const AVInputFormat* kind = input.heif                  ? av_find_input_format(input.heif->format.c_str())
-                              : input.tags.has_companions ? av_find_input_format("jpeg_pipe")
-                                                          : nullptr;
+  const std::string& name = input.heif ? input.heif->format : input.tags.format;
+  const AVInputFormat* kind = name.empty() ? nullptr : av_find_input_format(name.c_str());   // null: as FFmpeg sees it
   check_opened(avformat_open_input(&format, nullptr, kind, &options.entries), input, path);  // frees it on failure
   input.format.reset(format);
 }

@@ -316,6 +316,16 @@ TEST_F(ImageTagsTest, AStillPictureIsOneFrame) {
   EXPECT_EQ(count_pictures(folder_.write("one.png", encode("png"))), 1);
 }
 
+TEST_F(ImageTagsTest, TakesDrawingsWithoutADeclaration) {
+  const std::string drawing = "<svg xmlns='http://www.w3.org/2000/svg' width='4' height='2'/>";
+  for (const std::string& start : {"", "<!-- by hand -->\n", "<?xml version='1.0'?>\n"}) {
+    EXPECT_EQ(read_image_tags(folder_.write("a.png", start + drawing)).format, "svg_pipe") << start;
+  }
+  // Read, where FFmpeg can.
+  const std::string error = error_of(drawing);
+  EXPECT_TRUE(error == "no error" || contains(error, "an SVG drawing") || contains(error, "(svg)")) << error;
+}
+
 // FFmpeg would decode it to describe it, and the decoder then once more.
 TEST_F(ImageTagsTest, AStillPictureIsDecodedOnce) {
   for (const std::string codec : {"png", "bmp", "tiff"}) {
