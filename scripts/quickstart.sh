@@ -22,6 +22,6 @@ build opensora-cli
 mkdir -p samples
 step "Making a video of: $kPrompt"
 # Its output is only the name of the file, which the last line says more plainly.
-build/opensora generate --model-dir configs/demo --prompt "$kPrompt" --output-size 512x512 --seed 42 \
+build/opensora generate --model-dir configs/demo --prompt "$kPrompt" --seed 42 \
   -o "$kVideo" --overwrite >/dev/null
 step "Your video: $PWD/$kVideo"

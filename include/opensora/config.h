@@ -14,6 +14,10 @@
 
 namespace opensora {
 
+struct PixelSize {
+  int64_t width = 0, height = 0;
+};
+
 // `model`, `img_flux`: the MMDiT transformer (type "flux").
 struct MMDiTConfig {
   std::string from_pretrained;    // file, relative to the model folder
@@ -132,6 +136,12 @@ struct TextToImageConfig {
   std::string resolution = "768px";  // of the picture, before it is resized to the video's size
 };
 
+// `vocabulary` (ours): all that a small model was taught. What a prompt says besides means nothing to it.
+struct Vocabulary {
+  std::string about;               // a sentence's beginning: "the demo model knows coloured shapes"
+  std::vector<std::string> words;  // in lower case
+};
+
 struct Config {
   std::string name;  // a configuration's name or file, for messages
   MMDiTConfig model;
@@ -145,6 +155,10 @@ struct Config {
   std::optional<std::string> motion_score = "4";  // null: no motion-score suffix
   FrameRate fps_save = 24;                        // frames a second
   int64_t ae_spatial_compression = 16;            // sizes are rounded up to a multiple of this many pixels
+  // Ours, for models of stamp-sized videos: what a video of the configuration's own size is scaled to when it is
+  // written.
+  std::optional<PixelSize> output_size;
+  std::optional<Vocabulary> vocabulary;
 };
 
 // Reads a configuration file. `_base_` (a file name or a list, relative to this file) is read first and overridden,

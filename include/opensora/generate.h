@@ -14,10 +14,6 @@
 
 namespace opensora {
 
-struct PixelSize {
-  int64_t width = 0, height = 0;
-};
-
 // Weights that are not where the configuration says; empty: as configured, else the community's usual names.
 struct ModelFiles {
   std::filesystem::path diffusion_model, vae, t5xxl, clip_l, flux, flux_ae;
@@ -91,6 +87,8 @@ struct GenerateResult {
   std::string attention;                                // the kernel: "cudnn", "flash", "efficient", "math"
   std::string cuda_graphs;                              // "replayed", "dropped", "off", "off (cpu)", …
   std::vector<std::pair<std::string, double>> seconds;  // by stage, in order
+  // Of sampling, as expected before its first step or, where nobody could tell, after it; nullopt: it was not sampled.
+  std::optional<double> expected_seconds;
   std::string suspicious;  // "all black", "all of one colour" or "frozen"; empty: none of them
   int64_t peak_resident_bytes = 0, peak_device_bytes = 0;
 };

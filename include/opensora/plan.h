@@ -24,6 +24,10 @@ struct StagePlan {
   int64_t anonymous_bytes = 0;
   int64_t forwards = 0;  // of the model
   double flops = 0;      // of all forwards: matrix products, convolutions, attention; two a multiply-add
+  double attention_flops = 0, convolution_flops = 0;  // of them
+  // What they take at the speed of this CPU's kernels, alone on its cores; nullopt: on a GPU, which is not measured.
+  // Weights are not read meanwhile, and frames not written.
+  std::optional<double> seconds = {};
   bool encodes = false;  // frames are written meanwhile
 };
 
@@ -49,6 +53,9 @@ struct RunPlan {
   int64_t peak_bytes = 0;       // of all stages
   int64_t anonymous_bytes = 0;  // likewise
   double flops = 0;
+  std::optional<double> seconds = {};  // likewise, together
+  // The weights are not here: the plan is that of the published files, whose names and shapes the configuration says.
+  bool published = false;
   int64_t output_bytes = 0;             // a guess at the file's size: what moves in the video decides
   std::optional<MemoryVerdict> memory;  // nullopt: how much there is cannot be told
 };
@@ -66,6 +73,9 @@ struct PlanOptions {
   // the plan is for a GPU, whether there is one or not.
   std::optional<int64_t> device_memory;
   std::optional<BaseMemory> base;  // nullopt: base_memory()
+  // Where weights are missing, or are the demo's and not those of the configuration: plan with the published ones.
+  bool may_lack_weights = false;
+  bool measures_time = false;  // tries the CPU's kernels for a tenth of a second, for `seconds`
   // A run of the request ran out of memory, whatever its plan says: it does not fit, and flags must need less than it.
   bool ran_out = false;
 };

@@ -18,4 +18,8 @@ struct SizeRow {
 // Every known resolution in every known aspect ratio (width:height), for the configuration's autoencoder.
 std::vector<SizeRow> size_table(const Config& config);
 
+// config.sampling.num_frames; or, where the references of config.cond_type would leave nothing to make of so many, the
+// frames of a reference and 16 more: 49 for v2v_head, 81 for v2v_head_easy. Throws UsageError for an unknown cond_type.
+int64_t frames_with_room(const Config& config);
+
 }  // namespace opensora

@@ -24,6 +24,7 @@
 #include "pipeline/runner.h"
 #include "pipeline/suspicious.h"
 #include "pipeline/video_stages.h"
+#include "pipeline/vocabulary.h"
 
 namespace opensora {
 namespace {
@@ -88,6 +89,10 @@ void check_texts(const std::vector<Task>& tasks) {
   videos.reserve(tasks.size());
   for (const Task& task : tasks) videos.push_back(&task.video);
   pipeline::check_video_texts(videos);
+  std::vector<std::string> prompts;
+  prompts.reserve(tasks.size());
+  for (const Task& task : tasks) prompts.push_back(task.video.request.prompt);
+  pipeline::warn_of_unknown_words(tasks.front().video.request.config, prompts);
 }
 
 void remove_leftovers_of(const std::vector<Task>& tasks) {

@@ -86,6 +86,14 @@ void BatchObserver::model_loaded(std::string_view model, double seconds) {
 
 void BatchObserver::started(const Video& video) { events_.record("video_started", identity(video)); }
 
+void BatchObserver::expected(const Video& video, double seconds, pipeline::ExpectedBy basis) {
+  ordered_json fields = identity(video);
+  fields["stage"] = "denoise";
+  fields["seconds"] = std::round(seconds * 1000) / 1000;
+  fields["basis"] = basis == pipeline::ExpectedBy::kTrial ? "trial" : "first_step";
+  events_.tell("expected", fields);
+}
+
 void BatchObserver::picture_made(const Video& video) {
   if (video.request.image_only) return;
   ordered_json fields = identity(video);

@@ -25,6 +25,7 @@ class BatchObserver final : public pipeline::RunObserver {
   void progress(const pipeline::Video* video, const Progress& progress) override;
   void model_loaded(std::string_view model, double seconds) override;
   void started(const pipeline::Video& video) override;
+  void expected(const pipeline::Video& video, double seconds, pipeline::ExpectedBy basis) override;
   void picture_made(const pipeline::Video& video) override;
   void sampled(const pipeline::Video& video) override;
   void done(const pipeline::Video& video) override;

@@ -12,7 +12,7 @@ struct EventRow {
   const char* fields;  // besides schema_version, event, time, and a video's own
 };
 
-inline constexpr std::array<EventRow, 15> kEvents = {{
+inline constexpr std::array<EventRow, 16> kEvents = {{
     {"run_started", true, "`version`, `videos`, `resume`, `shard`, `device`, `prompts_file`"},
     {"video_planned", true, "`prompt`; `row_key` where the seed was drawn"},
     {"video_skipped", false, "(finished by an earlier run)"},
@@ -20,6 +20,9 @@ inline constexpr std::array<EventRow, 15> kEvents = {{
      "`model` (`clip`, `t5`, `transformer`, `autoencoder`, `flux`, `flux_autoencoder`), `seconds`"},
     {"video_started", true, "(its sampling begins, or its decoding if that is all)"},
     {"stage_started", false, "`stage`: `image`, `encode`, `denoise`, `decode`, `write`"},
+    {"expected", false,
+     "`stage` (`denoise`), `seconds` that are left of it, `basis`: `trial` (before the first step, of the CPU's "
+     "kernels) or `first_step`"},
     {"step", false, "`stage` (`denoise`, `image`), `done`, `of`, `seconds`, `remaining_seconds`"},
     {"progress", false, "the same of other stages: tiles or frames"},
     {"picture_done", true, "`picture`, `bytes`, `sha256`: FLUX's"},

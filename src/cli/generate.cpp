@@ -121,6 +121,7 @@ PreparedRun prepare(const GenerateOptions& options, const CLI::App& command) try
   run.batch.keep_models = options.request.keep_models;
   run.batch.strict = options.request.strict;
   run.requests = requested_rows(options, command, values_of_from(options));
+  check_references_of_from(options, run.requests.front().request);
   run.rows = batch_rows(run.requests, options.batch.seeds);
   run.is_single = makes_single_video(run.requests, options);
   if (run.is_single && run.batch.resume) throw UsageError("--resume needs --output-dir: the run's journal is there");

@@ -5,11 +5,14 @@
 #include "cli/output_options.h"
 #include "cli/validators.h"
 #include "opensora/error.h"
+#include "opensora/sizes.h"
 
 namespace opensora::cli {
 
 void GenerateOptions::add_prompt_options(CLI::App& command) {
-  prompt_ = command.add_option("-p,--prompt", request.prompt, "What to show (required; may be empty)");
+  prompt_ =
+      command.add_option("-p,--prompt", request.prompt,
+                         needs_prompt ? "What to show (required; may be empty)" : "What to show (default: empty)");
   command.add_option("-n,--negative-prompt", request.negative_prompt, "What to avoid (default: empty)");
   command
       .add_option("--text-embeddings", request.text_embeddings,
@@ -32,7 +35,9 @@ void GenerateOptions::add_output_options(CLI::App& command) {
           "File to write: .mp4, .mov or .mkv (.png for one frame; default: the prompt's first words and the seed)")
       ->type_name("FILE")
       ->group(group);
-  add_size(command, "--output-size", request.output_size, "Scale the frames to this size (Lanczos)")->group(group);
+  add_size_or_none(command, "--output-size", request.output_size, keeps_size,
+                   "Scale the frames to this size (Lanczos), or none: as generated (default: configuration)")
+      ->group(group);
   command
       .add_option("--save-tensors", request.save_tensors,
                   "Also write noise, latent, video and timesteps to this safetensors file")
@@ -106,11 +111,14 @@ GenerateRequest GenerateOptions::resolve(const std::filesystem::path& model_dir,
   if (!batch.seeds.empty()) resolved.seed = batch.seeds.front();
   resolved.model_dir = model_dir;
   resolved.config = config;
-  if (prompt_ == nullptr || prompt_->count() == 0) {
+  if (needs_prompt && (prompt_ == nullptr || prompt_->count() == 0)) {
     throw UsageError("--prompt is required (it may be empty: --prompt \"\")");
   }
   sampling.apply(resolved.config);
   condition.apply(resolved);
+  if (!sampling.num_frames) resolved.config.sampling.num_frames = frames_with_room(resolved.config);
+  // A size that was asked for is the one that is wanted.
+  if (!resolved.output_size && !keeps_size && !sampling.gives_size()) resolved.output_size = config.output_size;
   return resolved;
 }
 

@@ -16,10 +16,12 @@ namespace opensora::cli {
 // Flags write into its members as they are parsed: it outlives its command and stays where it is.
 struct GenerateOptions {
   GenerateRequest request;  // what flags set directly; resolve() completes it
+  bool keeps_size = false;  // --output-size none: the configuration's does not count
   std::string progress = "auto";
   bool json = false;
   std::filesystem::path from;  // a finished video whose request lies below the flags; empty: none
   bool print_config = false;   // instead of running
+  bool needs_prompt = true;    // false: it may be left out, and is empty then; to be set before add_to()
   ModelOptions model;
   SamplingOptions sampling;
   ConditionOptions condition;
@@ -39,7 +41,7 @@ struct GenerateOptions {
   bool lists_sizes() const { return sampling.aspect_ratio == "list"; }
 
   // The request with its model folder, and its configuration overridden by the flags. Throws UsageError for flags that
-  // contradict each other or a missing --prompt, CheckpointError for a model folder that is none.
+  // contradict each other or a missing --prompt (needs_prompt), CheckpointError for a model folder that is none.
   GenerateRequest resolve() const;
   // The same with the model folder and the configuration of a run of several requests.
   GenerateRequest resolve(const std::filesystem::path& model_dir, const Config& config) const;

@@ -9,9 +9,9 @@
 
 namespace opensora::cli {
 ModelFolder choose_model_folder(const std::string& flag) {
-  if (!flag.empty()) return {flag, "--model-dir"};
+  if (!flag.empty()) return {flag, "--model-dir", true};
   if (const char* variable = std::getenv("OPENSORA_MODEL_DIR"); variable != nullptr && *variable != '\0') {
-    return {variable, "OPENSORA_MODEL_DIR"};
+    return {variable, "OPENSORA_MODEL_DIR", true};
   }
   if (std::filesystem::is_directory("ckpts")) return {"ckpts", "./ckpts"};
   return {bundled_configs_dir() / "demo", "the bundled demo model; give --model-dir for another"};

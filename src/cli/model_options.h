@@ -25,7 +25,8 @@ struct ModelOptions {
 
 struct ModelFolder {
   std::filesystem::path path;
-  std::string source;  // "--model-dir", "OPENSORA_MODEL_DIR", "./ckpts" or that it is the demo model
+  std::string source;      // "--model-dir", "OPENSORA_MODEL_DIR", "./ckpts" or that it is the demo model
+  bool was_named = false;  // by the flag or the variable
 };
 
 // As resolve_model_dir() chooses it from the value of --model-dir; it need not exist.

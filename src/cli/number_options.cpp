@@ -146,6 +146,17 @@ CLI::Option* add_size(CLI::App& command, const std::string& names, std::optional
   return add_number(command, names, "WxH", description, parse);
 }
 
+CLI::Option* add_size_or_none(CLI::App& command, const std::string& names, std::optional<PixelSize>& target,
+                              bool& is_none, const std::string& description) {
+  const auto parse = [&command, &target, &is_none](const std::string& flag, const std::string& text) {
+    is_none = text == "none";
+    target = is_none ? std::nullopt : parse_size(text);
+    if (target || is_none) return;
+    refuse(command, flag, fmt::format("WIDTHxHEIGHT, such as 512x288, each from 1 to {}, or none", kMaxEdge), text);
+  };
+  return add_number(command, names, "WxH", description, parse);
+}
+
 CLI::Option* add_bytes(CLI::App& command, const std::string& names, int64_t& target, const std::string& description) {
   const auto parse = [&target](const std::string& flag, const std::string& text) { target = parse_bytes(flag, text); };
   return add_number(command, names, "BYTES", description, parse);

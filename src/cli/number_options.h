@@ -38,6 +38,9 @@ CLI::Option* add_frame_rate(CLI::App& command, const std::string& names, std::op
 // "512x288": two sides of 1 to kMaxEdge.
 CLI::Option* add_size(CLI::App& command, const std::string& names, std::optional<PixelSize>& target,
                       const std::string& description);
+// The same, or "none", which is noted in `is_none`.
+CLI::Option* add_size_or_none(CLI::App& command, const std::string& names, std::optional<PixelSize>& target,
+                              bool& is_none, const std::string& description);
 // "4GiB", as parse_bytes() takes it.
 CLI::Option* add_bytes(CLI::App& command, const std::string& names, int64_t& target, const std::string& description);
 

@@ -8,12 +8,14 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/number_options.h"
 #include "cli/result_json.h"
 #include "cli/row_request.h"
 #include "core/byte_size.h"
+#include "core/duration.h"
 #include "opensora/error.h"
 #include "opensora/metadata.h"
 #include "opensora/plan.h"
@@ -22,6 +24,9 @@ namespace opensora::cli {
 namespace {
 
 using nlohmann::ordered_json;
+
+constexpr const char* kPublished =
+    "the weights are not here: this is planned from the published files' names, shapes and types\n";
 
 std::string flops_text(double flops) {
   if (flops >= 1e15) return fmt::format("{:.2f} P", flops / 1e15);
@@ -43,6 +48,8 @@ ordered_json to_json(const MemoryVerdict& memory) {
           {"peak_with_flags_bytes", memory.flags.empty() ? ordered_json() : ordered_json(memory.peak_with_flags)}};
 }
 
+ordered_json value_or_null(const std::optional<double>& value) { return value ? ordered_json(*value) : ordered_json(); }
+
 struct PlannedRow {
   std::string place;   // "prompts.csv:12"; empty: the command line
   int64_t videos = 1;  // that the row makes
@@ -59,7 +66,8 @@ ordered_json to_json(const RunPlan& plan) {
                       {"peak_memory_bytes", stage.peak_bytes},
                       {"anonymous_bytes", stage.anonymous_bytes},
                       {"forwards", stage.forwards},
-                      {"flops", stage.flops}});
+                      {"flops", stage.flops},
+                      {"seconds", value_or_null(stage.seconds)}});
   }
   return {{"output", plan.output.string()},
           {"condition", plan.condition},
@@ -75,6 +83,8 @@ ordered_json to_json(const RunPlan& plan) {
           {"peak_memory_bytes", plan.peak_bytes},
           {"anonymous_bytes", plan.anonymous_bytes},
           {"flops", plan.flops},
+          {"seconds", value_or_null(plan.seconds)},
+          {"weights", plan.published ? "published" : "model folder"},
           {"estimated_output_bytes", plan.output_bytes},
           {"memory", plan.memory ? to_json(*plan.memory) : ordered_json()}};
 }
@@ -83,28 +93,39 @@ std::string verdict_text(const RunPlan& plan) {
   if (!plan.memory) return "memory: how much the device has is not known; say so with --device-memory";
   const MemoryVerdict& memory = *plan.memory;
   const std::string have = format_bytes(memory.available_bytes) + " (" + memory.source + ")";
-  const std::string need = format_bytes(plan.anonymous_bytes) + (plan.device == "cpu" ? " beside mapped files" : "");
+  const std::string need = format_bytes(plan.anonymous_bytes) +
+                           (plan.device == "cpu" ? " beside mapped files" : ", without CUDA's context and workspaces,");
   if (memory.fits) return "fits: " + need + " of " + have;
   const std::string lack = "does not fit: " + need + " is more than " + have;
   if (memory.flags.empty()) return lack + "; none of the tried flags makes it fit";
   return lack + "; with " + joined(memory.flags) + " it does, with " + format_bytes(memory.peak_with_flags);
 }
 
+std::string time_text(const RunPlan& plan) {
+  if (!plan.seconds) return "time: not measured on a GPU";
+  return "time: about " + format_duration(*plan.seconds) +
+         " on this CPU, by a trial of its kernels; reading weights and writing files not counted";
+}
+
 void print_table(const RunPlan& plan) {
+  if (plan.published) std::cout << kPublished;
   std::cout << fmt::format("{}: {}x{}, {} frames, {} steps, {} tokens, {} {}\n", plan.condition, plan.width,
                            plan.height, plan.frames, plan.steps, plan.tokens, plan.device, plan.computing);
-  std::cout << fmt::format("{:<8}  {:<11}  {:>10}  {:>10}  {:>11}  {:>8}  {:>9}\n", "stage", "model", "stored",
-                           "weights", "peak memory", "forwards", "FLOP");
+  constexpr const char* kFormat = "{:<8}  {:<11}  {:>10}  {:>10}  {:>11}  {:>8}  {:>9}  {:>11}\n";
+  std::cout << fmt::format(kFormat, "stage", "model", "stored", "weights", "peak memory", "forwards", "FLOP", "time");
   for (const StagePlan& stage : plan.stages) {
     const bool has_model = !stage.model.empty();
-    std::cout << fmt::format("{:<8}  {:<11}  {:>10}  {:>10}  {:>11}  {:>8}  {:>9}\n", stage.stage, stage.model,
-                             has_model ? format_bytes(stage.stored_bytes) : "",
+    const bool has_time = has_model && stage.seconds;
+    std::cout << fmt::format(kFormat, stage.stage, stage.model, has_model ? format_bytes(stage.stored_bytes) : "",
                              has_model ? format_bytes(stage.weight_bytes) : "", format_bytes(stage.peak_bytes),
-                             has_model ? std::to_string(stage.forwards) : "", has_model ? flops_text(stage.flops) : "");
+                             has_model ? std::to_string(stage.forwards) : "", has_model ? flops_text(stage.flops) : "",
+                             has_time    ? format_duration(*stage.seconds)
+                             : has_model ? "?"
+                                         : "");
   }
   std::cout << fmt::format("peak memory {}, {}FLOP, {} of about {}\n", format_bytes(plan.peak_bytes),
                            flops_text(plan.flops), plan.output.string(), format_bytes(plan.output_bytes));
-  std::cout << verdict_text(plan) << '\n';
+  std::cout << time_text(plan) << '\n' << verdict_text(plan) << '\n';
 }
 
 ordered_json to_json(const PlannedRow& row) {
@@ -136,6 +157,7 @@ std::vector<PlannedRow> plan_rows(const std::vector<RowRequest>& rows, const Bat
 }
 
 void print_rows(const std::vector<PlannedRow>& rows) {
+  if (rows.front().plan.published) std::cout << kPublished;
   size_t width = 3;
   for (const PlannedRow& row : rows) width = std::max(width, row.place.size());
   constexpr const char* kFormat = "{:<{}}  {:>6}  {:<13}  {:<9}  {:>6}  {:>5}  {:>7}  {:>11}  {:>9}\n";
@@ -166,8 +188,22 @@ void PlanFlags::add_to(CLI::App& command) {
       ->group("Machine");
 }
 
+namespace {
+
+// A folder or a file that somebody named is to be there.
+bool may_lack_weights(const GenerateOptions& options) {
+  const ModelFiles& files = options.request.files;
+  const bool names_files = !(files.diffusion_model.empty() && files.vae.empty() && files.t5xxl.empty() &&
+                             files.clip_l.empty() && files.flux.empty() && files.flux_ae.empty());
+  return !names_files && !choose_model_folder(options.model.model_dir).was_named;
+}
+
+}  // namespace
+
 void print_plans(const GenerateOptions& options, const CLI::App& command, const PlanFlags& flags) {
   PlanOptions plan_options;
+  plan_options.may_lack_weights = may_lack_weights(options);
+  plan_options.measures_time = true;
   if (flags.device_memory > 0) plan_options.device_memory = flags.device_memory;
   const std::vector<RowRequest> rows = requested_rows(options, command, values_of_from(options));
   const std::vector<PlannedRow> plans = plan_rows(rows, options.batch, plan_options);
@@ -193,13 +229,17 @@ void add_plan(CLI::App& app) {
   auto plan = std::make_shared<PlanCommand>();
   CLI::App* command = app.add_subcommand(
       "plan", "Say what a run of generate would take: weights, memory, FLOPs, and whether it fits; the same flags");
+  plan->options.needs_prompt = false;
   plan->options.add_to(*command);
   plan->flags.add_to(*command);
   command->footer(
       "No weights are read. A run that does not fit is an answer too: the exit code is 0, \"fits\" in --json says so.\n"
+      "Where no model folder is named and the weights are not there, the plan of a published configuration is that of\n"
+      "the published files, and says so: ask before you download. The prompt may be left out.\n"
       "Examples:\n"
-      "  opensora plan -p \"raining, sea\" --model-dir ./ckpts --config 768px --device-memory 24GiB\n"
-      "  opensora plan -p \"raining, sea\" --model-dir ./ckpts --num-frames 33 --device cpu --json");
+      "  opensora plan --config 768px --device-memory 24GiB\n"
+      "  opensora plan --config 256px --num-frames 33 --device cpu --json\n"
+      "  opensora plan -p \"raining, sea\" --model-dir ./ckpts");
   command->callback([plan, command] {
     plan->options.log.apply();
     print_plans(plan->options, *command, plan->flags);

@@ -21,6 +21,7 @@ nlohmann::ordered_json to_json(const GenerateResult& result) {
           {"dtype", result.dtype},
           {"attention", result.attention},
           {"cuda_graphs", result.cuda_graphs},
+          {"expected_seconds", result.expected_seconds ? nlohmann::json(*result.expected_seconds) : nlohmann::json()},
           {"suspicious", result.suspicious},
           {"latent", result.latent.empty() ? nlohmann::json() : nlohmann::json(result.latent.string())},
           {"seconds", batch::stage_seconds(result.seconds)},

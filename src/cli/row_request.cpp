@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <system_error>
 
 #include "batch/output_name.h"
 #include "cli/arguments.h"
@@ -97,6 +98,14 @@ void check_videos(const std::vector<RowRequest>& requests, batch::RowErrors& err
       errors.add(row.line, error.what());
     }
   }
+}
+
+// The flags that give other references in place of those that --from names.
+std::string replacing_flags(const std::string& cond_type) {
+  if (cond_type == "i2v_loop") return "--image FILE --end-image FILE";
+  if (cond_type == "i2v_tail") return "--end-image FILE";
+  if (cond_type == "v2v_head") return "--video FILE";
+  return cond_type.starts_with("v2v") ? "--video FILE --cond-type " + cond_type : "--image FILE";
 }
 
 struct ParsedFlags {
@@ -215,6 +224,18 @@ std::vector<RowRequest> requested_rows(const GenerateOptions& options, const CLI
   check_outputs(rows, options);
   if (makes_single_video(rows, options)) rows.front().request.output = options.request.output;
   return rows;
+}
+
+void check_references_of_from(const GenerateOptions& options, const GenerateRequest& request) {
+  const ConditionOptions& given = options.condition;
+  if (options.from.empty() || !given.images.empty() || !given.end_image.empty() || !given.video.empty()) return;
+  for (const std::filesystem::path& file : request.references) {
+    std::error_code unreadable;
+    if (std::filesystem::exists(file, unreadable)) continue;
+    throw InputMediaError(
+        fmt::format("{}: was made from {}, which is not here; say where it is, or give another, with {}",
+                    options.from.string(), file.string(), replacing_flags(request.config.cond_type)));
+  }
 }
 
 std::vector<BatchRow> batch_rows(const std::vector<RowRequest>& rows, const std::vector<uint64_t>& seeds) {

@@ -63,6 +63,10 @@ FlagValues values_of_from(const GenerateOptions& options);
 // alone. `from` lies below all. Throws as check_outputs() too.
 std::vector<RowRequest> requested_rows(const GenerateOptions& options, const CLI::App& command, const FlagValues& from);
 
+// Somebody else's video says what it was made from, which need not be here. Throws InputMediaError that names the flags
+// for it, if --from names a reference that is not there, and the command line none.
+void check_references_of_from(const GenerateOptions& options, const GenerateRequest& request);
+
 // As run_batch() takes them; `seeds` are the command line's.
 std::vector<BatchRow> batch_rows(const std::vector<RowRequest>& rows, const std::vector<uint64_t>& seeds);
 

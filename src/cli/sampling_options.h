@@ -24,6 +24,7 @@ struct SamplingOptions {
   void add_decoding_flags(CLI::App& command);  // --num-frames, --fps and --vae-tiling alone
   void add_video_flags(CLI::App& command);     // these, and the video's size
   CLI::Option* add_motion_score(CLI::App& command);
+  bool gives_size() const { return resolution || aspect_ratio || width || height; }
   void apply(Config& config) const;
 };
 

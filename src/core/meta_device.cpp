@@ -140,7 +140,8 @@ at::Tensor index_select(const at::Tensor& x, int64_t dim, const at::Tensor& inde
   return at::empty(shape, x.options());
 }
 
-at::Tensor absolute(const at::Tensor& x) { return at::empty_like(x); }
+// What is computed element by element.
+at::Tensor elementwise(const at::Tensor& x) { return at::empty_like(x); }
 
 torch::Library missing_kernels() {
   torch::Library library(torch::Library::IMPL, "aten", c10::DispatchKey::Meta, __FILE__, __LINE__);
@@ -149,7 +150,8 @@ torch::Library missing_kernels() {
   library.impl("native_layer_norm", TORCH_FN(layer_norm));
   library.impl("native_group_norm", TORCH_FN(group_norm));
   library.impl("index_select", TORCH_FN(index_select));
-  library.impl("abs", TORCH_FN(absolute));
+  library.impl("abs", TORCH_FN(elementwise));
+  library.impl("relu", TORCH_FN(elementwise));
   return library;
 }
 

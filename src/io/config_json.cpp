@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdio>
 #include <numeric>
 
 #include "io/config_section.h"
@@ -238,14 +239,43 @@ void read_frame_rate(ConfigSection& section, FrameRate& rate) {
   rate = *read;
 }
 
+// "512x512"; null: none.
+std::optional<PixelSize> read_output_size(ConfigSection& section) {
+  std::optional<std::string> text;
+  section.read("output_size", text);
+  if (!text) return std::nullopt;
+  PixelSize size;
+  char rest = 0;
+  const bool is_size = std::sscanf(text->c_str(), "%5ldx%5ld%c", &size.width, &size.height, &rest) == 2;
+  const auto is_edge = [](int64_t edge) { return edge >= 1 && edge <= kMaxEdge; };
+  section.require("output_size", is_size && is_edge(size.width) && is_edge(size.height),
+                  "WIDTHxHEIGHT of 1 to " + std::to_string(kMaxEdge) + " pixels, such as \"512x512\"");
+  return size;
+}
+
+std::optional<Vocabulary> read_vocabulary(const ConfigDocument& document) {
+  if (document.root.value("vocabulary", nlohmann::json()).is_null()) return std::nullopt;
+  Vocabulary vocabulary;
+  ConfigSection section(document, "vocabulary");
+  section.read("about", vocabulary.about);
+  section.require("about", !vocabulary.about.empty(), "what the model knows");
+  const nlohmann::json* words = section.find("words");
+  const auto is_word = [](const nlohmann::json& word) { return word.is_string(); };
+  section.require("words", words != nullptr && words->is_array() && std::all_of(words->begin(), words->end(), is_word),
+                  "a list of words");
+  vocabulary.words = words->get<std::vector<std::string>>();
+  section.finish();
+  return vocabulary;
+}
+
 void read_root(const ConfigDocument& document, Config& config) {
   ConfigSection section(document, "");
   section.ignore({"save_dir", "seed", "batch_size", "dataset", "shardformer", "from_scratch", "num_workers",
                   "save_prefix", "cache_dir", "torch_dtype", "dtype"});  // dtype: the device decides, or --dtype
   section.ignore_prefix("plugin");
-  // The sections, which have readers of their own; the last three belong to text-to-image-to-video.
+  // The sections, which have readers of their own; img_… belong to text-to-image-to-video.
   for (const char* key :
-       {"model", "ae", "t5", "clip", "sampling_option", "img_flux", "img_flux_ae", "img_resolution"}) {
+       {"model", "ae", "t5", "clip", "sampling_option", "img_flux", "img_flux_ae", "img_resolution", "vocabulary"}) {
     section.find(key);
   }
   int64_t patch_size = 0;  // said again in the model's section: see check_agreement()
@@ -256,6 +286,7 @@ void read_root(const ConfigDocument& document, Config& config) {
   config.motion_score = read_motion_score(section, config.motion_score);
   read_frame_rate(section, config.fps_save);
   section.read("patch_size", patch_size);
+  config.output_size = read_output_size(section);
   section.read("ae_spatial_compression", config.ae_spatial_compression, {1, 1024});
   section.finish();
 }
@@ -305,6 +336,7 @@ Config load_config(const std::filesystem::path& file) {
   config.clip = read_text_encoder(document, "clip", 77);
   config.sampling = read_sampling(document);
   config.text_to_image = read_text_to_image(document);
+  config.vocabulary = read_vocabulary(document);
   check_agreement(document, config);
   return config;
 }

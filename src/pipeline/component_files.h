@@ -14,4 +14,9 @@ std::filesystem::path video_autoencoder_file(const GenerateRequest& request);
 std::filesystem::path image_transformer_file(const GenerateRequest& request);
 std::filesystem::path image_autoencoder_file(const GenerateRequest& request);
 
+// The bundled demo model's folder.
+bool is_demo_folder(const std::filesystem::path& model_dir);
+// Whether a configuration is for weights of the published sizes: it reads text encoders of their widths.
+bool is_for_published_weights(const Config& config);
+
 }  // namespace opensora::pipeline

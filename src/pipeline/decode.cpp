@@ -31,6 +31,7 @@ class ProgressObserver final : public pipeline::RunObserver {
   }
   void model_loaded(std::string_view /*model*/, double /*seconds*/) override {}
   void started(const Video& /*video*/) override {}
+  void expected(const Video& /*video*/, double /*seconds*/, pipeline::ExpectedBy /*basis*/) override {}
   void picture_made(const Video& /*video*/) override {}
   void sampled(const Video& /*video*/) override {}
   void done(const Video& /*video*/) override {}

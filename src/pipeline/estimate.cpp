@@ -1,5 +1,6 @@
 // The stages' figures put together: memory of the process, the file's size, and what to do where it does not fit.
 #include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -11,8 +12,10 @@
 #include "media/ffmpeg.h"
 #include "opensora/error.h"
 #include "opensora/plan.h"
+#include "pipeline/expected_time.h"
 #include "pipeline/models.h"
 #include "pipeline/plan.h"
+#include "pipeline/planned_weights.h"
 #include "pipeline/savings.h"
 #include "pipeline/simulation.h"
 
@@ -68,16 +71,25 @@ RunPlan describe(const GenerateRequest& request, const Plan& plan, const Target&
   return run;
 }
 
-RunPlan plan_on(const GenerateRequest& request, const Target& target, const BaseMemory& base,
-                std::optional<int64_t> free_bytes) {
+// What all plans of a request have in common.
+struct Circumstances {
+  Target target;
+  BaseMemory base;
+  bool published = false;  // without weights
+};
+
+RunPlan plan_on(const GenerateRequest& request, const Circumstances& circumstances, std::optional<int64_t> free_bytes) {
+  const auto& [target, base, published] = circumstances;
   GenerateRequest here = request;
   here.device = "cpu";  // the meta device stands in for any
   Plan plan = pipeline::make_plan(here);
   pipeline::plan_output(request, plan);
   plan.dtype = target.dtype;
-  pipeline::check_model_files(request, !request.references.empty() || plan.makes_picture);
+  if (!published) pipeline::check_model_files(request, !request.references.empty() || plan.makes_picture);
   RunPlan run = describe(request, plan, target);
-  run.stages = pipeline::simulate(request, plan, target.device, free_bytes);
+  run.published = published;
+  run.stages =
+      pipeline::simulate(request, plan, {.device = target.device, .free_bytes = free_bytes, .published = published});
   for (StagePlan& stage : run.stages) {
     if (target.device.is_cpu()) {
       int64_t besides = heap_slack(stage.anonymous_bytes);
@@ -124,13 +136,15 @@ std::optional<MemoryVerdict> memory_of(const GenerateRequest& request, const Tar
 }
 
 // Names the first of the flags that make the run fit, by planning it with them.
-void find_flags(const GenerateRequest& request, const RunPlan& run, const Target& target, const BaseMemory& base,
+void find_flags(const GenerateRequest& request, const RunPlan& run, const Circumstances& circumstances,
                 MemoryVerdict& verdict) {
+  const Target& target = circumstances.target;
   for (const pipeline::Saving& saving :
        pipeline::savings_of(request, target.device, target.dtype, {run.width, run.height})) {
     try {
-      const Target changed{target.device, resolve_dtype(saving.request.dtype, target.device)};
-      const RunPlan smaller = plan_on(saving.request, changed, base, verdict.available_bytes);
+      Circumstances changed = circumstances;
+      changed.target.dtype = resolve_dtype(saving.request.dtype, target.device);
+      const RunPlan smaller = plan_on(saving.request, changed, verdict.available_bytes);
       if (smaller.anonymous_bytes > verdict.available_bytes) continue;
       verdict.flags = saving.flags;
       verdict.peak_with_flags = smaller.anonymous_bytes;
@@ -138,6 +152,19 @@ void find_flags(const GenerateRequest& request, const RunPlan& run, const Target
     } catch (const UsageError&) {  // too short for its reference, …
       continue;
     }
+  }
+}
+
+void add_seconds(const GenerateRequest& request, at::ScalarType dtype, RunPlan& run) {
+  const c10::InferenceMode inference;
+  const pipeline::Rates rates =
+      pipeline::measure_rates(request.config, run.tokens + request.config.t5.max_length, dtype, pipeline::Trial::kAll);
+  run.seconds = 0;
+  for (StagePlan& stage : run.stages) {
+    stage.seconds = rates.seconds({.linear = stage.flops - stage.attention_flops - stage.convolution_flops,
+                                   .convolution = stage.convolution_flops,
+                                   .attention = stage.attention_flops});
+    *run.seconds += *stage.seconds;
   }
 }
 
@@ -151,17 +178,18 @@ BaseMemory base_memory() {
 
 RunPlan plan_run(const GenerateRequest& request, const PlanOptions& options) {
   if (request.threads > 0) at::set_num_threads(request.threads);
-  const Target target = plan_target(request, options);
-  BaseMemory base = options.base ? *options.base : base_memory();
-  base.resident += kLibraryBytes;
-  base.anonymous += kLibraryBytes;
-  std::optional<MemoryVerdict> memory = memory_of(request, target, options);
-  RunPlan run = plan_on(request, target, base, memory ? std::optional(memory->available_bytes) : std::nullopt);
+  Circumstances here{.target = plan_target(request, options), .base = options.base ? *options.base : base_memory()};
+  here.base.resident += kLibraryBytes;
+  here.base.anonymous += kLibraryBytes;
+  here.published = options.may_lack_weights && pipeline::lacks_published_weights(request);
+  std::optional<MemoryVerdict> memory = memory_of(request, here.target, options);
+  RunPlan run = plan_on(request, here, memory ? std::optional(memory->available_bytes) : std::nullopt);
+  if (options.measures_time && here.target.device.is_cpu()) add_seconds(request, here.target.dtype, run);
   run.memory = std::move(memory);
   if (!run.memory) return run;
   if (options.ran_out) run.memory->available_bytes = std::min(run.memory->available_bytes, run.anonymous_bytes - 1);
   run.memory->fits = run.anonymous_bytes <= run.memory->available_bytes;
-  if (!run.memory->fits) find_flags(request, run, target, base, *run.memory);
+  if (!run.memory->fits) find_flags(request, run, here, *run.memory);
   return run;
 }
 

@@ -25,12 +25,12 @@ constexpr int kSchemaVersion = 1;
 
 std::string document_text(const fs::path& file) {
   if (file.extension() != ".json") {
-    std::string comment = media::read_video_info(file).comment;
-    if (comment.empty()) {
-      throw UsageError(file.string() +
-                       ": does not say what it was made with (no comment tag); a .json file beside it may");
-    }
-    return comment;
+    const media::VideoInfo info = media::read_video_info(file);
+    if (!info.comment.empty()) return info.comment;
+    const char* reason = info.frames == 1 ? "a picture holds no metadata of opensora's"
+                                          : "its metadata was removed, or another program made it";
+    throw UsageError(file.string() + ": does not say what it was made with: " + reason +
+                     "; give the .json that --sidecar wrote beside it, or a video of opensora's");
   }
   try {
     return read_text_file(file);
@@ -82,7 +82,10 @@ FlagValues parse_request_flags(const std::string& text, const std::string& place
   const json document = parse_document(text, place);
   FlagValues flags;
   add_flag(flags, "config", document.value("config", json()));
-  for (const auto& [name, value] : document["request"].items()) add_flag(flags, name, value);
+  const json& request = document["request"];
+  for (const auto& [name, value] : request.items()) add_flag(flags, name, value);
+  // Its frames were written as they were made, whatever the configuration says today.
+  if (request.value("output_size", json()).is_null()) flags.emplace_back("output-size", "none");
   return flags;
 }
 

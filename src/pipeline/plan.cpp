@@ -194,7 +194,7 @@ Plan make_plan(const GenerateRequest& request) {
                    .shift = s.shift,
                    .flow_shift = s.flow_shift};
   if (request.config.use_t2i2v) plan_picture(request, plan);
-  if (!request.image_only) sampling::check_condition_length(plan.condition, plan.latent_shape.frames);
+  if (!request.image_only) sampling::check_condition_length(plan.condition, s.num_frames, s.temporal_reduction);
   plan.prompt = text::add_suffixes(request.prompt, request.config.fps_save.rounded(), request.config.motion_score);
   plan.device = resolve_device(request.device);
   plan.dtype = resolve_dtype(request.dtype, plan.device);
@@ -224,6 +224,19 @@ int64_t expected_file_bytes(const GenerateRequest& request, PixelSize size, int6
   size = request.output_size.value_or(size);
   const double bits = frames == 1 ? 12 : 0.1 * std::exp2((18.0 - request.crf) / 6);
   return kContainerBytes + static_cast<int64_t>(static_cast<double>(size.width * size.height * frames) * bits / 8);
+}
+
+int64_t sampling_forwards(const Config& config, const Plan& plan, int64_t first) {
+  const sampling::GuidanceOptions guidance = guidance_options(config, plan.condition);
+  int64_t forwards = 0;
+  for (int64_t step = first; step < plan.schedule.num_steps; ++step) {
+    forwards += sampling::branch_weights(guidance, {.step = step,
+                                                    .steps = plan.schedule.num_steps,
+                                                    .latent_frames = plan.latent_shape.frames,
+                                                    .has_condition = plan.condition != sampling::ConditionType::kT2V})
+                    .forwards();
+  }
+  return forwards;
 }
 
 sampling::GuidanceOptions guidance_options(const Config& config, sampling::ConditionType condition) {

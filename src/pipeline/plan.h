@@ -46,6 +46,9 @@ void plan_output(const GenerateRequest& request, Plan& plan);
 // A guess at the size of the output of `frames` of `size` (before output_size): what moves in the video decides.
 int64_t expected_file_bytes(const GenerateRequest& request, PixelSize size, int64_t frames);
 
+// The transformer's forwards in the steps from `first` on: not all steps have the same branches.
+int64_t sampling_forwards(const Config& config, const Plan& plan, int64_t first = 0);
+
 // How the sampler mixes its branches in a run with that condition.
 sampling::GuidanceOptions guidance_options(const Config& config, sampling::ConditionType condition);
 

@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "core/device.h"
+#include "core/duration.h"
 #include "core/memory_budget.h"
 #include "opensora/error.h"
+#include "pipeline/expected_time.h"
 #include "pipeline/finisher.h"
 #include "pipeline/latent_file.h"
 #include "pipeline/offload.h"
@@ -67,13 +69,16 @@ class Runner {
   void start(Video& video);
   void complete(Video& video);
   void retry_postponed();
+  void expect(Video& video);
+  void expect_after_first_step(Video& video);
+  std::string for_all_videos() const;
 
   template <typename Work>
   void attempt(Video& video, Work&& work);
   void fail(Video& video);
   template <typename Call>
   void tell(Call&& call);
-  void report(const Video& video, const Progress& progress);
+  void report(Video& video, const Progress& progress);
 
   std::span<Video> videos_;
   const RunOptions& options_;
@@ -89,6 +94,8 @@ class Runner {
   std::vector<Video*> postponed_;  // memory ran out while the transformer was there too
   std::atomic<bool> transformer_present_ = false;
   std::atomic<int64_t> waiting_ = 0;  // videos that are sampled but not written yet
+  std::optional<Rates> rates_;        // of the CPU, once they have been tried
+  bool said_expected_ = false;        // the log tells of the first video alone
 };
 
 Runner::Runner(std::span<Video> videos, const RunOptions& options, RunObserver& observer)
@@ -204,6 +211,7 @@ size_t Runner::sample_and_finish(std::span<Video> videos) {
 void Runner::sample(Video& video) {
   if (const auto lack = lack_of_space(video, waiting_)) throw OutputError(*lack);
   transformer_present_ = true;
+  expect(video);
   try {
     video.latent = sample_latent(video, models_);
   } catch (const OutOfMemoryError& error) {
@@ -217,6 +225,51 @@ void Runner::sample(Video& video) {
   video.has_latent = true;
   tell([&] { observer_.sampled(video); });
   if (!overlap_ && videos_.size() > 1) video.latent.reset();  // several wait: they are read again
+}
+
+// Before the first step. On a GPU that will tell soon enough.
+void Runner::expect(Video& video) {
+  const Plan& plan = video.plan;
+  if (!plan.device.is_cpu()) return;
+  const Config& config = video.request.config;
+  if (!rates_) rates_ = measure_rates(config, plan.image_tokens() + config.t5.max_length, plan.dtype, Trial::kSampling);
+  const FlopCount flops = sampling_flops(config, plan);
+  const double seconds = rates_->seconds(flops);
+  video.result.expected_seconds = seconds;
+  if (!said_expected_) {
+    spdlog::info("{}sampling: {} forwards, {:.3g} TFLOP: about {}, until {}{}", video.label,
+                 sampling_forwards(config, plan), flops.total() / 1e12, format_duration(seconds),
+                 local_time_in(seconds), for_all_videos());
+  }
+  tell([&] { observer_.expected(video, seconds, ExpectedBy::kTrial); });
+}
+
+// "; all 12 videos about 3 h"
+std::string Runner::for_all_videos() const {
+  if (videos_.size() == 1) return {};
+  double seconds = 0;
+  int64_t count = 0;
+  for (const Video& video : videos_) {
+    if (video.has_latent || video.error || video.request.image_only) continue;
+    seconds += rates_->seconds(sampling_flops(video.request.config, video.plan));
+    ++count;
+  }
+  return fmt::format("; that of all {} videos about {}", count, format_duration(seconds));
+}
+
+// The other steps' forwards take as long each.
+void Runner::expect_after_first_step(Video& video) {
+  const auto all = static_cast<double>(sampling_forwards(video.request.config, video.plan));
+  const auto rest = static_cast<double>(sampling_forwards(video.request.config, video.plan, 1));
+  const double step = video.clock->elapsed_in_stage(), seconds = step / (all - rest) * rest;
+  if (!video.result.expected_seconds) video.result.expected_seconds = step + seconds;
+  if (!said_expected_) {
+    spdlog::info("{}the first of {} steps took {}: about {} of sampling left, until {}", video.label,
+                 video.plan.schedule.num_steps, format_duration(step), format_duration(seconds),
+                 local_time_in(seconds));
+  }
+  said_expected_ = true;
+  tell([&] { observer_.expected(video, seconds, ExpectedBy::kFirstStep); });
 }
 
 void Runner::finish(Video& video) {
@@ -292,7 +345,7 @@ void Runner::tell(Call&& call) {
   std::forward<Call>(call)();
 }
 
-void Runner::report(const Video& video, const Progress& progress) {
+void Runner::report(Video& video, const Progress& progress) {
   if (finisher_ != nullptr) {
     if (finisher_->cancelled()) throw Cancelled{};
     finisher_->check();
@@ -301,6 +354,7 @@ void Runner::report(const Video& video, const Progress& progress) {
     throw TimeoutError(fmt::format("timed out: more than {:g} seconds (--timeout)", options_.timeout));
   }
   tell([&] { observer_.progress(&video, progress); });
+  if (progress.stage == "denoise" && progress.done == 1 && progress.total > 1) expect_after_first_step(video);
 }
 
 }  // namespace

@@ -10,6 +10,9 @@
 
 namespace opensora::pipeline {
 
+// What an expected time is reckoned from: the machine's kernels in a moment's trial, or the first step.
+enum class ExpectedBy { kTrial, kFirstStep };
+
 // What happens in a run. With overlapping stages the calls come from two threads, but never two at a time.
 // What progress() throws stops the run; so does what the others throw.
 class RunObserver {
@@ -19,7 +22,9 @@ class RunObserver {
   // `video` is nullptr in the stage "text", which is one for many videos.
   virtual void progress(const Video* video, const Progress& progress) = 0;
   virtual void model_loaded(std::string_view model, double seconds) = 0;
-  virtual void started(const Video& video) = 0;       // its sampling begins, or its decoding if that is all
+  virtual void started(const Video& video) = 0;  // its sampling begins, or its decoding if that is all
+  // Of its sampling, so many seconds are left: said before the first step, if anything tells then, and after it.
+  virtual void expected(const Video& video, double seconds, ExpectedBy basis) = 0;
   virtual void picture_made(const Video& video) = 0;  // plan.picture is on disk
   virtual void sampled(const Video& video) = 0;       // plan.latent is on disk
   virtual void done(const Video& video) = 0;          // the output is on disk; the latent is removed after this

@@ -18,6 +18,7 @@
 #include "pipeline/component_files.h"
 #include "pipeline/frames.h"
 #include "pipeline/offload.h"
+#include "pipeline/planned_weights.h"
 #include "pipeline/rgb_frames.h"
 #include "pipeline/text_model.h"
 #include "sampling/sampler.h"
@@ -33,71 +34,17 @@ at::Tensor meta(at::IntArrayRef shape, at::ScalarType dtype = at::kFloat) {
 
 at::Tensor meta(const sampling::LatentShape& s) { return meta({1, s.channels, s.frames, s.height, s.width}); }
 
-// As a mapped file's tensor, which takes no memory of its own: the meta device does not count it.
-at::Tensor mapped_meta(at::IntArrayRef shape, at::ScalarType dtype) {
-  return at::for_blob(nullptr, shape)
-      .target_device(at::kMeta)
-      .options(at::TensorOptions(dtype).device(at::kMeta))
-      .make_tensor();
-}
-
-// A block's weight, other than those of its modulation, which run ahead of all blocks.
-bool is_streamed(const std::string& name) {
-  return name.find("_blocks.") != std::string::npos && name.find("_mod.") == std::string::npos &&
-         name.find(".modulation.") == std::string::npos;
-}
-
-// A checkpoint's shapes, and how many bytes were asked for: of all, and of the blocks, which may be streamed.
-class PlannedWeights final : public WeightSource {
- public:
-  // `as`: the dtype in which the device holds them; nullopt: as the file does.
-  PlannedWeights(std::shared_ptr<const io::Checkpoint> checkpoint, std::optional<at::ScalarType> as)
-      : checkpoint_(std::move(checkpoint)), as_(as) {}
-
-  std::optional<at::Tensor> find(const std::string& name, at::IntArrayRef) const override {
-    if (!contains(name)) return std::nullopt;
-    const io::TensorInfo& info = checkpoint_->info(name);
-    at::Tensor tensor = mapped_meta(info.shape, info.dtype);
-    const at::ScalarType held = as_ && c10::isFloatingType(info.dtype) ? *as_ : info.dtype;
-    stored_bytes += static_cast<int64_t>(info.bytes());
-    weight_bytes += tensor.numel() * static_cast<int64_t>(c10::elementSize(held));
-    if (is_streamed(name)) block_bytes += static_cast<int64_t>(info.bytes());
-    return tensor;
-  }
-  bool contains(const std::string& name) const override { return checkpoint_->contains(name); }
-  std::vector<std::string> names() const override { return {}; }  // unused tensors are generate()'s business
-  std::string description() const override { return checkpoint_->description(); }
-
-  mutable int64_t stored_bytes = 0, weight_bytes = 0, block_bytes = 0;
-
- private:
-  std::shared_ptr<const io::Checkpoint> checkpoint_;
-  std::optional<at::ScalarType> as_;
-};
-
-// The forwards of a run's sampling: a step's branches are not the same in every step.
-int64_t count_forwards(const sampling::GuidanceOptions& guidance, const Plan& plan) {
-  int64_t forwards = 0;
-  for (int64_t step = 0; step < plan.schedule.num_steps; ++step) {
-    forwards += sampling::branch_weights(guidance, {.step = step,
-                                                    .steps = plan.schedule.num_steps,
-                                                    .latent_frames = plan.latent_shape.frames,
-                                                    .has_condition = plan.condition != sampling::ConditionType::kT2V})
-                    .forwards();
-  }
-  return forwards;
-}
-
 class Simulation {
  public:
-  Simulation(const GenerateRequest& request, const Plan& plan, at::Device device, std::optional<int64_t> free_bytes)
+  Simulation(const GenerateRequest& request, const Plan& plan, const SimulationOptions& options)
       : request_(request),
         config_(request.config),
         plan_(plan),
-        device_(device),
-        free_bytes_(free_bytes),
+        device_(options.device),
+        free_bytes_(options.free_bytes),
+        has_weights_(!options.published),
         keeps_models_(request.keep_models || parse_offload(request.offload) == Offload::kNone),
-        meta_device_(device) {}
+        meta_device_(options.device) {}
 
   std::vector<StagePlan> run() {
     const int64_t prompts = plan_.makes_picture ? 3 : 2;
@@ -133,8 +80,14 @@ class Simulation {
     stage.anonymous_bytes = meta_device_.peak_bytes();
     stage.peak_bytes = stage.anonymous_bytes + mapped_bytes_;
     if (!keeps_models_) mapped_bytes_ = 0;
-    if (stage.flops == 0) stage.flops = meta_device_.flops().total();
+    if (stage.flops == 0) add_flops(stage, meta_device_.flops(), 1);
     stages_.push_back(std::move(stage));
+  }
+
+  static void add_flops(StagePlan& stage, const FlopCount& flops, double times) {
+    stage.flops += times * flops.total();
+    stage.attention_flops += times * flops.attention;
+    stage.convolution_flops += times * flops.convolution;
   }
 
   std::vector<StagePlan> finish() {
@@ -142,40 +95,57 @@ class Simulation {
     return std::move(stages_);
   }
 
+  // A model's file, opened; nullptr: it is not here.
+  template <typename Find>
+  std::shared_ptr<const io::Checkpoint> open(Find&& find) const {
+    return has_weights_ ? io::Checkpoint::open(std::forward<Find>(find)()) : nullptr;
+  }
+
   // Binds a model as the run does.
   template <typename Make>
-  auto bind(StagePlan& stage, const std::filesystem::path& file, WeightOptions options, Make&& make) {
+  auto bind(StagePlan& stage, io::Component component, std::shared_ptr<const io::Checkpoint> checkpoint,
+            WeightOptions options, Make&& make) {
     const std::optional<at::ScalarType> held = holding_dtype(plan_.dtype, device_);
     const bool maps = device_.is_cpu() && (options.residence != Residence::kDevice || !held);
-    const auto source = std::make_shared<PlannedWeights>(io::Checkpoint::open(file), maps ? std::nullopt : held);
+    const auto source =
+        std::make_shared<PlannedWeights>(std::move(checkpoint), published_dtype(component), maps ? std::nullopt : held);
     options.works_on_views = device_.is_cpu();
     auto model = make(Weights(source, at::kMeta, plan_.dtype, options));
-    stage.stored_bytes = source->stored_bytes;
-    stage.weight_bytes = source->weight_bytes;
+    stage.stored_bytes = source->stored_bytes();
+    stage.weight_bytes = source->weight_bytes();
     if (maps) mapped_bytes_ += mapped_bytes(*source, options);
     return model;
   }
 
   // Of the file's pages, so many stay with the process.
   int64_t mapped_bytes(const PlannedWeights& source, const WeightOptions& options) const {
-    if (!options.gives_back_pages) return source.stored_bytes;
+    if (!options.gives_back_pages) return source.stored_bytes();
     const int64_t blocks = config_.model.depth + config_.model.depth_single_blocks;
     // Streamed, a block's pages go when it has been copied; else they stay until it has been used.
     const int64_t present = options.residence == Residence::kStreamed ? 1 : options.ahead + 2;
-    return source.stored_bytes - source.block_bytes + source.block_bytes / blocks * std::min(present, blocks);
+    return source.stored_bytes() - source.block_bytes() + source.block_bytes() / blocks * std::min(present, blocks);
+  }
+
+  // What --offload auto reckons with: of a file all of it.
+  static int64_t elements(const std::shared_ptr<const io::Checkpoint>& checkpoint, const MMDiTConfig& config) {
+    if (checkpoint) return checkpoint->elements();
+    const auto source = std::make_shared<PlannedWeights>(nullptr, at::kBFloat16, std::nullopt);
+    diffusion::MMDiT(Weights(source, at::kMeta, at::kBFloat16, {.works_on_views = true}), config);
+    return source->elements();
   }
 
   // A transformer of so many tokens.
-  std::shared_ptr<diffusion::MMDiT> bind_transformer(StagePlan& stage, const std::filesystem::path& file,
+  std::shared_ptr<diffusion::MMDiT> bind_transformer(StagePlan& stage, io::Component component,
+                                                     const std::shared_ptr<const io::Checkpoint>& checkpoint,
                                                      const MMDiTConfig& config, int64_t tokens) {
     const int64_t width = static_cast<int64_t>(c10::elementSize(plan_.dtype));
     const Offload offload = settle_offload(
         parse_offload(request_.offload), device_,
-        {.weight_bytes = io::Checkpoint::open(file)->elements() * width,
+        {.weight_bytes = elements(checkpoint, config) * width,
          .activation_bytes = transformer_activation_bytes(config, tokens + config_.t5.max_length,
                                                           computing_dtype(plan_.dtype, Work::kProduct, device_)),
          .free_bytes = free_bytes_});
-    return kept(bind(stage, file, transformer_weights(offload, request_),
+    return kept(bind(stage, component, checkpoint, transformer_weights(offload, request_),
                      [&](const Weights& w) { return std::make_shared<diffusion::MMDiT>(w, config); }));
   }
 
@@ -188,12 +158,17 @@ class Simulation {
   }
 
   std::vector<at::Tensor> clip(StagePlan& stage, int64_t prompts) {
-    const io::TextEncoderFiles files = io::find_text_encoder(request_.model_dir, io::Component::kClip,
-                                                             config_.clip.from_pretrained, request_.files.clip_l);
-    const text::ClipConfig sizes = clip_config(files, *io::Checkpoint::open(files.weights));
-    check_clip_sizes(files, sizes, config_);
-    const auto encoder =
-        bind(stage, files.weights, {}, [&](const Weights& w) { return std::make_unique<text::ClipEncoder>(w, sizes); });
+    text::ClipConfig sizes;  // the published ones
+    std::shared_ptr<const io::Checkpoint> checkpoint;
+    if (has_weights_) {
+      const io::TextEncoderFiles files = io::find_text_encoder(request_.model_dir, io::Component::kClip,
+                                                               config_.clip.from_pretrained, request_.files.clip_l);
+      checkpoint = io::Checkpoint::open(files.weights);
+      sizes = clip_config(files, *checkpoint);
+      check_clip_sizes(files, sizes, config_);
+    }
+    const auto encoder = bind(stage, io::Component::kClip, checkpoint, {},
+                              [&](const Weights& w) { return std::make_unique<text::ClipEncoder>(w, sizes); });
     stage.forwards = prompts;
     std::vector<at::Tensor> vec;
     for (int64_t i = 0; i < prompts; ++i) {
@@ -203,12 +178,17 @@ class Simulation {
   }
 
   std::vector<at::Tensor> t5(StagePlan& stage, int64_t prompts) {
-    const io::TextEncoderFiles files =
-        io::find_text_encoder(request_.model_dir, io::Component::kT5, config_.t5.from_pretrained, request_.files.t5xxl);
-    const text::T5Config sizes = t5_config(files, *io::Checkpoint::open(files.weights));
-    check_t5_sizes(files, sizes, config_);
-    const auto encoder =
-        bind(stage, files.weights, {}, [&](const Weights& w) { return std::make_unique<text::T5Encoder>(w, sizes); });
+    text::T5Config sizes;  // the published ones
+    std::shared_ptr<const io::Checkpoint> checkpoint;
+    if (has_weights_) {
+      const io::TextEncoderFiles files = io::find_text_encoder(request_.model_dir, io::Component::kT5,
+                                                               config_.t5.from_pretrained, request_.files.t5xxl);
+      checkpoint = io::Checkpoint::open(files.weights);
+      sizes = t5_config(files, *checkpoint);
+      check_t5_sizes(files, sizes, config_);
+    }
+    const auto encoder = bind(stage, io::Component::kT5, checkpoint, {},
+                              [&](const Weights& w) { return std::make_unique<text::T5Encoder>(w, sizes); });
     stage.forwards = prompts;
     std::vector<at::Tensor> txt;
     for (int64_t i = 0; i < prompts; ++i) {
@@ -235,13 +215,14 @@ class Simulation {
     meta_device_.reset_flops();
     const sampling::SamplerResult result = sampling::sample(model, input, at::kMeta);
     stage.forwards = forwards;
-    stage.flops = meta_device_.flops().total() / static_cast<double>(result.forwards) * static_cast<double>(forwards);
+    add_flops(stage, meta_device_.flops(), static_cast<double>(forwards) / static_cast<double>(result.forwards));
     return result.latent;
   }
 
   at::Tensor sample_picture(StagePlan& stage) {
-    const auto model = bind_transformer(stage, image_transformer_file(request_), config_.text_to_image->model,
-                                        plan_.picture_schedule.tokens_per_frame);
+    const auto model =
+        bind_transformer(stage, io::Component::kImgFlux, open([&] { return image_transformer_file(request_); }),
+                         config_.text_to_image->model, plan_.picture_schedule.tokens_per_frame);
     const at::Tensor noise = meta(plan_.picture_latent);
     return sample(stage, *model,
                   {.noise = noise,
@@ -256,7 +237,8 @@ class Simulation {
   }
 
   at::Tensor decode_picture(StagePlan& stage, const at::Tensor& latent) {
-    const auto autoencoder = kept(bind(stage, image_autoencoder_file(request_), plain_weights(), [&](const Weights& w) {
+    const auto file = open([&] { return image_autoencoder_file(request_); });
+    const auto autoencoder = kept(bind(stage, io::Component::kImgFluxAe, file, plain_weights(), [&](const Weights& w) {
       return std::shared_ptr(autoencoder::make_autoencoder(w, config_.text_to_image->ae, autoencoder::Half::kDecoder));
     }));
     stage.forwards = 1;
@@ -267,7 +249,8 @@ class Simulation {
 
   std::shared_ptr<autoencoder::Autoencoder> video_autoencoder(StagePlan& stage, autoencoder::Half half) {
     if (keeps_models_) half = autoencoder::Half::kBoth;
-    return bind(stage, video_autoencoder_file(request_), plain_weights(), [&](const Weights& w) {
+    const auto file = open([&] { return video_autoencoder_file(request_); });
+    return bind(stage, io::Component::kAe, file, plain_weights(), [&](const Weights& w) {
       return std::visit([&](const auto& ae) { return std::shared_ptr(autoencoder::make_autoencoder(w, ae, half)); },
                         config_.ae);
     });
@@ -300,7 +283,9 @@ class Simulation {
   }
 
   at::Tensor denoise(StagePlan& stage, const std::vector<at::Tensor>& references) {
-    const auto model = bind_transformer(stage, video_transformer_file(request_), config_.model, plan_.image_tokens());
+    const auto model =
+        bind_transformer(stage, io::Component::kModel, open([&] { return video_transformer_file(request_); }),
+                         config_.model, plan_.image_tokens());
     noise_ = meta(plan_.latent_shape);
     const sampling::GuidanceOptions guidance = guidance_options(config_, plan_.condition);
     at::Tensor condition;
@@ -317,7 +302,7 @@ class Simulation {
                    .guidance = guidance,
                    .distilled_guidance = {},
                    .on_step = {}},
-                  count_forwards(guidance, plan_));
+                  sampling_forwards(config_, plan_));
   }
 
   // Frames are written while the next are decoded, but never more than two parts of the video wait.
@@ -339,7 +324,7 @@ class Simulation {
   const Plan& plan_;
   at::Device device_;
   std::optional<int64_t> free_bytes_;
-  bool keeps_models_;
+  bool has_weights_, keeps_models_;
   int64_t mapped_bytes_ = 0;  // of the models that are there
   const c10::InferenceMode inference_;
   MetaDevice meta_device_;
@@ -354,9 +339,8 @@ class Simulation {
 
 }  // namespace
 
-std::vector<StagePlan> simulate(const GenerateRequest& request, const Plan& plan, at::Device device,
-                                std::optional<int64_t> free_bytes) {
-  return Simulation(request, plan, device, free_bytes).run();
+std::vector<StagePlan> simulate(const GenerateRequest& request, const Plan& plan, const SimulationOptions& options) {
+  return Simulation(request, plan, options).run();
 }
 
 }  // namespace opensora::pipeline

@@ -11,10 +11,14 @@
 
 namespace opensora::pipeline {
 
+struct SimulationOptions {
+  at::Device device = at::kCPU;       // to plan for, which need not be there; it goes before the plan's
+  std::optional<int64_t> free_bytes;  // what it has, for --offload auto
+  bool published = false;             // no weights are here: names, shapes and dtypes are the published files'
+};
+
 // One entry a model, in the order of the run, then the writing. peak_bytes is that of tensors and weights alone: what
-// the process holds besides (libraries, the video encoder) is not in it. `device` is the one to plan for, which need
-// not be there; it goes before the plan's. `free_bytes`: what it has, for --offload auto.
-std::vector<StagePlan> simulate(const GenerateRequest& request, const Plan& plan, at::Device device,
-                                std::optional<int64_t> free_bytes);
+// the process holds besides (libraries, the video encoder) is not in it.
+std::vector<StagePlan> simulate(const GenerateRequest& request, const Plan& plan, const SimulationOptions& options);
 
 }  // namespace opensora::pipeline

@@ -54,8 +54,11 @@ void rethrow_with_stage(const std::string& stage, at::Device device) {
 double StageClock::elapsed() const {
   double sum = 0;
   for (const auto& [stage, seconds] : seconds_) sum += seconds;
-  if (running_since_) sum += std::chrono::duration<double>(Clock::now() - *running_since_).count();
-  return sum;
+  return sum + elapsed_in_stage();
+}
+
+double StageClock::elapsed_in_stage() const {
+  return running_since_ ? std::chrono::duration<double>(Clock::now() - *running_since_).count() : 0;
 }
 
 StageClock::Clock::time_point StageClock::begin(const std::string& name) {

@@ -58,6 +58,8 @@ class StageClock {
   const std::vector<std::pair<std::string, double>>& seconds() const { return seconds_; }
   // Of all stages so far and the one that is running.
   double elapsed() const;
+  // Of the one that is running; 0: none is.
+  double elapsed_in_stage() const;
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -9,6 +9,7 @@
 #include "pipeline/text_model.h"
 #include "text/clip_encoder.h"
 #include "text/clip_tokenizer.h"
+#include "text/prompt.h"
 #include "text/t5_encoder.h"
 #include "text/t5_tokenizer.h"
 
@@ -19,10 +20,15 @@ at::Tensor to_tensor(const std::vector<int64_t>& ids) {
   return at::tensor(ids, at::kLong).unsqueeze(0);  // [1, L]
 }
 
-void warn_if_cut(const char* encoder, const text::Tokens& tokens) {
-  if (!tokens.cut_before) return;
-  spdlog::warn("{} reads {} of the prompt's {} tokens; it was cut before \"{}\"", encoder, tokens.ids.size(),
-               tokens.total, *tokens.cut_before);
+// The suffixes that this program adds come last, and are the first to go: nobody needs to be told of that.
+template <typename Tokenizer>
+void warn_if_cut(const char* encoder, const Tokenizer& tokenizer, const std::string& text, const Config& config,
+                 int64_t max_length) {
+  const text::Tokens own =
+      tokenizer.encode(text::without_suffixes(text, config.fps_save.rounded(), config.motion_score), max_length);
+  if (!own.cut_before) return;
+  spdlog::warn("{} reads {} of the prompt's {} tokens; it was cut before \"{}\"", encoder, own.ids.size(), own.total,
+               *own.cut_before);
 }
 
 EncodeText load_clip(const Config& config, const TextStageOptions& options) {
@@ -34,11 +40,11 @@ EncodeText load_clip(const Config& config, const TextStageOptions& options) {
   check_clip_vocabulary(files, tokenizer, encoder_config);
   const auto encoder =
       std::make_shared<text::ClipEncoder>(Weights(checkpoint, options.device, options.dtype), encoder_config);
-  return [tokenizer, encoder, max_length = config.clip.max_length,
+  return [tokenizer, encoder, config, max_length = config.clip.max_length,
           rows = encoder_config.vocab_size](const std::string& text) {
     const text::Tokens tokens = tokenizer.encode(text, max_length);
     check_ids(tokens, rows, "CLIP");
-    warn_if_cut("CLIP", tokens);
+    if (tokens.cut_before) warn_if_cut("CLIP", tokenizer, text, config, max_length);
     const at::Tensor ids = to_tensor(tokenizer.pad(tokens, max_length));
     return EncodedText{ids, encoder->forward(ids).pooled};
   };
@@ -53,11 +59,11 @@ EncodeText load_t5(const Config& config, const TextStageOptions& options) {
   check_t5_vocabulary(files, tokenizer, encoder_config);
   const auto encoder =
       std::make_shared<text::T5Encoder>(Weights(checkpoint, options.device, options.dtype), encoder_config);
-  return [tokenizer, encoder, max_length = config.t5.max_length,
+  return [tokenizer, encoder, config, max_length = config.t5.max_length,
           rows = encoder_config.vocab_size](const std::string& text) {
     const text::Tokens tokens = tokenizer.encode(text, max_length);
     check_ids(tokens, rows, "T5");
-    warn_if_cut("T5", tokens);
+    if (tokens.cut_before) warn_if_cut("T5", tokenizer, text, config, max_length);
     const at::Tensor ids = to_tensor(tokenizer.pad(tokens, max_length));
     return EncodedText{ids, encoder->forward(ids)};
   };

@@ -5,6 +5,7 @@
 
 #include "core/nearest.h"
 #include "opensora/error.h"
+#include "sampling/size.h"
 
 namespace opensora::sampling {
 namespace {
@@ -22,6 +23,8 @@ bool is_easy(ConditionType type) { return type == ConditionType::kV2VHeadEasy ||
 
 // Latent frames that one reference gives.
 int64_t given_latent_frames(ConditionType type) { return is_video_condition(type) ? (is_easy(type) ? 17 : 9) : 1; }
+
+int64_t all_given(ConditionType type) { return given_latent_frames(type) * reference_count(type); }
 
 }  // namespace
 
@@ -57,11 +60,21 @@ int64_t reference_count(ConditionType type) {
   return type == ConditionType::kI2VLoop ? 2 : 1;
 }
 
-void check_condition_length(ConditionType type, int64_t latent_frames) {
-  const int64_t given = given_latent_frames(type) * reference_count(type);
-  if (latent_frames > given) return;
-  throw UsageError("--num-frames: the references of " + condition_name(type) + " fill " + std::to_string(given) +
-                   " latent frame(s), and the video has only " + std::to_string(latent_frames) + "; make it longer");
+int64_t usual_frames(ConditionType type) { return reference_frames(type) + 16; }
+
+bool has_room(ConditionType type, int64_t frames, int64_t temporal_reduction) {
+  return latent_frames(frames, temporal_reduction) > all_given(type);
+}
+
+void check_condition_length(ConditionType type, int64_t frames, int64_t temporal_reduction) {
+  if (has_room(type, frames, temporal_reduction)) return;
+  const int64_t given = all_given(type);
+  const std::string filled = is_video_condition(type) ? std::to_string(reference_frames(type)) + " frames of the video"
+                             : given == 1             ? "an image"
+                                                      : "two images";
+  throw UsageError("--num-frames " + std::to_string(frames) + ": " + condition_name(type) + " is given " + filled +
+                   ", which leaves no frame to make; give --num-frames " + std::to_string(usual_frames(type)) +
+                   " (at least " + std::to_string(given * temporal_reduction + 1) + ", with those that are given)");
 }
 
 at::Tensor make_condition(ConditionType type, const std::vector<at::Tensor>& references, const LatentShape& shape) {

@@ -35,8 +35,14 @@ int64_t reference_frames(ConditionType type);
 // References: none, one, or two for the loop.
 int64_t reference_count(ConditionType type);
 
-// Throws UsageError if a video of so many latent frames is too short to hold its references and anything else.
-void check_condition_length(ConditionType type, int64_t latent_frames);
+// Frames that are made where nobody says how many: those of a reference and 16 more.
+int64_t usual_frames(ConditionType type);
+
+// Whether a video of so many frames holds its references and anything else. `temporal_reduction`: frames a latent
+// frame.
+bool has_room(ConditionType type, int64_t frames, int64_t temporal_reduction);
+// Throws UsageError that says how many are needed if it does not.
+void check_condition_length(ConditionType type, int64_t frames, int64_t temporal_reduction);
 
 // [1, 1 + C, T, H, W], float32: a mask of the latent frames that are given, and those frames; zero elsewhere.
 // `references`: latents of reference_frames() frames, [1, C, t, H, W]. Undefined for text alone.

@@ -1,4 +1,5 @@
 #include "opensora/sizes.h"
+#include "sampling/condition.h"
 #include "sampling/size.h"
 
 namespace opensora {
@@ -14,6 +15,12 @@ std::vector<SizeRow> size_table(const Config& config) {
     }
   }
   return rows;
+}
+
+int64_t frames_with_room(const Config& config) {
+  const sampling::ConditionType type = sampling::parse_condition_type(config.cond_type);
+  const int64_t frames = config.sampling.num_frames;
+  return sampling::has_room(type, frames, config.sampling.temporal_reduction) ? frames : sampling::usual_frames(type);
 }
 
 }  // namespace opensora

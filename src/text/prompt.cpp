@@ -39,4 +39,13 @@ std::string add_suffixes(const std::string& prompt, int64_t fps, const std::opti
   return result;
 }
 
+std::string without_suffixes(std::string text, int64_t fps, const std::optional<std::string>& motion_score) {
+  const auto drop = [&text](const std::string& suffix) {
+    if (text.ends_with(suffix)) text.resize(text.size() - suffix.size());
+  };
+  if (motion_score) drop(fmt::format(" {} motion score.", *motion_score));
+  drop(fmt::format(" {} FPS.", fps));
+  return text;
+}
+
 }  // namespace opensora::text

@@ -13,4 +13,7 @@ namespace opensora::text {
 // ends in "<digits> FPS."; "<motion_score> motion score." is added unless it is nullopt. `prompt` is UTF-8.
 std::string add_suffixes(const std::string& prompt, int64_t fps, const std::optional<std::string>& motion_score);
 
+// A text without what add_suffixes() has added to it, but for a full stop.
+std::string without_suffixes(std::string text, int64_t fps, const std::optional<std::string>& motion_score);
+
 }  // namespace opensora::text

@@ -132,10 +132,20 @@ class DemoModel : public ::testing::Test {
  protected:
   test::DecodedVideo make(const std::string& prompt, const std::vector<std::string>& more = {}) {
     const std::filesystem::path file = folder_.path() / "clip.mp4";
-    std::vector<std::string> arguments = {"generate",    "--model-dir", std::string(OPENSORA_CONFIGS) + "/demo",
-                                          "-p",          prompt,        "-s",
-                                          "42",          "--device",    "cpu",
-                                          "--overwrite", "-o",          file};
+    std::vector<std::string> arguments = {"generate",
+                                          "--model-dir",
+                                          std::string(OPENSORA_CONFIGS) + "/demo",
+                                          "-p",
+                                          prompt,
+                                          "-s",
+                                          "42",
+                                          "--device",
+                                          "cpu",
+                                          "--output-size",
+                                          "none",
+                                          "--overwrite",
+                                          "-o",
+                                          file};
     arguments.insert(arguments.end(), more.begin(), more.end());
     const test::ProgramResult result = test::run_program(arguments);
     EXPECT_EQ(result.exit_code, 0) << result.err;

@@ -123,7 +123,7 @@ TEST(Condition, MarksTheFramesThatAreGiven) {
   EXPECT_EQ(mask_of(ConditionType::kV2VHead, {nine}), "11111111100");
   EXPECT_EQ(mask_of(ConditionType::kV2VTail, {nine}), "00111111111");
   EXPECT_FALSE(sampling::make_condition(ConditionType::kT2V, {}, shape).defined());
-  EXPECT_THROW(sampling::check_condition_length(ConditionType::kV2VHead, 9), UsageError);
+  EXPECT_THROW(sampling::check_condition_length(ConditionType::kV2VHead, 33, 4), UsageError);
   EXPECT_THROW(sampling::parse_condition_type("v2v_head_half"), UsageError);
 }
 
