@@ -5,6 +5,7 @@
 #include "core/cpu_features.h"
 #include "nn/activation.h"
 #include "nn/attention.h"
+#include "opensora/stop.h"
 
 namespace opensora::autoencoder {
 namespace {
@@ -88,6 +89,7 @@ ResnetBlock2D::ResnetBlock2D(const Weights& weights, int64_t in_channels, int64_
 }
 
 at::Tensor ResnetBlock2D::operator()(const at::Tensor& x) const {
+  throw_if_stopped();
   at::Tensor h = conv1(nn::silu_in_place(norm1(x)));
   h = conv2(nn::silu_in_place(norm2(h)));
   return h.add_(nin_shortcut ? (*nin_shortcut)(x) : x);
@@ -101,6 +103,7 @@ AttnBlock2D::AttnBlock2D(const Weights& weights, int64_t channels)
       proj_out(conv2d(weights["proj_out"], channels, channels, 1)) {}
 
 at::Tensor AttnBlock2D::operator()(const at::Tensor& x) const {
+  throw_if_stopped();
   const at::Tensor h = norm(x);
   const auto tokens = [](const at::Tensor& y) {
     return y.flatten(2).transpose(1, 2).unsqueeze(1).contiguous();  // [B, C, H, W] -> [B, 1, H*W, C]

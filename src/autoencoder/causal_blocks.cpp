@@ -8,6 +8,7 @@
 #include "nn/conv.h"
 #include "nn/padded_conv.h"
 #include "nn/padded_window.h"
+#include "opensora/stop.h"
 
 namespace opensora::autoencoder {
 namespace {
@@ -106,6 +107,7 @@ ResnetBlock::ResnetBlock(const Weights& weights, int64_t in_channels, int64_t ou
 }
 
 at::Tensor ResnetBlock::operator()(at::Tensor x) const {
+  throw_if_stopped();
   const TraceSpan span("ResnetBlock");
   at::Tensor h = conv1.after(norm1.affine(x), x);
   const nn::ChannelAffine norm = norm2.affine(h);
@@ -129,6 +131,7 @@ FrameCausalAttention::FrameCausalAttention(const Weights& weights, int64_t chann
       to_out(weights["to_out"][0], channels, channels) {}
 
 at::Tensor FrameCausalAttention::operator()(const at::Tensor& x) const {
+  throw_if_stopped();
   const TraceSpan span("FrameCausalAttention");
   const int64_t frames = x.size(2), area = x.size(3) * x.size(4);
   at::Tensor h = nn::empty_channels_last(x, x.sizes());
@@ -155,6 +158,7 @@ CausalUpsample::CausalUpsample(const Weights& weights, int64_t channels, bool sp
     : space(space), time(time), conv(weights["conv"], channels, channels) {}
 
 at::Tensor CausalUpsample::operator()(const at::Tensor& x) const {
+  throw_if_stopped();
   const TraceSpan span("CausalUpsample");
   const int64_t factor = space ? 2 : 1, frames = time ? 2 * x.size(2) - 1 : x.size(2);
   at::Tensor out =

@@ -2,6 +2,7 @@
 
 #include "core/trace.h"
 #include "nn/activation.h"
+#include "opensora/stop.h"
 
 namespace opensora::autoencoder {
 namespace {
@@ -65,6 +66,7 @@ ResBlock::ResBlock(const Weights& weights, int64_t channels)
       norm(weights["conv2"]["norm"], channels) {}
 
 at::Tensor ResBlock::operator()(const at::Tensor& x) const {
+  throw_if_stopped();
   const TraceSpan span("ResBlock");
   return norm(conv2(nn::silu_in_place(conv1(x)))).add_(x);
 }
@@ -112,6 +114,7 @@ EfficientViTBlock::EfficientViTBlock(const Weights& weights, int64_t channels)
       local_module(weights["local_module"]["main"], channels) {}
 
 at::Tensor EfficientViTBlock::operator()(const at::Tensor& x) const {
+  throw_if_stopped();
   const TraceSpan span("EfficientViTBlock");
   const at::Tensor h = context_module(x).add_(x);
   return local_module(h).add_(h);

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
-#include <set>
 #include <system_error>
 
 #include "batch/events.h"
@@ -16,11 +15,12 @@
 #include "batch/run_folder.h"
 #include "batch/task.h"
 #include "core/failure.h"
-#include "core/output_file.h"
 #include "opensora/error.h"
+#include "opensora/stop.h"
 #include "opensora/version.h"
 #include "pipeline/identity.h"
 #include "pipeline/models.h"
+#include "pipeline/remains.h"
 #include "pipeline/runner.h"
 #include "pipeline/suspicious.h"
 #include "pipeline/video_stages.h"
@@ -74,10 +74,15 @@ void refuse_existing(const pipeline::Video& video, bool resume) {
 // Which files it may write, and what of it is there already.
 void settle(Task& task, const pipeline::CheckpointIdentities& checkpoints, const History& history,
             const BatchOptions& options) {
-  if (history.owns(task)) task.video.request.overwrite = true;
-  if (!options.output_dir.empty()) refuse_existing(task.video, options.resume);
-  pipeline::settle_output(task.video);
-  pipeline::settle_metadata(task.video, checkpoints);
+  throw_if_stopped();
+  pipeline::Video& video = task.video;
+  const bool is_own = history.owns(task) || pipeline::is_finished(video.request.output, task.key);
+  if (is_own) video.request.overwrite = true;
+  if (!options.output_dir.empty()) refuse_existing(video, options.resume);
+  pipeline::settle_output(video);
+  pipeline::settle_metadata(video, checkpoints);
+  task.is_done = history.is_done(task);
+  if (!task.is_done) pipeline::find_remains(video, task.key, options.keep_latents);
 }
 
 bool encodes_pictures(const Task& task) {
@@ -93,16 +98,6 @@ void check_texts(const std::vector<Task>& tasks) {
   prompts.reserve(tasks.size());
   for (const Task& task : tasks) prompts.push_back(task.video.request.prompt);
   pipeline::warn_of_unknown_words(tasks.front().video.request.config, prompts);
-}
-
-void remove_leftovers_of(const std::vector<Task>& tasks) {
-  std::set<std::filesystem::path> outputs;
-  for (const Task& task : tasks) {
-    for (const auto& path : {task.video.plan.output, task.video.plan.latent, task.video.plan.picture}) {
-      if (!path.empty()) outputs.insert(path);
-    }
-  }
-  remove_leftovers(outputs);
 }
 
 BatchVideo report_of(const Task& task) {
@@ -125,13 +120,6 @@ void record_plans(const std::vector<Task>& tasks, const Events& events, const Hi
     fields["prompt"] = task.video.request.prompt;
     if (task.seed_is_drawn) fields["row_key"] = task.row_key;
     events.record("video_planned", fields);
-  }
-}
-
-void remove_latents(const std::vector<pipeline::Video>& videos) {
-  std::error_code ignored;
-  for (const pipeline::Video& video : videos) {
-    if (video.has_latent) std::filesystem::remove(video.plan.latent, ignored);
   }
 }
 
@@ -163,12 +151,8 @@ Batch::Batch(std::vector<Task> tasks, const BatchOptions& options, const BatchCa
 void Batch::skip_finished() {
   for (size_t i = 0; i < tasks_.size(); ++i) {
     Task& task = tasks_[i];
-    if (!history_.is_done(task)) {
-      history_.find_remains(task);
-      continue;
-    }
-    std::error_code ignored;
-    if (!options_.keep_latents) std::filesystem::remove(task.video.plan.latent, ignored);
+    if (!task.is_done) continue;
+    pipeline::settle_earlier_remains(task.video, task.key, options_.keep_latents);
     result_.videos[i].state = BatchState::kSkipped;
     events_.tell("video_skipped", batch::identity_of(task));
     if (callbacks_.on_end) callbacks_.on_end(result_.videos[i]);
@@ -198,7 +182,8 @@ void Batch::run_rest() {
                           .timeout = options_.timeout},
                          observer);
   } catch (const InterruptedError&) {
-    if (options_.output_dir.empty()) remove_latents(videos);  // nothing would go on with them
+    // Of a batch, --resume goes on with it.
+    if (options_.output_dir.empty()) std::for_each(videos.begin(), videos.end(), pipeline::remove_remains);
     throw;
   }
   for (const pipeline::Video& video : videos) {
@@ -249,7 +234,6 @@ BatchResult run_tasks(const std::vector<BatchRow>& rows, const BatchOptions& opt
   if (Journal* journal = folder.journal()) {
     constexpr int64_t kBytesPerVideo = 8192;  // all lines of one, and then some
     journal->reserve(kBytesPerVideo * static_cast<int64_t>(tasks.size() + 1));
-    remove_leftovers_of(tasks);
   }
   pipeline::prepare_machine(rows.front().request);
   has_started = true;

@@ -1,18 +1,23 @@
 #include "batch/events.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <chrono>
+#include <climits>
 #include <ctime>
+#include <filesystem>
 #include <iostream>
 #include <system_error>
 
 #include "opensora/error.h"
 #include "opensora/faults.h"
+#include "opensora/stop.h"
 
 namespace opensora::batch {
 namespace {
@@ -47,6 +52,33 @@ int parse_descriptor(const std::string& target) {
   return descriptor;
 }
 
+constexpr int kPollMilliseconds = 100;
+
+// A FIFO is opened once somebody reads it.
+int open_target(const std::string& target) {
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK;
+  int file = -1;
+  while ((file = ::open(target.c_str(), kFlags, 0666)) < 0) {
+    const bool waits = errno == EINTR || (errno == ENXIO && std::filesystem::is_fifo(target));
+    if (!waits) {
+      throw OutputError("--events " + target + ": cannot open: " + std::generic_category().message(errno));
+    }
+    ::poll(nullptr, 0, kPollMilliseconds);
+    throw_if_stopped();
+  }
+  ::fcntl(file, F_SETFL, ::fcntl(file, F_GETFL) & ~O_NONBLOCK);
+  return file;
+}
+
+// Waits as long as nobody reads, but not once the run is to stop. Returns false then.
+bool wait_for_reader(int file) {
+  pollfd events{file, POLLOUT, 0};
+  while (::poll(&events, 1, kPollMilliseconds) <= 0) {
+    if (stop_signal() != 0) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 EventSink::EventSink(const std::string& target) : target_(target) {
@@ -61,10 +93,7 @@ EventSink::EventSink(const std::string& target) : target_(target) {
     add_fault_descriptor(file_);
     return;
   }
-  file_ = ::open(target.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (file_ < 0) {
-    throw OutputError("--events " + target + ": cannot open: " + std::generic_category().message(errno));
-  }
+  file_ = open_target(target);
   owned_ = true;
   add_fault_descriptor(file_);
 }
@@ -83,10 +112,13 @@ void EventSink::write(std::string_view line) {
     return;
   }
   for (size_t done = 0; done < text.size();) {
-    const ssize_t written = ::write(file_, text.data() + done, text.size() - done);
-    if (written < 0 && errno == EINTR) continue;
+    constexpr size_t kPipe = PIPE_BUF;  // so much a pipe takes that is ready
+    const bool is_read = wait_for_reader(file_);
+    const ssize_t written = is_read ? ::write(file_, text.data() + done, std::min(kPipe, text.size() - done)) : -1;
+    if (is_read && written < 0 && errno == EINTR) continue;
     if (written <= 0) {
-      spdlog::warn("--events {}: {}; no more events are written", target_, std::generic_category().message(errno));
+      const std::string reason = is_read ? std::generic_category().message(errno) : "nobody reads them";
+      spdlog::warn("--events {}: {}; no more events are written", target_, reason);
       broken_ = true;
       return;
     }

@@ -5,9 +5,12 @@
 
 #include <cmath>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include "batch/stage_seconds.h"
 #include "core/failure.h"
+#include "media/png_note.h"
 #include "media/sha256.h"
 #include "opensora/error.h"
 #include "opensora/plan.h"
@@ -25,6 +28,13 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 
 ordered_json file_fields(const std::filesystem::path& path) {
   return {{"bytes", std::filesystem::file_size(path)}, {"sha256", media::sha256_of_file(path)}};
+}
+
+// As it will be when the video is done.
+ordered_json picture_fields(const std::filesystem::path& path) {
+  std::ifstream stream(path, std::ios::binary);
+  const std::string content = media::without_note({std::istreambuf_iterator<char>(stream), {}});
+  return {{"bytes", content.size()}, {"sha256", media::sha256_of_text(content)}};
 }
 
 // Empty: none that plan_run() tries does, or there is no memory left to find out.
@@ -98,7 +108,7 @@ void BatchObserver::picture_made(const Video& video) {
   if (video.request.image_only) return;
   ordered_json fields = identity(video);
   fields["picture"] = video.plan.picture.string();
-  fields.update(file_fields(video.plan.picture));
+  fields.update(picture_fields(video.plan.picture));
   events_.record("picture_done", fields);
 }
 

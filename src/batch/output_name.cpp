@@ -13,8 +13,9 @@
 namespace opensora::batch {
 namespace {
 
-constexpr size_t kLongestPrompt = 200;  // bytes; leaves room for -{seed} and an extension in the 255 of a file's name
-constexpr size_t kLongestName = 240;
+// Bytes: a file's name has at most 255, of which four are the extension's.
+constexpr size_t kLongestName = 251;
+constexpr size_t kLongestPrompt = 200;  // leaves room for -{seed}
 const std::vector<std::string> kFields = {"index", "name", "seed", "sample", "slug", "prompt"};
 
 bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }
@@ -103,7 +104,7 @@ bool NameTemplate::uses(std::string_view field) const {
 }
 
 void check_row_name(int64_t line, const std::string& name, RowErrors& errors) {
-  const std::string problem = problem_of(name, kLongestPrompt);
+  const std::string problem = problem_of(name, kLongestName);
   if (!problem.empty()) errors.add(line, fmt::format("name {}: {}", shown(name), problem));
 }
 

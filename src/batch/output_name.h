@@ -51,7 +51,7 @@ class NameTemplate {
 };
 
 // A row's own name, before anything is made of it: adds an error for one that is no plain file name (a "/", "." or
-// "..", control characters, more than 200 bytes).
+// "..", control characters, more than 251 bytes).
 void check_row_name(int64_t line, const std::string& name, RowErrors& errors);
 
 struct NamedVideo {

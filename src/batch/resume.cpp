@@ -6,7 +6,6 @@
 
 #include "media/sha256.h"
 #include "opensora/error.h"
-#include "pipeline/latent_file.h"
 
 namespace opensora::batch {
 
@@ -27,8 +26,6 @@ History::History(const std::vector<JournalLine>& journal, const std::string& pro
     } else if (line.event == "video_planned") {
       outputs_.emplace(line.output, true);
       if (!line.row_key.empty()) seeds_[line.row_key] = line.seed;
-    } else if (line.event == "picture_done") {
-      pictures_[line.key] = {line.file, line.sha256, line.bytes};
     } else if (line.event == "video_done") {
       finished_[line.key] = {line.file, line.sha256, line.bytes};
       outputs_[line.output] = is_own;
@@ -65,23 +62,6 @@ bool History::is_done(const Task& task) const {
   if (is_intact(found->second)) return true;
   spdlog::warn("{}: is gone or has changed since it was finished; it is made again", found->second.path);
   return false;
-}
-
-void History::find_remains(Task& task) const {
-  pipeline::Video& video = task.video;
-  std::error_code ignored;
-  if (fs::exists(video.plan.latent, ignored)) {
-    try {
-      const auto metadata = pipeline::read_latent(video.plan.latent).metadata;
-      const auto key = metadata.find("key");
-      video.has_latent = key != metadata.end() && key->second == task.key;
-    } catch (const CheckpointError& error) {
-      spdlog::warn("{}; it is sampled again", error.what());
-    }
-  }
-  const auto picture = pictures_.find(task.key);
-  video.has_picture =
-      picture != pictures_.end() && picture->second.path == video.plan.picture.string() && is_intact(picture->second);
 }
 
 bool all_videos_made(const std::vector<JournalLine>& journal) {

@@ -26,8 +26,6 @@ class History {
   bool owns(const Task& task) const;
   // True if the video is finished, and its file is as it was left.
   bool is_done(const Task& task) const;
-  // Notes what is left of an unfinished video: its picture, its latent.
-  void find_remains(Task& task) const;
 
  private:
   struct File {
@@ -36,9 +34,9 @@ class History {
   };
   bool is_intact(const File& file) const;
 
-  std::map<std::string, uint64_t> seeds_;            // by row key
-  std::map<std::string, bool> outputs_;              // those that were planned; false: another run's, and finished
-  std::map<std::string, File> finished_, pictures_;  // by key
+  std::map<std::string, uint64_t> seeds_;  // by row key
+  std::map<std::string, bool> outputs_;    // those that were planned; false: another run's, and finished
+  std::map<std::string, File> finished_;   // by key
 };
 
 // Whether the last run that a journal tells of has made all its videos. An empty journal tells of none: true.

@@ -14,6 +14,7 @@
 #include "media/encoding.h"
 #include "media/sha256.h"
 #include "opensora/error.h"
+#include "pipeline/remains.h"
 #include "pipeline/request_json.h"
 
 namespace opensora::batch {
@@ -89,14 +90,16 @@ void settle_seeds(std::vector<Task>& tasks, const pipeline::CheckpointIdentities
     if (task.seed_is_drawn) {
       const std::string content = key_of(task.video, checkpoints, /*seed=*/0);
       task.row_key = media::sha256_of_text(fmt::format("{} {}", content, occurrences[content]++));
-      const std::optional<uint64_t> known = history.seed(task.row_key);
+      std::optional<uint64_t> known = history.seed(task.row_key);
+      if (!known && tasks.size() == 1) known = pipeline::find_drawn_seed(task.video.request.output, task.row_key);
       if (known) first_seeds.emplace(task.row, *known - static_cast<uint64_t>(task.sample));
       if (const auto first = first_seeds.find(task.row); first != first_seeds.end()) {
         plan.seed = known.value_or(first->second + static_cast<uint64_t>(task.sample));
       }
+      task.video.latent_metadata[pipeline::kLatentRowKey] = task.row_key;
     }
     task.key = key_of(task.video, checkpoints, plan.seed);
-    task.video.latent_metadata["key"] = task.key;
+    task.video.latent_metadata[pipeline::kLatentKey] = task.key;
   }
 }
 

@@ -20,16 +20,17 @@ struct Task {
   std::string place;   // "prompts.csv:12"; empty: the command line
   std::string name;    // of its row
   bool seed_is_drawn = false;
-  std::string row_key;  // with a drawn seed: all that determines the video but the seed
-  std::string key;      // hash of all that determines the video
+  std::string row_key;   // with a drawn seed: all that determines the video but the seed
+  std::string key;       // hash of all that determines the video
+  bool is_done = false;  // by an earlier run
 };
 
 // One a row and seed; each is planned, seeds are drawn where none is given, outputs are not settled yet.
 // Throws one UsageError with a line for each row that is wrong.
 std::vector<Task> make_tasks(const std::vector<BatchRow>& rows, const BatchOptions& options);
 
-// Gives drawn seeds the value that they had in an earlier run, and every task its key. Of a row with several videos one
-// seed is drawn: seed, seed + 1, ….
+// Gives drawn seeds the value that they had in an earlier run, which the journal knows, or without one the latent that
+// it has left; and every task its key. Of a row with several videos one seed is drawn: seed, seed + 1, ….
 void settle_seeds(std::vector<Task>& tasks, const pipeline::CheckpointIdentities& checkpoints, const History& history);
 
 // Names each request's output after the template, in `folder`; without a folder and a template they keep what they

@@ -19,6 +19,7 @@
 #include "cli/progress_reporter.h"
 #include "cli/result_json.h"
 #include "cli/sampling_options.h"
+#include "cli/signals.h"
 #include "cli/trace_option.h"
 #include "opensora/error.h"
 

@@ -15,6 +15,7 @@
 #include "cli/request_layers.h"
 #include "cli/result_json.h"
 #include "cli/row_request.h"
+#include "cli/signals.h"
 #include "cli/trace_option.h"
 
 namespace opensora::cli {

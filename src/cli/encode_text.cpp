@@ -15,6 +15,7 @@
 #include "cli/request_layers.h"
 #include "cli/row_request.h"
 #include "cli/sampling_options.h"
+#include "cli/signals.h"
 #include "cli/validators.h"
 #include "opensora/encode_text.h"
 #include "opensora/error.h"

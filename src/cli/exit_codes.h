@@ -23,7 +23,9 @@ inline constexpr std::array<ExitCodeRow, 13> kExitCodes = {{
     {"9", "a reference image or video cannot be read"},
     {"10", "NaN or infinity in the latent or the video"},
     {"124", "the video took longer than `--timeout`"},
-    {"130, 143", "stopped by SIGINT, SIGTERM: after the current step; a second signal stops at once"},
+    {"128 + n",
+     "stopped by signal n (SIGHUP 129, SIGINT 130, SIGTERM 143), after it has cleaned up; a second "
+     "signal stops at once"},
 }};
 
 }  // namespace opensora::cli

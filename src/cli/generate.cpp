@@ -15,6 +15,7 @@
 #include "cli/progress_reporter.h"
 #include "cli/result_json.h"
 #include "cli/row_request.h"
+#include "cli/signals.h"
 #include "cli/trace_option.h"
 #include "core/failure.h"
 #include "opensora/batch.h"
@@ -49,7 +50,9 @@ void print_end(const BatchVideo& video, bool json) {
   const std::string place = video.place.empty() ? "" : video.place + ": ";
   if (video.state == BatchState::kFailed) {
     const Failure failure = describe_failure(video.error);
-    spdlog::error("{}{}: {}", place, video.result.output.string(), failure.message);
+    const std::string output = video.result.output.string();
+    const bool names_it = failure.message.find(output) != std::string::npos;
+    spdlog::error("{}{}{}", place, names_it ? "" : output + ": ", failure.message);
     if (!json) return;
     return print_json({{"output", video.result.output.string()},
                        {"state", "failed"},

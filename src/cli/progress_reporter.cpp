@@ -1,6 +1,5 @@
 #include "cli/progress_reporter.h"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,13 +7,10 @@
 #include <cstdio>
 
 #include "opensora/error.h"
+#include "opensora/stop.h"
 
 namespace opensora::cli {
 namespace {
-
-volatile sig_atomic_t g_signal = 0;  // written by the handler, which can reach nothing else
-
-void remember_signal(int signal) { g_signal = signal; }
 
 // "1:05", "2:03:00"
 std::string clock_text(double seconds) {
@@ -32,15 +28,6 @@ std::string clock_text(double seconds) {
 
 }  // namespace
 
-void catch_signals() {
-  struct sigaction action {};
-  action.sa_handler = remember_signal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-  signal(SIGPIPE, SIG_IGN);  // a reader of events that goes away is told by write()
-}
-
 ProgressStyle resolve_progress_style(const std::string& name, bool quiet) {
   if (name == "none" || (quiet && name == "auto")) return ProgressStyle::kNone;
   if (name == "bar") return ProgressStyle::kBar;
@@ -52,7 +39,7 @@ ProgressStyle resolve_progress_style(const std::string& name, bool quiet) {
 ProgressReporter::~ProgressReporter() { clear_bar(); }
 
 void ProgressReporter::operator()(const Progress& progress) {
-  if (g_signal != 0) throw InterruptedError(g_signal);
+  throw_if_stopped();
   if (progress.stage.empty()) return;  // only asks whether to stop
   begin_stage(progress);
   if (progress.total == 0) return;

@@ -1,4 +1,4 @@
-// Progress on stderr, and the wish to stop.
+// Progress on stderr.
 #pragma once
 
 #include <chrono>
@@ -23,7 +23,7 @@ class ProgressReporter {
       : style_(style), line_interval_(line_interval) {}
   ~ProgressReporter();
 
-  // Draws, and throws InterruptedError once SIGINT or SIGTERM has come.
+  // Draws; throws InterruptedError once the run is to stop (opensora/stop.h).
   void operator()(const Progress& progress);
 
  private:
@@ -40,8 +40,5 @@ class ProgressReporter {
   Clock::time_point last_line_;
   bool bar_drawn_ = false;
 };
-
-// From now on the first SIGINT or SIGTERM ends the run after the current step, tile or frame; a second one at once.
-void catch_signals();
 
 }  // namespace opensora::cli

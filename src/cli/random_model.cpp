@@ -6,6 +6,7 @@
 #include "cli/logging.h"
 #include "cli/model_options.h"
 #include "cli/number_options.h"
+#include "cli/signals.h"
 #include "cli/validators.h"
 #include "opensora/random_models.h"
 
@@ -20,6 +21,7 @@ struct RandomModelOptions {
 
 void run(const RandomModelOptions& options) {
   options.log.apply();
+  catch_signals();
   RandomModelsRequest request = options.request;
   request.config = load_config(find_config(options.config));
   for (const std::filesystem::path& file : write_random_models(request)) std::cout << file.string() << '\n';

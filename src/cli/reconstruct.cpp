@@ -13,6 +13,7 @@
 #include "cli/model_options.h"
 #include "cli/number_options.h"
 #include "cli/progress_reporter.h"
+#include "cli/signals.h"
 #include "cli/validators.h"
 #include "core/local_file.h"
 #include "opensora/limits.h"

@@ -12,6 +12,7 @@
 #include "cli/common_options.h"
 #include "cli/logging.h"
 #include "cli/result_json.h"
+#include "cli/signals.h"
 #include "cli/validators.h"
 #include "opensora/error.h"
 #include "opensora/version.h"
@@ -66,6 +67,7 @@ nlohmann::ordered_json to_json(const SelftestReport& report) {
 void run(const SelftestCommand& command) {
   spdlog::set_level(spdlog::level::warn);  // the runs within would tell of themselves
   command.log.apply();
+  catch_signals();
   SelftestOptions options = command.options;
   if (!command.json) options.on_result = print;
   const SelftestReport report = selftest(options);

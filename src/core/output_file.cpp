@@ -4,14 +4,19 @@
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <climits>
+#include <cstdint>
 #include <cstdio>
-#include <map>
-#include <regex>
-#include <string>
+#include <set>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
+#include "core/temporary.h"
+#include "core/utf8.h"
+#include "core/working_folder.h"
 #include "opensora/error.h"
 
 namespace fs = std::filesystem;
@@ -27,8 +32,16 @@ std::string errno_text(int error) { return std::generic_category().message(error
 
 fs::path folder_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : "."; }
 
+size_t longest_name(const fs::path& folder) {
+  const long longest = ::pathconf(folder.c_str(), _PC_NAME_MAX);
+  return longest > 0 ? static_cast<size_t>(longest) : NAME_MAX;
+}
+
 void check_folder(const fs::path& path) {
   const fs::path folder = folder_of(path);
+  if (path.is_relative() && working_folder_is_removed()) {
+    throw OutputError(path.string() + ": the current folder was removed; give an absolute path");
+  }
   std::error_code error;
   const fs::file_status status = fs::status(folder, error);
   if (status.type() == fs::file_type::not_found) {
@@ -49,6 +62,13 @@ void check_target(const fs::path& path, bool overwrite) {
   if (fs::is_directory(status) || !path.has_filename()) {
     throw OutputError(path.string() + " is a folder; give -o a file name");
   }
+  if (error.value() == ENAMETOOLONG) {
+    const size_t size = path.filename().native().size(), longest = longest_name(folder_of(path));
+    const std::string found = size > longest
+                                  ? fmt::format("a name of {} bytes, where at most {} are possible", size, longest)
+                                  : fmt::format("a path of {} bytes", path.native().size());
+    throw OutputError(fmt::format("{}: File name too long: {}; give another -o", path.string(), found));
+  }
   if (!fs::status_known(status)) throw OutputError(path.string() + ": cannot be used: " + error.message());
   // Renaming onto a device or a pipe would replace it by a file.
   if (fs::exists(status) && !fs::is_regular_file(status)) {
@@ -57,28 +77,12 @@ void check_target(const fs::path& path, bool overwrite) {
   if (!overwrite && fs::exists(fs::symlink_status(path, error))) throw_exists(path);
 }
 
-// ".sea.mp4."
-std::string temporary_prefix(const fs::path& path) {
-  constexpr size_t kLongestName = 200;  // leaves room for the rest within the 255 bytes of a file name
-  return fmt::format(".{}.", path.filename().string().substr(0, kLongestName));
-}
-
-// Creates an empty file beside `path` under a name that nobody uses. Process ids repeat (in a container it is often 1),
-// so the leftovers of a killed run must not stop the next.
-fs::path create_temporary(const fs::path& path) {
-  constexpr int kAttempts = 100;
-  const std::string stem = temporary_prefix(path) + std::to_string(::getpid());
-  for (int attempt = 1;; ++attempt) {
-    fs::path temporary = folder_of(path) / (stem + (attempt > 1 ? "-" + std::to_string(attempt) : "") + ".part");
-    const int file = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (file >= 0) {
-      ::close(file);
-      return temporary;
-    }
-    if (errno != EEXIST || attempt == kAttempts) {
-      throw OutputError(fmt::format("{}: cannot create a file in {}: {}; give another -o", path.string(),
-                                    folder_of(path).string(), errno_text(errno)));
-    }
+Temporary create_beside(const fs::path& path) {
+  try {
+    return create_temporary_file(folder_of(path));
+  } catch (const std::system_error& error) {
+    throw OutputError(fmt::format("{}: cannot create a file in {}: {}; give another -o", path.string(),
+                                  folder_of(path).string(), error.code().message()));
   }
 }
 
@@ -115,44 +119,105 @@ int rename_exclusive(const fs::path& from, const fs::path& to) {
   return error;
 }
 
+void give_name(const StagedFile& file) {
+  const int error =
+      file.overwrite ? rename_over(file.temporary, file.path) : rename_exclusive(file.temporary, file.path);
+  if (error == EEXIST) throw_exists(file.path);
+  if (error != 0) throw OutputError(file.path.string() + ": cannot rename the finished file: " + errno_text(error));
+}
+
+// FNV-1a: the same everywhere, unlike std::hash.
+uint32_t hash_of(std::string_view text) {
+  uint32_t hash = 2166136261U;
+  for (const unsigned char byte : text) hash = (hash ^ byte) * 16777619U;
+  return hash;
+}
+
 }  // namespace
+
+void commit_together(std::span<const StagedFile> files) {
+  // The data first: a crash after the renaming must not leave an empty file under the final name.
+  for (const StagedFile& file : files) {
+    if (const int error = sync_to_disk(file.temporary); error != 0) {
+      throw OutputError(file.path.string() + ": cannot write: " + errno_text(error));
+    }
+  }
+  size_t named = 0;
+  try {
+    for (; named < files.size(); ++named) give_name(files[named]);
+  } catch (...) {
+    for (const StagedFile& file : files.first(named)) {
+      if (!file.overwrite) ::unlink(file.path.c_str());
+    }
+    throw;
+  }
+  std::set<fs::path> folders;
+  for (const StagedFile& file : files) folders.insert(folder_of(file.path));
+  // The new names; not every file system can, and the files are there in any case.
+  for (const fs::path& folder : folders) sync_to_disk(folder);
+}
+
+void write_content(const StagedFile& file, std::string_view content) {
+  const auto fail = [&] { throw OutputError(file.path.string() + ": cannot write: " + errno_text(errno)); };
+  const int descriptor = ::open(file.temporary.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  if (descriptor < 0) fail();
+  while (!content.empty()) {
+    const ssize_t written = ::write(descriptor, content.data(), content.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) {
+      const int error = std::exchange(errno, 0);
+      ::close(descriptor);
+      errno = error;
+      fail();
+    }
+    content.remove_prefix(static_cast<size_t>(written));
+  }
+  if (::close(descriptor) != 0) fail();
+}
 
 OutputFile::OutputFile(fs::path path, bool overwrite) : path_(std::move(path)), overwrite_(overwrite) {
   check_folder(path_);
   check_target(path_, overwrite_);
-  temporary_ = create_temporary(path_);
+  Temporary temporary = create_beside(path_);
+  temporary_ = temporary.path;
+  lock_ = std::move(temporary.lock);
 }
 
-OutputFile::~OutputFile() {
-  if (!committed_) ::unlink(temporary_.c_str());
-}
+OutputFile::~OutputFile() { remove_temporary(temporary_); }
 
 void OutputFile::commit() {
-  // The data first: a crash after the rename must not leave an empty file under the final name.
-  if (const int error = sync_to_disk(temporary_); error != 0) {
-    throw OutputError(path_.string() + ": cannot write: " + errno_text(error));
-  }
-  const int error = overwrite_ ? rename_over(temporary_, path_) : rename_exclusive(temporary_, path_);
-  if (error == EEXIST) throw_exists(path_);
-  if (error != 0) throw OutputError(path_.string() + ": cannot rename the finished file: " + errno_text(error));
-  committed_ = true;
-  sync_to_disk(folder_of(path_));  // the new name; not every file system can, and the file is there in any case
+  const StagedFile file = staged();
+  commit_together({&file, 1});
 }
 
-void check_output(const fs::path& path, bool overwrite) { OutputFile probe(path, overwrite); }
-
-void remove_leftovers(const std::set<fs::path>& outputs) {
-  std::map<fs::path, std::set<std::string>> prefixes;  // by folder
-  for (const fs::path& output : outputs) prefixes[folder_of(output)].insert(temporary_prefix(output));
-  const std::regex pattern(R"((\..+\.)\d+(-\d+)?\.part)");
-  for (const auto& [folder, known] : prefixes) {
-    std::error_code error;
-    for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-      const std::string name = entry.path().filename().string();
-      std::smatch match;
-      if (std::regex_match(name, match, pattern) && known.contains(match[1])) fs::remove(entry.path(), error);
-    }
+OutputFolder::OutputFolder(fs::path folder, bool overwrite) : folder_(std::move(folder)), overwrite_(overwrite) {
+  try {
+    Temporary temporary = create_temporary_folder(folder_);
+    temporary_ = temporary.path;
+    lock_ = std::move(temporary.lock);
+  } catch (const std::system_error& error) {
+    throw OutputError(fmt::format("{}: cannot create a file there: {}; give another folder", folder_.string(),
+                                  error.code().message()));
   }
+}
+
+OutputFolder::~OutputFolder() { remove_temporary(temporary_); }
+
+const StagedFile& OutputFolder::add(const std::string& name) {
+  return staged_.emplace_back(StagedFile{temporary_ / name, folder_ / name, overwrite_});
+}
+
+void check_output(const fs::path& path, bool overwrite) {
+  remove_leftovers(folder_of(path));
+  const OutputFile probe(path, overwrite);
+}
+
+fs::path beside(const fs::path& output, const std::string& extension) {
+  const size_t longest = longest_name(folder_of(output));
+  const std::string stem = output.stem().string();
+  if (stem.size() + extension.size() <= longest) return fs::path(output).replace_extension(extension);
+  const std::string end = fmt::format("-{:08x}{}", hash_of(stem), extension);
+  return output.parent_path() / (std::string(cut_utf8(stem, longest - std::min(longest, end.size()))) + end);
 }
 
 }  // namespace opensora

@@ -4,14 +4,13 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <fstream>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <utility>
 #include <vector>
 
 #include "core/output_file.h"
-#include "opensora/error.h"
 #include "opensora/trace.h"
 
 namespace opensora {
@@ -98,7 +97,7 @@ Trace::~Trace() {
 
 void Trace::finish() {
   at::removeCallback(std::exchange(state_->callback, 0));
-  std::ofstream out(state_->file.temporary_path(), std::ios::binary | std::ios::trunc);
+  std::ostringstream out;
   out << "{\"traceEvents\": [";
   const char* separator = "\n";
   for (const Event& event : state_->recorder.events) {
@@ -106,8 +105,7 @@ void Trace::finish() {
         << to_json(event).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   }
   out << "\n]}\n";
-  out.close();
-  if (!out) throw OutputError(state_->file.path().string() + ": cannot be written");
+  write_content(state_->file.staged(), out.view());
   state_->file.commit();
 }
 

@@ -7,6 +7,7 @@
 #include "core/cpu_features.h"
 #include "core/weight_stream.h"
 #include "opensora/error.h"
+#include "opensora/stop.h"
 
 namespace opensora {
 
@@ -94,6 +95,7 @@ bool Weights::has(std::string_view name) const {
 }
 
 at::Tensor Weights::tensor(std::string_view name, at::IntArrayRef shape) const {
+  throw_if_stopped();  // a large model takes minutes
   const std::string full = prefix_ + std::string(name);
   Binding& binding = *binding_;
   const std::optional<at::Tensor> found = binding.source->find(full, shape);

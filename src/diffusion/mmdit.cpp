@@ -1,4 +1,5 @@
 #include "diffusion/mmdit.h"
+#include "opensora/stop.h"
 
 #include "core/cpu_features.h"
 
@@ -60,9 +61,13 @@ at::Tensor MMDiT::forward(const MMDiTStep& step, const RotaryEmbedding& pe, cons
   work.x.slice(1, 0, text_length).copy_(step.txt);
   embed_image(img, step.img, step.cond, img_normed);
   for (size_t i = 0; i < double_blocks.size(); ++i) {
+    throw_if_stopped();
     double_blocks[i](work, text_length, step.modulations.double_blocks[i], pe);
   }
-  for (size_t i = 0; i < single_blocks.size(); ++i) single_blocks[i](work, step.modulations.single_blocks[i], pe);
+  for (size_t i = 0; i < single_blocks.size(); ++i) {
+    throw_if_stopped();
+    single_blocks[i](work, step.modulations.single_blocks[i], pe);
+  }
   return final_layer(img, img_normed, step.modulations.final_layer).to(dtype);
 }
 

@@ -13,6 +13,7 @@
 #include "core/output_file.h"
 #include "io/safetensors.h"
 #include "opensora/error.h"
+#include "opensora/stop.h"
 
 namespace opensora::io {
 namespace {
@@ -91,16 +92,20 @@ uint64_t TensorEntry::bytes() const {
   return static_cast<uint64_t>(c10::multiply_integers(shape)) * c10::elementSize(dtype);
 }
 
-void write_safetensors(const std::filesystem::path& path, const std::vector<TensorEntry>& tensors,
-                       const MakeTensor& make, const std::map<std::string, std::string>& metadata, bool overwrite) {
+namespace {
+
+std::unique_ptr<OutputFile> stage(const std::filesystem::path& path, const std::vector<TensorEntry>& tensors,
+                                  const MakeTensor& make, const std::map<std::string, std::string>& metadata,
+                                  bool overwrite) {
   check_entries(tensors);
-  OutputFile output(path, overwrite);
-  FileWriter file(output.temporary_path(), path);
+  auto output = std::make_unique<OutputFile>(path, overwrite);
+  FileWriter file(output->temporary_path(), path);
   const std::string header = make_header(tensors, metadata);
   file.write(header.data(), header.size());
   for (size_t i = 0; i < tensors.size(); ++i) {
     uint64_t written = 0;
     make(i, [&](const at::Tensor& piece) {
+      throw_if_stopped();
       const at::Tensor data = piece.to(at::kCPU).contiguous();
       file.write(data.const_data_ptr(), data.nbytes());
       written += data.nbytes();
@@ -108,11 +113,19 @@ void write_safetensors(const std::filesystem::path& path, const std::vector<Tens
     if (written != tensors[i].bytes()) throw std::invalid_argument("safetensors: not of its size: " + tensors[i].name);
   }
   file.close();
-  output.commit();
+  return output;
 }
 
-void save_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
-                      const std::map<std::string, std::string>& metadata, bool overwrite) {
+}  // namespace
+
+void write_safetensors(const std::filesystem::path& path, const std::vector<TensorEntry>& tensors,
+                       const MakeTensor& make, const std::map<std::string, std::string>& metadata, bool overwrite) {
+  stage(path, tensors, make, metadata, overwrite)->commit();
+}
+
+std::unique_ptr<OutputFile> stage_safetensors(const std::filesystem::path& path,
+                                              const std::vector<NamedTensor>& tensors,
+                                              const std::map<std::string, std::string>& metadata, bool overwrite) {
   for (const auto& [name, tensor] : tensors) {
     if (!tensor.defined()) throw std::invalid_argument("safetensors: undefined tensor: " + name);
   }
@@ -124,8 +137,13 @@ void save_safetensors(const std::filesystem::path& path, const std::vector<Named
   std::vector<TensorEntry> entries;
   entries.reserve(ordered.size());
   for (const auto& [name, tensor] : ordered) entries.push_back({name, tensor.scalar_type(), tensor.sizes().vec()});
-  write_safetensors(
+  return stage(
       path, entries, [&](size_t i, const WritePiece& write) { write(ordered[i].second); }, metadata, overwrite);
+}
+
+void save_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
+                      const std::map<std::string, std::string>& metadata, bool overwrite) {
+  stage_safetensors(path, tensors, metadata, overwrite)->commit();
 }
 
 }  // namespace opensora::io

@@ -7,9 +7,12 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "core/output_file.h"
 
 namespace opensora::io {
 
@@ -20,6 +23,11 @@ namespace opensora::io {
 // twice or "__metadata__".
 void save_safetensors(const std::filesystem::path& path, const std::vector<std::pair<std::string, at::Tensor>>& tensors,
                       const std::map<std::string, std::string>& metadata = {}, bool overwrite = false);
+
+// The same without the name: for commit_together(), while what it returns lives.
+std::unique_ptr<OutputFile> stage_safetensors(const std::filesystem::path& path,
+                                              const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+                                              const std::map<std::string, std::string>& metadata, bool overwrite);
 
 struct TensorEntry {
   std::string name;

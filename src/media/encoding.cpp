@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "media/ffmpeg.h"
 #include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
 
@@ -124,6 +125,17 @@ std::vector<std::string> pixel_formats(const std::string& codec) {
     all.insert(all.end(), formats.begin(), formats.end());
   }
   return all;
+}
+
+double raw_bits_per_pixel(const std::string& pixel_format) {
+  const AVPixFmtDescriptor* format = not_null(av_pix_fmt_desc_get(av_get_pix_fmt(pixel_format.c_str())));
+  double bits = 0;
+  for (int component = 0; component < format->nb_components; ++component) {
+    const bool is_chroma = format->nb_components >= 3 && (component == 1 || component == 2);
+    const int shift = is_chroma ? format->log2_chroma_w + format->log2_chroma_h : 0;
+    bits += static_cast<double>(format->comp[component].depth) / (1 << shift);
+  }
+  return bits;
 }
 
 std::string default_extension(const std::string& codec) { return find_codec(codec).extension; }

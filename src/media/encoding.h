@@ -32,6 +32,9 @@ void check_encodable(const Encoding& encoding, Size coded);
 // FFmpeg's names of what this FFmpeg's encoder takes, without alpha. Throws UsageError for an unknown codec.
 std::vector<std::string> pixel_formats(const std::string& codec);
 
+// Bits a pixel before compression, chroma included: 12 of yuv420p, 24 of rgb24, 30 of yuv444p10le.
+double raw_bits_per_pixel(const std::string& pixel_format);
+
 // ".mp4", or ".mkv" for ffv1. Throws UsageError for an unknown codec.
 std::string default_extension(const std::string& codec);
 

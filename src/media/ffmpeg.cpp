@@ -36,6 +36,10 @@ void log_callback(void* source, int level, const char* format, va_list arguments
   spdlog::log(level <= AV_LOG_PANIC ? spdlog::level::err : spdlog::level::debug, "FFmpeg: {}", text);
 }
 
+[[noreturn]] void throw_out_of_memory(const std::filesystem::path& path, std::string_view action) {
+  throw OutOfMemoryError(fmt::format("{}: out of memory: cannot {}", path.string(), action));
+}
+
 }  // namespace
 
 void* ffmpeg_function(const char* library, const char* name) {
@@ -65,6 +69,7 @@ std::string error_text(int error) {
 }
 
 int check(int result, const std::filesystem::path& path, std::string_view action) {
+  if (result == AVERROR(ENOMEM)) throw_out_of_memory(path, action);
   if (result < 0) {
     throw OutputError(fmt::format("{}: cannot {}: {}", path.string(), action, error_text(result)));
   }
@@ -72,6 +77,7 @@ int check(int result, const std::filesystem::path& path, std::string_view action
 }
 
 int check_input(int result, const std::filesystem::path& path, std::string_view action) {
+  if (result == AVERROR(ENOMEM)) throw_out_of_memory(path, action);
   if (result < 0) {
     throw InputMediaError(fmt::format("{}: cannot {}: {}", path.string(), action, error_text(result)));
   }

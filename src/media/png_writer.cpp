@@ -1,7 +1,5 @@
 #include "media/png_writer.h"
 
-#include <utility>
-
 #include "core/output_file.h"
 #include "media/ffmpeg.h"
 #include "media/ffmpeg_functions.h"
@@ -11,7 +9,7 @@
 namespace opensora::media {
 namespace {
 
-PacketPtr encode_png(const AVFrame& frame, const std::filesystem::path& path) {
+PacketPtr encode_frame(const AVFrame& frame, const std::filesystem::path& path) {
   const AVCodec* codec = avcodec_find_encoder(AV_CODEC_ID_PNG);
   if (codec == nullptr) {
     throw OutputError(path.string() + ": this FFmpeg has no PNG encoder; install a libavcodec that is built with zlib");
@@ -34,19 +32,20 @@ PacketPtr encode_png(const AVFrame& frame, const std::filesystem::path& path) {
 
 }  // namespace
 
-void write_png(const std::filesystem::path& path, const uint8_t* rgb24, int width, int height, bool overwrite,
-               int output_width, int output_height) {
+std::string encode_png(const std::filesystem::path& path, const uint8_t* rgb24, int width, int height, int output_width,
+                       int output_height) {
   init_logging();
   const Size input{width, height};
   const Size output = output_size(input, {output_width, output_height});
-  OutputFile file(path, overwrite);
-
   RgbScaler scaler(input, output, /*canvas=*/output);
-  const PacketPtr packet = encode_png(scaler.scale(rgb24), path);
+  const PacketPtr packet = encode_frame(scaler.scale(rgb24), path);
+  return {reinterpret_cast<const char*>(packet->data), static_cast<size_t>(packet->size)};
+}
 
-  IoPtr io = open_file(file.temporary_path(), path);
-  avio_write(io.get(), packet->data, packet->size);
-  close_file(std::move(io), path);
+void write_png(const std::filesystem::path& path, const uint8_t* rgb24, int width, int height, bool overwrite,
+               int output_width, int output_height) {
+  OutputFile file(path, overwrite);
+  write_content(file.staged(), encode_png(path, rgb24, width, height, output_width, output_height));
   file.commit();
 }
 

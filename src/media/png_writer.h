@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 
 namespace opensora::media {
 
@@ -11,5 +12,9 @@ namespace opensora::media {
 // way), OutputError as OutputFile does or for what FFmpeg reports.
 void write_png(const std::filesystem::path& path, const uint8_t* rgb24, int width, int height, bool overwrite,
                int output_width = 0, int output_height = 0);
+
+// The file's content alone; errors name `path`.
+std::string encode_png(const std::filesystem::path& path, const uint8_t* rgb24, int width, int height,
+                       int output_width = 0, int output_height = 0);
 
 }  // namespace opensora::media

@@ -191,13 +191,18 @@ void VideoWriter::encode(const AVFrame* frame) {
 }
 
 void VideoWriter::finish() {
+  const StagedFile file = complete();
+  commit_together({&file, 1});
+}
+
+StagedFile VideoWriter::complete() {
   if (frames_written_ == 0) throw OutputError(file_.path().string() + ": a video needs at least one frame; got none");
   encode(nullptr);
   check(av_write_trailer(format_.get()), file_.path(), "write");
   format_.reset();
   close_file(std::move(io_), file_.path());
   verify();
-  file_.commit();
+  return file_.staged();
 }
 
 void VideoWriter::verify() const {

@@ -57,6 +57,8 @@ class VideoWriter {
   // and gives it its name. Call once, after the last frame; throws OutputError if there was none, if the file cannot be
   // completed or is not whole, or as OutputFile::commit() does.
   void finish();
+  // All of that but the name: for commit_together(), while this object lives.
+  StagedFile complete();
 
   int64_t frames_written() const { return frames_written_; }
 

@@ -18,6 +18,7 @@
 #include "pipeline/planned_weights.h"
 #include "pipeline/savings.h"
 #include "pipeline/simulation.h"
+#include "pipeline/space.h"
 
 namespace opensora {
 namespace {

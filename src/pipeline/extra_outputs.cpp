@@ -15,7 +15,7 @@ namespace opensora::pipeline {
 namespace {
 
 // "frame-00001.png" is the first.
-fs::path frame_file(const fs::path& folder, int64_t t) { return folder / fmt::format("frame-{:05}.png", t + 1); }
+std::string frame_name(int64_t t) { return fmt::format("frame-{:05}.png", t + 1); }
 
 // The folder is made where it is missing, and frames of an earlier run are not replaced unasked.
 void check_frames_folder(const GenerateRequest& request, int64_t frames) {
@@ -26,7 +26,7 @@ void check_frames_folder(const GenerateRequest& request, int64_t frames) {
     throw OutputError(fmt::format("--save-frames {}: the folder cannot be made: {}", folder.string(), error.message()));
   }
   for (int64_t t = 0; t < frames; ++t) {
-    const fs::path file = frame_file(folder, t);
+    const fs::path file = folder / frame_name(t);
     if (t == 0 || fs::exists(file, error)) check_output(file, request.overwrite);
   }
 }
@@ -52,8 +52,9 @@ void ExtraOutputs::add(const at::Tensor& rgb) {
   const auto* pixels = rgb.const_data_ptr<uint8_t>();
   detector_.add(pixels, rgb.size(1), rgb.size(0));
   if (!request_.save_frames.empty()) {
-    write_picture(frame_file(request_.save_frames, t), rgb, request_.overwrite);
-    ++saved_;
+    if (!saved_) saved_.emplace(request_.save_frames, request_.overwrite);
+    const StagedFile& file = saved_->add(frame_name(t));
+    write_content(file, encode_picture(file.path, rgb));
   }
   if (request_.contact_sheet.empty()) return;
   if (!sheet_) {
@@ -62,18 +63,21 @@ void ExtraOutputs::add(const at::Tensor& rgb) {
   sheet_->add(t, pixels);
 }
 
-ExtraOutputs::~ExtraOutputs() {
-  std::error_code ignored;
-  for (int64_t t = 0; !finished_ && t < saved_; ++t) fs::remove(frame_file(request_.save_frames, t), ignored);
-}
-
 std::string ExtraOutputs::finish() {
   if (sheet_) {
     const media::Picture& sheet = sheet_->picture();
-    media::write_png(request_.contact_sheet, sheet.rgb.data(), sheet.width, sheet.height, request_.overwrite);
+    sheet_file_.emplace(request_.contact_sheet, request_.overwrite);
+    write_content(sheet_file_->staged(),
+                  media::encode_png(request_.contact_sheet, sheet.rgb.data(), sheet.width, sheet.height));
   }
-  finished_ = true;
   return detector_.finding();
+}
+
+std::vector<StagedFile> ExtraOutputs::staged() const {
+  std::vector<StagedFile> files;
+  if (saved_) files = saved_->staged();
+  if (sheet_file_) files.push_back(sheet_file_->staged());
+  return files;
 }
 
 }  // namespace opensora::pipeline

@@ -5,7 +5,9 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "core/output_file.h"
 #include "media/contact_sheet.h"
 #include "opensora/generate.h"
 #include "pipeline/suspicious.h"
@@ -15,12 +17,11 @@ namespace opensora::pipeline {
 // The paths that the request names, before anything is loaded. Throws UsageError, OutputError.
 void check_extra_outputs(const GenerateRequest& request, int64_t frames);
 
-// Without finish(), the frames that were written go again.
+// The files get their names by commit_together(), or go again with this object.
 class ExtraOutputs {
  public:
   // `request` must outlive this object.
   ExtraOutputs(const GenerateRequest& request, int64_t frames) : request_(request), frames_(frames) {}
-  ~ExtraOutputs();
   ExtraOutputs(const ExtraOutputs&) = delete;
   ExtraOutputs& operator=(const ExtraOutputs&) = delete;
 
@@ -29,13 +30,15 @@ class ExtraOutputs {
 
   // After the last frame: writes the contact sheet. Returns what SuspicionDetector found. Throws OutputError.
   std::string finish();
+  // After finish().
+  std::vector<StagedFile> staged() const;
 
  private:
   const GenerateRequest& request_;
   int64_t frames_, next_ = 0;
-  int64_t saved_ = 0;  // of the frames, as pictures
-  bool finished_ = false;
+  std::optional<OutputFolder> saved_;  // the frames as pictures
   std::optional<media::ContactSheet> sheet_;
+  std::optional<OutputFile> sheet_file_;
   SuspicionDetector detector_;
 };
 

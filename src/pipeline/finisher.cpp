@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "core/device_stream.h"
+#include "core/patient_wait.h"
+#include "opensora/stop.h"
 
 namespace opensora::pipeline {
 
@@ -29,7 +31,8 @@ Finisher::~Finisher() {
 void Finisher::submit(Video& video) {
   std::unique_lock lock(mutex_);
   if (thread_.joinable()) {
-    changed_.wait(lock, [&] { return error_ || queue_.size() < kWaiting; });
+    wait_looking(
+        changed_, lock, [&] { return error_ || queue_.size() < kWaiting; }, throw_if_stopped);
     rethrow();
   }
   queue_.push_back(&video);
@@ -42,13 +45,13 @@ void Finisher::finish_all() {
     queue_.clear();
     return;
   }
-  {
-    const std::lock_guard lock(mutex_);
-    closed_ = true;
-  }
+  std::unique_lock lock(mutex_);
+  closed_ = true;
   changed_.notify_all();
+  wait_looking(
+      changed_, lock, [&] { return error_ || (!working_ && queue_.empty()); }, throw_if_stopped);
+  lock.unlock();
   thread_.join();
-  const std::lock_guard lock(mutex_);
   rethrow();
 }
 
@@ -63,7 +66,8 @@ void Finisher::rethrow() {
 
 void Finisher::wait_until_idle() {
   std::unique_lock lock(mutex_);
-  if (thread_.joinable()) changed_.wait(lock, [&] { return error_ || (!working_ && queue_.empty()); });
+  const auto idle = [&] { return error_ || (!working_ && queue_.empty()); };
+  if (thread_.joinable()) wait_looking(changed_, lock, idle, throw_if_stopped);
   rethrow();
 }
 

@@ -25,21 +25,26 @@ at::Tensor to_host(const at::Tensor& x) {
   return at::empty(x.sizes(), x.options().device(at::kCPU).pinned_memory(true)).copy_(x);
 }
 
-void write_picture(const std::filesystem::path& path, const at::Tensor& rgb, bool overwrite) {
-  media::write_png(path, rgb.const_data_ptr<uint8_t>(), static_cast<int>(rgb.size(1)), static_cast<int>(rgb.size(0)),
-                   overwrite);
+std::string encode_picture(const std::filesystem::path& path, const at::Tensor& rgb) {
+  return media::encode_png(path, rgb.const_data_ptr<uint8_t>(), static_cast<int>(rgb.size(1)),
+                           static_cast<int>(rgb.size(0)));
 }
 
 void write_frames(const FrameFile& file, int64_t count, const std::function<at::Tensor(int64_t t)>& frame,
-                  const std::function<void(int64_t)>& written) {
+                  const std::function<void(int64_t)>& written, const std::function<void(const StagedFile&)>& commit) {
+  const auto finish = [&](const StagedFile& complete) {
+    if (commit) return commit(complete);
+    commit_together({&complete, 1});
+  };
   const at::Tensor first = frame(0);
   media::VideoOptions video = file.video;
   video.height = static_cast<int>(first.size(0));
   video.width = static_cast<int>(first.size(1));
   if (count == 1) {
-    media::write_png(file.path, to_host(first).const_data_ptr<uint8_t>(), video.width, video.height, file.overwrite,
-                     video.output_width, video.output_height);
-    return;
+    const OutputFile output(file.path, file.overwrite);
+    write_content(output.staged(), media::encode_png(file.path, to_host(first).const_data_ptr<uint8_t>(), video.width,
+                                                     video.height, video.output_width, video.output_height));
+    return finish(output.staged());
   }
   media::VideoWriter writer(file.path, video, file.overwrite);
   for (int64_t t = 0; t < count; ++t) {
@@ -51,7 +56,7 @@ void write_frames(const FrameFile& file, int64_t count, const std::function<at::
     }
     written(t + 1);
   }
-  writer.finish();
+  finish(writer.complete());
 }
 
 }  // namespace opensora::pipeline

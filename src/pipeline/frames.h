@@ -30,11 +30,13 @@ struct FrameFile {
 
 // Writes frame(0) to frame(count - 1), each uint8 [H, W, 3], all of one size; calls `written` with the number of frames
 // so far. Those that are not on the CPU become the encoder's planes where they are, if it takes yuv420p and nothing is
-// scaled. Throws OutputError.
+// scaled. `commit` gives the complete file its name, by commit_together() with others; empty: it is alone.
+// Throws OutputError.
 void write_frames(const FrameFile& file, int64_t count, const std::function<at::Tensor(int64_t t)>& frame,
-                  const std::function<void(int64_t)>& written);
+                  const std::function<void(int64_t)>& written,
+                  const std::function<void(const StagedFile&)>& commit = {});
 
-// Writes uint8 [H, W, 3] as a PNG.
-void write_picture(const std::filesystem::path& path, const at::Tensor& rgb, bool overwrite);
+// uint8 [H, W, 3] as the content of a PNG file; errors name `path`.
+std::string encode_picture(const std::filesystem::path& path, const at::Tensor& rgb);
 
 }  // namespace opensora::pipeline

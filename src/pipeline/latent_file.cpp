@@ -1,5 +1,6 @@
 #include "pipeline/latent_file.h"
 
+#include "core/output_file.h"
 #include "core/weights.h"
 #include "io/safetensors.h"
 #include "io/safetensors_writer.h"
@@ -12,9 +13,7 @@ constexpr const char* kTensor = "latent";
 
 }  // namespace
 
-std::filesystem::path latent_file(const std::filesystem::path& output) {
-  return std::filesystem::path(output).replace_extension(".latent.safetensors");
-}
+std::filesystem::path latent_file(const std::filesystem::path& output) { return beside(output, ".latent.safetensors"); }
 
 LatentFile read_latent(const std::filesystem::path& path) {
   const io::SafetensorsFile file(path);
@@ -30,8 +29,10 @@ LatentFile read_latent(const std::filesystem::path& path) {
   return {latent.to(at::kFloat), file.metadata()};
 }
 
-void write_latent(const std::filesystem::path& path, const LatentFile& file) {
-  io::save_safetensors(path, {{kTensor, file.latent}}, file.metadata, /*overwrite=*/true);
+FileLock write_latent(const std::filesystem::path& path, const LatentFile& file) {
+  const auto output = io::stage_safetensors(path, {{kTensor, file.latent}}, file.metadata, /*overwrite=*/true);
+  output->commit();
+  return output->take_lock();
 }
 
 }  // namespace opensora::pipeline

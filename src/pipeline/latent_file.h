@@ -7,6 +7,8 @@
 #include <map>
 #include <string>
 
+#include "core/file_lock.h"
+
 namespace opensora::pipeline {
 
 // "sea.mp4" -> "sea.latent.safetensors", in the same folder.
@@ -21,7 +23,8 @@ struct LatentFile {
 // damaged, no such tensor, or one of another form.
 LatentFile read_latent(const std::filesystem::path& path);
 
-// Replaces an older file. Throws OutputError.
-void write_latent(const std::filesystem::path& path, const LatentFile& file);
+// Replaces an older file. Throws OutputError. Returns the file's lock: while it lives, no other run takes the latent
+// for one that nobody needs.
+FileLock write_latent(const std::filesystem::path& path, const LatentFile& file);
 
 }  // namespace opensora::pipeline

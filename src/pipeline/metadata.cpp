@@ -118,14 +118,7 @@ nlohmann::ordered_json video_metadata(const GenerateRequest& request, const Plan
   return document;
 }
 
-void write_sidecar(const fs::path& output, const std::string& document, bool overwrite) {
-  OutputFile file(fs::path(output).replace_extension(".json"), overwrite);
-  std::ofstream stream(file.temporary_path(), std::ios::binary);
-  stream << document << '\n';
-  stream.close();
-  if (!stream) throw OutputError(file.path().string() + ": cannot be written: " + std::strerror(errno));
-  file.commit();
-}
+fs::path sidecar_file(const fs::path& output) { return beside(output, ".json"); }
 
 }  // namespace pipeline
 }  // namespace opensora

@@ -13,7 +13,7 @@ namespace opensora::pipeline {
 nlohmann::ordered_json video_metadata(const GenerateRequest& request, const Plan& plan,
                                       const CheckpointIdentities& checkpoints);
 
-// `document` as `output`'s name with .json, on one line. Throws OutputError.
-void write_sidecar(const std::filesystem::path& output, const std::string& document, bool overwrite);
+// "sea.mp4" -> "sea.json", in the same folder: the document on one line.
+std::filesystem::path sidecar_file(const std::filesystem::path& output);
 
 }  // namespace opensora::pipeline

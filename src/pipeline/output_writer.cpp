@@ -3,9 +3,17 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/core/StreamGuard.h>
 
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <optional>
 #include <utility>
 
 #include "core/device_stream.h"
+#include "core/patient_wait.h"
+#include "opensora/stop.h"
 #include "pipeline/extra_outputs.h"
 #include "pipeline/frames.h"
 #include "pipeline/metadata.h"
@@ -32,107 +40,152 @@ FrameFile output_file(const GenerateRequest& request, const Plan& plan) {
 
 }  // namespace
 
+// What the thread works on: its own, for the case that it is left alone.
+struct OutputWriter::State {
+  State(const GenerateRequest& its_request, const Plan& its_plan, int64_t frames)
+      : request(its_request), plan(its_plan), count(frames) {}
+  void work();
+  void write_all();
+  at::Tensor next_frame();
+  void rethrow() const {  // with the mutex held
+    if (error) std::rethrow_exception(error);
+  }
+
+  static constexpr size_t kWaiting = 2;
+  GenerateRequest request;
+  Plan plan;
+  int64_t count;
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<at::Tensor> queue;
+  int64_t taken = 0;    // frames of the queue's first
+  int64_t given = 0;    // frames to the thread, in all
+  int64_t written = 0;  // frames in all
+  bool cancelled = false, ended = false;
+  bool finishing = false;  // the last frame, and with it the file, waits for this
+  std::vector<StagedFile> more;
+  std::exception_ptr error;
+  std::string suspicious;
+};
+
 OutputWriter::OutputWriter(const GenerateRequest& request, const Plan& plan, int64_t count)
-    : request_(request), plan_(plan), count_(count), thread_([this] { work(); }) {}
+    : state_(std::make_shared<State>(request, plan, count)), thread_([state = state_] { state->work(); }) {}
 
 OutputWriter::~OutputWriter() {
   if (!thread_.joinable()) return;
-  {
-    const std::lock_guard lock(mutex_);
-    cancelled_ = true;
+  constexpr std::chrono::milliseconds kPatience(500);
+  std::unique_lock lock(state_->mutex);
+  state_->cancelled = true;
+  state_->changed.notify_all();
+  const bool ended = state_->changed.wait_for(lock, kPatience, [&] { return state_->ended; });
+  lock.unlock();
+  if (!ended && stop_signal() != 0) {
+    thread_.detach();
+  } else {
+    thread_.join();
   }
-  changed_.notify_all();
-  thread_.join();
 }
 
-void OutputWriter::push(const at::Tensor& frames) {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return ended_ || queue_.size() < kWaiting; });
-  rethrow();
-  queue_.push_back(frames);
-  changed_.notify_all();
+void OutputWriter::push(const at::Tensor& frames, const StageClock& clock) {
+  State& state = *state_;
+  std::unique_lock lock(state.mutex);
+  wait_looking(
+      state.changed, lock, [&] { return state.ended || state.queue.size() < State::kWaiting; }, [&] { clock.look(); });
+  state.rethrow();
+  state.queue.push_back(frames);
+  state.changed.notify_all();
 }
 
-std::string OutputWriter::finish(const StageClock& clock) {
-  std::unique_lock lock(mutex_);
+std::string OutputWriter::finish(const StageClock& clock, std::vector<StagedFile> more) {
+  State& state = *state_;
+  std::unique_lock lock(state.mutex);
+  state.more = std::move(more);
   const auto report = [&](int64_t frames) {
     lock.unlock();
-    clock.report({"write", frames, count_});
+    clock.report({"write", frames, state.count});
     lock.lock();
   };
-  for (int64_t reported = 0; reported < count_ - 1;) {
-    changed_.wait(lock, [&] { return ended_ || written_ > reported; });
-    if (ended_) break;
-    report(reported = written_);
+  for (int64_t reported = 0; reported < state.count - 1;) {
+    wait_looking(
+        state.changed, lock, [&] { return state.ended || state.written > reported; }, [&] { clock.look(); });
+    if (state.ended) break;
+    report(reported = state.written);
   }
-  if (!ended_) report(count_);  // the last chance to stop the run: from here on the file appears
-  finishing_ = true;
-  changed_.notify_all();
+  if (!state.ended) report(state.count);  // the last chance to stop the run: from here on the files appear
+  state.finishing = true;
+  state.changed.notify_all();
   lock.unlock();
   thread_.join();
   lock.lock();
-  rethrow();
-  return suspicious_;
+  state.rethrow();
+  return state.suspicious;
 }
 
-void OutputWriter::rethrow() {
-  if (error_) std::rethrow_exception(error_);
-}
-
-void OutputWriter::work() {
+void OutputWriter::State::work() {
   const c10::InferenceMode inference;
-  std::exception_ptr error;
+  std::exception_ptr problem;
   try {
-    const DeviceStream own(plan_.device);  // the default one is the sampler's
+    const DeviceStream own(plan.device);  // the default one is the sampler's
     const c10::OptionalStreamGuard stream(own.stream());
     write_all();
   } catch (const Cancelled&) {  // nobody is left to be told
   } catch (...) {
-    error = std::current_exception();
+    problem = std::current_exception();
   }
-  const std::lock_guard lock(mutex_);
-  error_ = error;
-  ended_ = true;
-  changed_.notify_all();
+  const std::lock_guard lock(mutex);
+  error = problem;
+  ended = true;
+  changed.notify_all();
 }
 
-void OutputWriter::write_all() {
-  ExtraOutputs extras(request_, count_);
+void OutputWriter::State::write_all() {
+  ExtraOutputs extras(request, count);
+  std::optional<OutputFile> sidecar;
   const auto next = [&](int64_t /*t*/) {
     at::Tensor frame = next_frame();
     extras.add(to_host(frame));
     return frame;
   };
-  write_frames(output_file(request_, plan_), count_, next, [&](int64_t written) {
-    const std::lock_guard lock(mutex_);
-    written_ = written;
-    changed_.notify_all();
+  const auto note_written = [&](int64_t frames) {
+    const std::lock_guard lock(mutex);
+    written = frames;
+    changed.notify_all();
+  };
+  write_frames(output_file(request, plan), count, next, note_written, [&](const StagedFile& video) {
+    suspicious = extras.finish();
+    std::vector<StagedFile> files = extras.staged();
+    if (request.sidecar) {
+      sidecar.emplace(sidecar_file(plan.output), request.overwrite);
+      write_content(sidecar->staged(), plan.metadata + '\n');
+      files.push_back(sidecar->staged());
+    }
+    files.insert(files.end(), more.begin(), more.end());
+    files.push_back(video);
+    commit_together(files);
   });
-  if (request_.sidecar) write_sidecar(plan_.output, plan_.metadata, request_.overwrite);
-  suspicious_ = extras.finish();
+}
+
+at::Tensor OutputWriter::State::next_frame() {
+  std::unique_lock lock(mutex);
+  changed.wait(lock, [&] { return cancelled || (!queue.empty() && (given < count - 1 || finishing)); });
+  if (cancelled) throw Cancelled{};
+  ++given;
+  at::Tensor frame = queue.front()[taken++];
+  if (taken == queue.front().size(0)) {
+    taken = 0;
+    queue.pop_front();
+    changed.notify_all();
+  }
+  return frame;
 }
 
 std::string write_output(const GenerateRequest& request, const Plan& plan, const at::Tensor& frames,
-                         const StageClock& clock) {
+                         const StageClock& clock, std::vector<StagedFile> more) {
   OutputWriter writer(request, plan, frames.size(2));
   RgbFrames rgb({frames.size(2), frames.size(3), frames.size(4)}, "the video",
-                [&](const at::Tensor& next) { writer.push(next); });
+                [&](const at::Tensor& next) { writer.push(next, clock); });
   rgb.add({frames, 0, 0, 0, {frames.size(2), frames.size(3), frames.size(4)}});
-  return writer.finish(clock);
-}
-
-at::Tensor OutputWriter::next_frame() {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return cancelled_ || (!queue_.empty() && (given_ < count_ - 1 || finishing_)); });
-  if (cancelled_) throw Cancelled{};
-  ++given_;
-  at::Tensor frame = queue_.front()[taken_++];
-  if (taken_ == queue_.front().size(0)) {
-    taken_ = 0;
-    queue_.pop_front();
-    changed_.notify_all();
-  }
-  return frame;
+  return writer.finish(clock, std::move(more));
 }
 
 }  // namespace opensora::pipeline

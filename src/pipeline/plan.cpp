@@ -6,6 +6,7 @@
 #include <cctype>
 #include <cmath>
 #include <random>
+#include <system_error>
 #include <variant>
 
 #include "core/device.h"
@@ -15,6 +16,7 @@
 #include "opensora/limits.h"
 #include "pipeline/extra_outputs.h"
 #include "pipeline/latent_file.h"
+#include "pipeline/metadata.h"
 #include "text/prompt.h"
 #include "text/unicode.h"
 
@@ -130,6 +132,10 @@ std::filesystem::path output_of(const GenerateRequest& request, const Plan& plan
   const int64_t frames = request.image_only ? 1 : request.config.sampling.num_frames;
   std::filesystem::path output =
       request.output.empty() ? default_output(request.prompt, plan.seed, frames, request.codec) : request.output;
+  std::error_code error;
+  if (!output.has_filename() || std::filesystem::is_directory(output, error)) {
+    throw OutputError(output.string() + " is a folder; give -o a file name");
+  }
   if (frames > 1) {
     check_encoding(request, plan.size, output);
   } else if (output.extension() != ".png") {
@@ -206,24 +212,10 @@ void plan_output(const GenerateRequest& request, Plan& plan) {
   check_output(plan.output, request.overwrite);
   if (!request.save_tensors.empty()) check_output(request.save_tensors, request.overwrite);
   check_extra_outputs(request, request.image_only ? 1 : request.config.sampling.num_frames);
-  if (request.sidecar) check_output(std::filesystem::path(plan.output).replace_extension(".json"), request.overwrite);
+  if (request.sidecar) check_output(sidecar_file(plan.output), request.overwrite);
   if (request.image_only) return;
-  if (plan.latent.empty()) {
-    plan.latent = latent_file(plan.output);
-    check_output(plan.latent, request.overwrite);
-  }
-  if (!plan.makes_picture) return;
-  plan.picture = std::filesystem::path(plan.output).replace_extension(".png");
-  if (plan.picture != plan.output) check_output(plan.picture, request.overwrite);
-}
-
-// Measured: the demo model's clip, enlarged to 512x512, takes 0.056 bits a pixel at crf 18; footage takes more. Of
-// x264's crf, 6 steps halve the rate. A PNG of noise would be 24 bits a pixel. Index and metadata take some KiB.
-int64_t expected_file_bytes(const GenerateRequest& request, PixelSize size, int64_t frames) {
-  constexpr int64_t kContainerBytes = 8 * 1024;
-  size = request.output_size.value_or(size);
-  const double bits = frames == 1 ? 12 : 0.1 * std::exp2((18.0 - request.crf) / 6);
-  return kContainerBytes + static_cast<int64_t>(static_cast<double>(size.width * size.height * frames) * bits / 8);
+  if (plan.latent.empty()) plan.latent = latent_file(plan.output);
+  if (plan.makes_picture) plan.picture = beside(plan.output, ".png");
 }
 
 int64_t sampling_forwards(const Config& config, const Plan& plan, int64_t first) {

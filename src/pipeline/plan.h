@@ -39,12 +39,9 @@ struct Plan {
 // open. Throws UsageError, DeviceError.
 Plan make_plan(const GenerateRequest& request);
 
-// Settles and checks output, latent (unless it is given) and picture. Throws UsageError for an extension that does not
-// fit, OutputError.
+// Settles output, latent (unless it is given) and picture, and checks them; what is there already of the latter two is
+// find_remains()' business. Throws UsageError for an extension that does not fit, OutputError.
 void plan_output(const GenerateRequest& request, Plan& plan);
-
-// A guess at the size of the output of `frames` of `size` (before output_size): what moves in the video decides.
-int64_t expected_file_bytes(const GenerateRequest& request, PixelSize size, int64_t frames);
 
 // The transformer's forwards in the steps from `first` on: not all steps have the same branches.
 int64_t sampling_forwards(const Config& config, const Plan& plan, int64_t first = 0);

@@ -44,7 +44,7 @@ void check_numbers(const ReconstructRequest& request) {
 }
 
 Input read_input(const ReconstructRequest& request, const StageClock& clock) {
-  media::MediaReader reader(request.input, {.poll = [&] { clock.poll(); }});
+  media::MediaReader reader(request.input, {.poll = [&] { clock.look(); }});
   std::vector<at::Tensor> frames;
   while (request.max_frames == 0 || static_cast<int64_t>(frames.size()) < request.max_frames) {
     std::optional<media::Picture> picture = reader.next();

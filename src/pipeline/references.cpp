@@ -9,7 +9,7 @@ namespace opensora::pipeline {
 std::vector<at::Tensor> read_references(const GenerateRequest& request, const Plan& plan, const StageClock& clock) {
   std::vector<at::Tensor> frames;
   const auto position = [&](bool last) { return last ? media::Position::kLast : media::Position::kFirst; };
-  const media::PollCallback poll = [&] { clock.poll(); };
+  const media::PollCallback poll = [&] { clock.look(); };
   const bool at_tail = sampling::is_at_tail(plan.condition);
   for (size_t i = 0; i < request.references.size(); ++i) {
     if (sampling::is_video_condition(plan.condition)) {

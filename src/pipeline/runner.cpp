@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <mutex>
 #include <optional>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -19,6 +19,8 @@
 #include "pipeline/latent_file.h"
 #include "pipeline/offload.h"
 #include "pipeline/references.h"
+#include "pipeline/remains.h"
+#include "pipeline/space.h"
 #include "pipeline/suspicious.h"
 #include "pipeline/video_stages.h"
 
@@ -65,6 +67,7 @@ class Runner {
   void make_pictures(std::span<Video> videos);
   size_t sample_and_finish(std::span<Video> videos);
   void sample(Video& video);
+  void save_latent(Video& video) const;
   void finish(Video& video);
   void start(Video& video);
   void complete(Video& video);
@@ -79,6 +82,7 @@ class Runner {
   template <typename Call>
   void tell(Call&& call);
   void report(Video& video, const Progress& progress);
+  void look(const Video& video);
 
   std::span<Video> videos_;
   const RunOptions& options_;
@@ -109,7 +113,8 @@ Runner::Runner(std::span<Video> videos, const RunOptions& options, RunObserver& 
   if (limit > 0) budget_.emplace(videos.front().plan.device, limit);
   for (Video& video : videos_) {
     video.clock.emplace(
-        video.plan.device, [this, &video](const Progress& progress) { report(video, progress); }, video.label);
+        video.plan.device, [this, &video](const Progress& progress) { report(video, progress); }, video.label,
+        [this, &video] { look(video); });
   }
 }
 
@@ -221,10 +226,17 @@ void Runner::sample(Video& video) {
     models_.release_video_decoder();
     video.latent = sample_latent(video, models_);
   }
-  write_latent(video.plan.latent, {video.latent, video.latent_metadata});
-  video.has_latent = true;
+  save_latent(video);
   tell([&] { observer_.sampled(video); });
   if (!overlap_ && videos_.size() > 1) video.latent.reset();  // several wait: they are read again
+}
+
+void Runner::save_latent(Video& video) const {
+  LatentFile file{video.latent, video.latent_metadata};
+  if (!options_.keep_latents) file.metadata[kLatentUnfinished] = "yes";
+  video.locks.push_back(std::make_shared<FileLock>(write_latent(video.plan.latent, file)));
+  video.has_latent = true;
+  video.latent_is_marked = !options_.keep_latents;
 }
 
 // Before the first step. On a GPU that will tell soon enough.
@@ -309,8 +321,8 @@ void Runner::complete(Video& video) {
   const bool keeps_latent = options_.keep_latents && !video.request.image_only;
   if (keeps_latent) video.result.latent = video.plan.latent;
   tell([&] { observer_.done(video); });
-  std::error_code ignored;
-  if (!keeps_latent) std::filesystem::remove(video.plan.latent, ignored);
+  settle_remains(video, options_.keep_latents);
+  video.locks.clear();
 }
 
 // Runs `work` for a video that has not failed yet; an error is noted down and told.
@@ -346,6 +358,12 @@ void Runner::tell(Call&& call) {
 }
 
 void Runner::report(Video& video, const Progress& progress) {
+  look(video);
+  tell([&] { observer_.progress(&video, progress); });
+  if (progress.stage == "denoise" && progress.done == 1 && progress.total > 1) expect_after_first_step(video);
+}
+
+void Runner::look(const Video& video) {
   if (finisher_ != nullptr) {
     if (finisher_->cancelled()) throw Cancelled{};
     finisher_->check();
@@ -353,8 +371,6 @@ void Runner::report(Video& video, const Progress& progress) {
   if (options_.timeout > 0 && video.clock->elapsed() > options_.timeout) {
     throw TimeoutError(fmt::format("timed out: more than {:g} seconds (--timeout)", options_.timeout));
   }
-  tell([&] { observer_.progress(&video, progress); });
-  if (progress.stage == "denoise" && progress.done == 1 && progress.total > 1) expect_after_first_step(video);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "nn/attention.h"
 #include "opensora/config.h"
 #include "opensora/error.h"
+#include "opensora/stop.h"
 #include "pipeline/selftest_check.h"
 
 namespace opensora {
@@ -66,6 +67,8 @@ SelftestResult perform(const SelfCheck& check) {
   Outcome outcome;
   try {
     outcome = check.run();
+  } catch (const InterruptedError&) {
+    throw;
   } catch (const std::exception& error) {
     outcome = {Verdict::kFailed, first_line(error.what())};
   }
@@ -92,6 +95,7 @@ SelftestReport selftest(const SelftestOptions& options) {
   for (const auto& checks : {pipeline::golden_checks(machine, data), pipeline::attention_checks(machine),
                              pipeline::kernel_checks(machine), pipeline::speed_checks(machine)}) {
     for (const SelfCheck& check : checks) {
+      throw_if_stopped();
       report.results.push_back(perform(check));
       if (options.on_result) options.on_result(report.results.back());
     }

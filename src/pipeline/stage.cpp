@@ -52,14 +52,12 @@ void rethrow_with_stage(const std::string& stage, at::Device device) {
 }
 
 double StageClock::elapsed() const {
-  double sum = 0;
+  double sum = lost_seconds_;
   for (const auto& [stage, seconds] : seconds_) sum += seconds;
   return sum + elapsed_in_stage();
 }
 
-double StageClock::elapsed_in_stage() const {
-  return running_since_ ? std::chrono::duration<double>(Clock::now() - *running_since_).count() : 0;
-}
+double StageClock::elapsed_in_stage() const { return running_since_ ? seconds_since(*running_since_) : 0; }
 
 StageClock::Clock::time_point StageClock::begin(const std::string& name) {
   io::check_mapped_files();
@@ -70,7 +68,7 @@ StageClock::Clock::time_point StageClock::begin(const std::string& name) {
 
 void StageClock::end(const std::string& name, Clock::time_point start) {
   release_cached_memory(device_);
-  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  const double seconds = seconds_since(start);
   running_since_.reset();
   seconds_.emplace_back(name, seconds);
   const int64_t on_device = peak_device_bytes(device_);

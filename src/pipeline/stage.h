@@ -15,6 +15,7 @@
 
 #include "core/trace.h"
 #include "opensora/generate.h"
+#include "opensora/stop.h"
 
 namespace opensora::pipeline {
 
@@ -24,9 +25,10 @@ namespace opensora::pipeline {
 
 class StageClock {
  public:
-  // `label`, if any, stands in front of log lines.
-  StageClock(at::Device device, ProgressCallback progress, std::string label = {})
-      : device_(device), progress_(std::move(progress)), label_(std::move(label)) {}
+  // `label`, if any, stands in front of log lines. `look` is called while nothing happens, and may throw to stop the
+  // run as `progress` may.
+  StageClock(at::Device device, ProgressCallback progress, std::string label = {}, std::function<void()> look = {})
+      : device_(device), progress_(std::move(progress)), label_(std::move(label)), look_(std::move(look)) {}
 
   // Runs `work` as the stage `name`; gives cached device memory back when it is over.
   template <typename Work>
@@ -43,6 +45,8 @@ class StageClock {
         return result;
       }
     } catch (...) {
+      lost_seconds_ += seconds_since(start);
+      running_since_.reset();
       rethrow_with_stage(name, device_);
     }
   }
@@ -50,13 +54,15 @@ class StageClock {
   void report(const Progress& progress) const {
     if (progress_) progress_(progress);
   }
-  // Reports no progress (an empty stage), for work of unknown length: throws what report() throws where it is time to
-  // stop.
-  void poll() const { report({}); }
+  // For waits in which nothing is to report: throws what ends the run.
+  void look() const {
+    throw_if_stopped();
+    if (look_) look_();
+  }
   // A stage that ran elsewhere, for several at once: what of it counts here.
   void add(const std::string& name, double seconds) { seconds_.emplace_back(name, seconds); }
   const std::vector<std::pair<std::string, double>>& seconds() const { return seconds_; }
-  // Of all stages so far and the one that is running.
+  // Of all stages so far, those that failed too, and the one that is running.
   double elapsed() const;
   // Of the one that is running; 0: none is.
   double elapsed_in_stage() const;
@@ -65,10 +71,15 @@ class StageClock {
   using Clock = std::chrono::steady_clock;
   Clock::time_point begin(const std::string& name);
   void end(const std::string& name, Clock::time_point start);
+  static double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  }
 
   at::Device device_;
   ProgressCallback progress_;
   std::string label_;
+  std::function<void()> look_;
+  double lost_seconds_ = 0;  // in stages that failed: memory ran out, and they were tried again
   std::optional<Clock::time_point> running_since_;
   std::vector<std::pair<std::string, double>> seconds_;
 };

@@ -5,11 +5,13 @@
 
 #include <exception>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/file_lock.h"
 #include "opensora/generate.h"
 #include "pipeline/identity.h"
 #include "pipeline/plan.h"
@@ -29,6 +31,9 @@ struct Video {
   // What an earlier run left behind.
   bool has_picture = false;  // plan.picture is FLUX's picture for this video
   bool has_latent = false;   // plan.latent is its latent: only decoding and writing are to be done
+  // What is under that name is marked as unfinished: it goes when the video is done.
+  bool latent_is_marked = false;
+  std::vector<std::shared_ptr<FileLock>> locks;  // of these files
 
   // What the stages make, each released after its last use.
   sampling::TextEmbedding prompt, negative, picture_prompt;

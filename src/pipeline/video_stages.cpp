@@ -5,11 +5,11 @@
 #include <memory>
 #include <set>
 #include <string>
-#include <system_error>
 
-#include "core/byte_size.h"
 #include "core/device.h"
+#include "core/output_file.h"
 #include "io/safetensors_writer.h"
+#include "media/png_note.h"
 #include "opensora/error.h"
 #include "pipeline/frames.h"
 #include "pipeline/latent_file.h"
@@ -17,6 +17,7 @@
 #include "pipeline/preview.h"
 #include "pipeline/reference_media.h"
 #include "pipeline/references.h"
+#include "pipeline/remains.h"
 #include "pipeline/rgb_frames.h"
 #include "pipeline/text_stage.h"
 #include "pipeline/text_to_image.h"
@@ -41,9 +42,14 @@ std::map<std::string, std::vector<TextEmbedding*>> wanted_texts(std::span<Video*
   return wanted;
 }
 
-void save_tensors(const Video& video, const NamedTensors& tensors) {
-  const GenerateRequest& request = video.request;
-  if (!request.save_tensors.empty()) io::save_safetensors(request.save_tensors, tensors, {}, request.overwrite);
+// Null: none are wanted. They get their name with the video.
+std::unique_ptr<OutputFile> stage_tensors(const GenerateRequest& request, const NamedTensors& tensors) {
+  if (request.save_tensors.empty()) return nullptr;
+  return io::stage_safetensors(request.save_tensors, tensors, {}, request.overwrite);
+}
+
+std::vector<StagedFile> staged(const std::unique_ptr<OutputFile>& file) {
+  return file ? std::vector{file->staged()} : std::vector<StagedFile>();
 }
 
 sampling::SamplerInput sampler_input(const Video& video) {
@@ -74,7 +80,8 @@ Decoded decode(const Video& video, const at::Tensor& latent, Models& models) {
   Decoded decoded;
   decoded.writer = std::make_unique<OutputWriter>(request, video.plan,
                                                   std::min(size.frames, decoder->decoded_frames(latent.size(2))));
-  RgbFrames rgb(size, "the decoded video", [&](const at::Tensor& frames) { decoded.writer->push(frames); });
+  RgbFrames rgb(size, "the decoded video",
+                [&](const at::Tensor& frames) { decoded.writer->push(frames, *video.clock); });
   const auto decode_to = [&](const autoencoder::PieceSink& sink) {
     decoder->decode_pieces(latent.to(models.source().device), sink, [&](int64_t done, int64_t total) {
       video.clock->report({"decode", done, total});
@@ -94,6 +101,7 @@ Decoded decode(const Video& video, const at::Tensor& latent, Models& models) {
 }
 
 void write(Video& video, const at::Tensor& latent, Decoded decoded) {
+  std::unique_ptr<OutputFile> tensors_file;
   if (decoded.video.defined()) {
     const Plan& plan = video.plan;
     NamedTensors tensors = std::move(video.tensors);
@@ -101,9 +109,9 @@ void write(Video& video, const at::Tensor& latent, Decoded decoded) {
                                    {"latent", latent},
                                    {"video", decoded.video.to(at::kFloat)},
                                    {"timesteps", at::tensor(sampling::timesteps(plan.schedule))}});
-    save_tensors(video, tensors);
+    tensors_file = stage_tensors(video.request, tensors);
   }
-  video.result.suspicious = decoded.writer->finish(*video.clock);
+  video.result.suspicious = decoded.writer->finish(*video.clock, staged(tensors_file));
 }
 
 // Null where none are to be used; the result says why.
@@ -150,6 +158,20 @@ void encode_video_texts(std::span<Video* const> videos, const Models::LoadCallba
   }
 }
 
+namespace {
+
+// Marked as that of an unfinished video.
+void save_picture(Video& video, const at::Tensor& rgb) {
+  const std::filesystem::path& path = video.plan.picture;
+  OutputFile file(path, video.request.overwrite);
+  const std::string note = picture_note(video.latent_metadata[kLatentKey]);
+  write_content(file.staged(), media::with_note(encode_picture(path, rgb), note));
+  file.commit();
+  video.locks.push_back(std::make_shared<FileLock>(file.take_lock()));
+}
+
+}  // namespace
+
 void make_first_picture(Video& video, Models& models) {
   const GenerateRequest& request = video.request;
   const Picture picture =
@@ -158,13 +180,14 @@ void make_first_picture(Video& video, Models& models) {
   video.result.image_forwards = picture.forwards;
   video.clock->run("write", [&] {
     if (request.image_only) {
-      save_tensors(video, {{"noise", picture.noise}, {"latent", picture.latent}, {"video", picture.frame}});
-      video.result.suspicious = write_output(request, video.plan, picture.frame, *video.clock);
+      const auto tensors =
+          stage_tensors(request, {{"noise", picture.noise}, {"latent", picture.latent}, {"video", picture.frame}});
+      video.result.suspicious = write_output(request, video.plan, picture.frame, *video.clock, staged(tensors));
     } else {
       if (!request.save_tensors.empty()) {
         video.tensors = {{"image_noise", picture.noise}, {"image_latent", picture.latent}, {"image", picture.rgb}};
       }
-      write_picture(video.plan.picture, picture.rgb, request.overwrite);
+      save_picture(video, picture.rgb);
     }
   });
 }
@@ -178,27 +201,10 @@ void encode_first_picture(Video& video, Models& models) {
   });
 }
 
-std::optional<std::string> lack_of_space(const Video& video, int64_t waiting) {
-  const sampling::LatentShape& shape = video.plan.latent_shape;
-  const int64_t latent =
-      shape.channels * shape.frames * shape.height * shape.width * static_cast<int64_t>(sizeof(float));
-  const int64_t file = expected_file_bytes(video.request, {video.plan.size.width, video.plan.size.height},
-                                           video.request.config.sampling.num_frames);
-  const std::filesystem::path folder =
-      video.plan.latent.has_parent_path() ? video.plan.latent.parent_path() : std::filesystem::path(".");
-  std::error_code error;
-  const std::filesystem::space_info space = std::filesystem::space(folder, error);
-  if (error || space.available >= static_cast<uintmax_t>(latent + (waiting + 1) * file)) return std::nullopt;
-  return fmt::format("{}: the disk is full: {} are free in {}; the latent takes {}, the video about {}{}",
-                     video.plan.output.string(), format_bytes(static_cast<int64_t>(space.available)), folder.string(),
-                     format_bytes(latent), format_bytes(file),
-                     waiting > 0 ? fmt::format(", and {} more are to be written", waiting) : "");
-}
-
 at::Tensor sample_latent(Video& video, Models& models) {
   return video.clock->run("denoise", [&] {
     const auto model = models.video_transformer();
-    const Preview preview(video.request, video.plan, models);
+    Preview preview(video.request, video.plan, models);
     sampling::SamplerInput input = sampler_input(video);
     if (preview.is_wanted()) {
       input.on_estimate = [&](int64_t step, int64_t steps, const std::function<at::Tensor()>& clean) {

@@ -3,9 +3,7 @@
 
 #include <ATen/ATen.h>
 
-#include <optional>
 #include <span>
-#include <string>
 
 #include "pipeline/models.h"
 #include "pipeline/video.h"
@@ -23,10 +21,6 @@ void encode_video_texts(std::span<Video* const> videos, const Models::LoadCallba
 void make_first_picture(Video& video, Models& models);
 // The picture, which is on disk, becomes the video's reference.
 void encode_first_picture(Video& video, Models& models);
-
-// Says so if the latent and the video would not fit on their disk: before hours of work, not after. `waiting` videos
-// that were sampled before are still to be written there.
-std::optional<std::string> lack_of_space(const Video& video, int64_t waiting);
 
 // Noise to latent: [1, C, T, h, w], float32, on the CPU.
 at::Tensor sample_latent(Video& video, Models& models);

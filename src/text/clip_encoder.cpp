@@ -3,6 +3,7 @@
 #include "core/cpu_features.h"
 #include "core/trace.h"
 #include "nn/attention.h"
+#include "opensora/stop.h"
 
 namespace opensora::text {
 namespace {
@@ -29,6 +30,7 @@ ClipLayer::ClipLayer(const Weights& weights, const ClipConfig& config)
       fc2(weights["mlp"]["fc2"], config.intermediate_size, config.hidden_size) {}
 
 at::Tensor ClipLayer::operator()(const at::Tensor& input) const {
+  throw_if_stopped();
   const TraceSpan span("ClipLayer");
   const auto heads = [&](const at::Tensor& x) { return x.unflatten(-1, {num_heads, -1}).transpose(1, 2); };
   const at::Tensor normed = layer_norm1(input);

@@ -5,6 +5,7 @@
 #include "core/cpu_features.h"
 #include "core/trace.h"
 #include "nn/attention.h"
+#include "opensora/stop.h"
 
 namespace opensora::text {
 namespace {
@@ -64,6 +65,7 @@ at::Tensor T5Block::gated_mlp(const at::Tensor& x) const {
 }
 
 at::Tensor T5Block::operator()(const at::Tensor& input, const at::Tensor& bias) const {
+  throw_if_stopped();
   const TraceSpan span("T5Block");
   const at::Tensor x = input + attend(attention_norm(input), bias);
   return (x + gated_mlp(mlp_norm(x))).to(input.scalar_type());

@@ -69,11 +69,11 @@ TEST(OutputName, NamesOfRows) {
   check_row_name(3, "/etc/passwd", errors);
   check_row_name(4, "..", errors);
   check_row_name(5, "a\nb", errors);
-  check_row_name(6, std::string(201, 'x'), errors);
+  check_row_name(6, std::string(252, 'x'), errors);
   const auto lines = errors.lines();
   ASSERT_EQ(lines.size(), 5U);
   EXPECT_TRUE(contains(lines[0], "f:2: name \"../x\""));
-  EXPECT_TRUE(contains(lines[4], "201 bytes"));
+  EXPECT_TRUE(contains(lines[4], "252 bytes"));
 }
 
 TEST(OutputName, CollisionsNameBothRows) {

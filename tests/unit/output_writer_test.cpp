@@ -35,7 +35,7 @@ class OutputWriterTest : public ::testing::TestWithParam<int64_t> {
 
 TEST_P(OutputWriterTest, CompletesItsFiles) {
   OutputWriter writer(request_, plan_, GetParam());
-  writer.push(frames());
+  writer.push(frames(), StageClock(at::kCPU, {}));
   std::vector<int64_t> told;
   writer.finish(StageClock(at::kCPU, [&](const Progress& progress) { told.push_back(progress.done); }));
   EXPECT_TRUE(fs::exists(plan_.output));
@@ -47,7 +47,7 @@ TEST_P(OutputWriterTest, CompletesItsFiles) {
 TEST_P(OutputWriterTest, LeavesNothingWithoutFinish) {
   {
     OutputWriter writer(request_, plan_, GetParam());
-    writer.push(frames());
+    writer.push(frames(), StageClock(at::kCPU, {}));
   }
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path()), {}), 1);  // the folder of frames
   EXPECT_TRUE(fs::is_empty(request_.save_frames));
@@ -56,7 +56,7 @@ TEST_P(OutputWriterTest, LeavesNothingWithoutFinish) {
 TEST_P(OutputWriterTest, LeavesNothingWhenStoppedAtTheLastReport) {
   {
     OutputWriter writer(request_, plan_, GetParam());
-    writer.push(frames());
+    writer.push(frames(), StageClock(at::kCPU, {}));
     const StageClock clock(at::kCPU, [&](const Progress& progress) {
       if (progress.done == GetParam()) throw InterruptedError(2);
     });

@@ -87,6 +87,8 @@ struct Output {
   }
 };
 
+const StageClock idle(at::kCPU, {});
+
 at::Tensor frame_of(int value) { return at::full({1, 32, 32, 3}, value, at::kByte); }
 
 TEST(OutputWriterTest, WritesTheFramesInOrderAndReportsThemAll) {
@@ -94,9 +96,9 @@ TEST(OutputWriterTest, WritesTheFramesInOrderAndReportsThemAll) {
   std::vector<std::pair<int64_t, int64_t>> reports;
   const StageClock clock(at::kCPU, [&](const Progress& p) { reports.emplace_back(p.done, p.total); });
   OutputWriter writer(output.request, output.plan, 6);
-  writer.push(at::cat({frame_of(10), frame_of(60)}));
-  writer.push(frame_of(110));
-  writer.push(at::cat({frame_of(160), frame_of(210), frame_of(250)}));
+  writer.push(at::cat({frame_of(10), frame_of(60)}), idle);
+  writer.push(frame_of(110), idle);
+  writer.push(at::cat({frame_of(160), frame_of(210), frame_of(250)}), idle);
   EXPECT_EQ(writer.finish(clock), "all of one colour");
   const test::DecodedVideo video = test::read_video(output.plan.output);
   ASSERT_EQ(video.frames.size(), 6);
@@ -109,7 +111,7 @@ TEST(OutputWriterTest, LeavesNothingWithoutItsEnd) {
   const Output output("out.mp4");
   {
     OutputWriter writer(output.request, output.plan, 3);
-    writer.push(frame_of(10));
+    writer.push(frame_of(10), idle);
   }
   EXPECT_TRUE(std::filesystem::is_empty(output.folder.path()));
 }
@@ -118,7 +120,7 @@ TEST(OutputWriterTest, TellsWhatWentWrong) {
   Output output("no/such/folder/out.mp4");
   OutputWriter writer(output.request, output.plan, 100);
   const auto push_all = [&] {
-    for (int i = 0; i < 100; ++i) writer.push(frame_of(i));
+    for (int i = 0; i < 100; ++i) writer.push(frame_of(i), idle);
   };
   EXPECT_THROW(push_all(), OutputError);
   EXPECT_THROW(writer.finish(StageClock(at::kCPU, {})), OutputError);

@@ -1,0 +1,122 @@
+#include "core/temporary.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <mutex>
+#include <random>
+#include <set>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+namespace fs = std::filesystem;
+
+namespace opensora {
+namespace {
+
+constexpr std::string_view kStart = ".opensora-", kEnd = ".part";
+constexpr std::string_view kLetters = "0123456789abcdefghijklmnopqrstuvwxyz";
+constexpr size_t kLength = 8;
+
+struct Registry {
+  std::mutex mutex;
+  std::set<fs::path> own;       // temporary files and folders of this process
+  std::set<fs::path> examined;  // folders that were searched for leftovers
+};
+
+// Never destroyed: a thread may still write while the program ends.
+Registry& registry() {
+  static auto* const all = new Registry;
+  return *all;
+}
+
+std::string new_name() {
+  static thread_local std::random_device source;
+  std::uniform_int_distribution<size_t> letter(0, kLetters.size() - 1);
+  std::string name(kStart);
+  for (size_t i = 0; i < kLength; ++i) name += kLetters[letter(source)];
+  return name.append(kEnd);
+}
+
+bool is_temporary_name(std::string_view name) {
+  if (name.size() != kStart.size() + kLength + kEnd.size() || !name.starts_with(kStart) || !name.ends_with(kEnd)) {
+    return false;
+  }
+  return name.substr(kStart.size(), kLength).find_first_not_of(kLetters) == std::string_view::npos;
+}
+
+// The descriptor of what was created, or -1 and errno.
+int create_file(const fs::path& path) { return ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666); }
+int create_folder(const fs::path& path) {
+  if (::mkdir(path.c_str(), 0777) != 0) return -1;
+  return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+// Between creation and lock another process may take it for a leftover: then another name is taken.
+Temporary create_temporary(const fs::path& folder, int (*create)(const fs::path&)) {
+  constexpr int kAttempts = 100;
+  for (int attempt = 1;; ++attempt) {
+    Temporary temporary{folder / new_name(), {}};
+    const int descriptor = create(temporary.path);
+    if (descriptor < 0) {
+      if (errno == EEXIST && attempt < kAttempts) continue;
+      throw std::system_error(errno, std::generic_category());
+    }
+    const FileLock::Outcome outcome = temporary.lock.take(descriptor);
+    if (outcome != FileLock::Outcome::kHeldElsewhere && temporary.lock.has_name()) {
+      const std::lock_guard lock(registry().mutex);
+      registry().own.insert(temporary.path);
+      return temporary;
+    }
+    std::error_code ignored;
+    fs::remove(temporary.path, ignored);
+    if (attempt == kAttempts) throw std::system_error(EBUSY, std::generic_category());
+  }
+}
+
+bool is_of_this_user(const fs::path& path) {
+  struct stat status {};
+  return ::lstat(path.c_str(), &status) == 0 && status.st_uid == ::geteuid();
+}
+
+}  // namespace
+
+Temporary create_temporary_file(const fs::path& folder) { return create_temporary(folder, create_file); }
+Temporary create_temporary_folder(const fs::path& folder) { return create_temporary(folder, create_folder); }
+
+void remove_temporary(const fs::path& path) noexcept {
+  std::error_code ignored;
+  fs::remove_all(path, ignored);
+  const std::lock_guard lock(registry().mutex);
+  registry().own.erase(path);
+}
+
+void remove_own_temporaries() noexcept {
+  const std::lock_guard lock(registry().mutex);
+  std::error_code ignored;
+  for (const fs::path& path : registry().own) fs::remove_all(path, ignored);
+}
+
+void remove_leftovers(const fs::path& folder) {
+  {
+    const std::lock_guard lock(registry().mutex);
+    if (!registry().examined.insert(folder).second) return;
+  }
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    const fs::path& path = entry->path();
+    if (!is_temporary_name(path.filename().native()) || !is_of_this_user(path)) continue;
+    FileLock lock;
+    if (lock.take(path) != FileLock::Outcome::kTaken) continue;
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+    spdlog::debug("{}: left by a run that was killed; removed", path.string());
+  }
+}
+
+}  // namespace opensora
