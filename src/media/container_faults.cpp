@@ -164,6 +164,12 @@ bool is_encrypted(uint32_t codec_tag) {
   });
 }
 
+void throw_damaged(const fs::path& path, const std::string& reason, const std::string& place) {
+  std::string fault = container_fault(path);
+  if (fault.empty()) fault = "the file is damaged or truncated" + (reason.empty() ? "" : " (" + reason + ")");
+  throw InputMediaError(path.string() + ": " + fault + place);
+}
+
 void throw_encrypted(const fs::path& path) {
   throw InputMediaError(fmt::format("{}: {}", path.string(), kEncryptedText));
 }

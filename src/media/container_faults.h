@@ -14,6 +14,11 @@ std::string container_fault(const std::filesystem::path& path);
 // Whether a sample entry of MP4 ("encv", the lowest byte first) is that of encrypted pictures.
 bool is_encrypted(uint32_t codec_tag);
 
+// Throws InputMediaError: with the container's fault if there is one, otherwise that the file is damaged or truncated.
+// `reason`: FFmpeg's, if it has one; `place`: where it was found, behind all.
+[[noreturn]] void throw_damaged(const std::filesystem::path& path, const std::string& reason,
+                                const std::string& place = {});
+
 // Throws InputMediaError.
 [[noreturn]] void throw_encrypted(const std::filesystem::path& path);
 

@@ -72,7 +72,7 @@ Decoder::Decoder(fs::path path, PollCallback poll, bool quiet)
   errors_.watch(this);
   errors_.watch(input_.format.get());
   clock_.emplace(*input_.format, stream(), frame_ticks());
-  has_key_frame_ = !needs_key_frame(*input_.format, decoder_->codec_id);
+  has_key_frame_ = is_image_ || !needs_key_frame(*input_.format, decoder_->codec_id);
 }
 
 Decoder::~Decoder() {
@@ -238,10 +238,8 @@ void Decoder::check_frame(const AVFrame& frame) const {
 
 // `reason`: FFmpeg's, if it has one.
 void Decoder::throw_damaged(const std::string& reason) const {
-  std::string fault = container_fault(path_);
-  if (fault.empty()) fault = "the file is damaged or truncated" + (reason.empty() ? "" : " (" + reason + ")");
-  if (!is_image_ && packets_ > 0) fault += fmt::format("; found near frame {}", packets_);
-  throw InputMediaError(path_.string() + ": " + fault);
+  const bool has_place = !is_image_ && packets_ > 0;
+  media::throw_damaged(path_, reason, has_place ? fmt::format("; found near frame {}", packets_) : "");
 }
 
 void Decoder::throw_decoding_failed(int error) const {

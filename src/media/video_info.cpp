@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "media/container_faults.h"
 #include "media/ffmpeg.h"
 #include "media/ffmpeg_functions.h"
 #include "media/input.h"
@@ -42,7 +43,7 @@ Counted count_packets(AVFormatContext& format, int index, const std::filesystem:
   while (true) {
     const int result = av_read_frame(&format, packet.get());
     if (result == AVERROR_EOF) return counted;
-    check_input(result, path, "be read to its end: the file is damaged or truncated");
+    if (result < 0) throw_damaged(path, error_text(result));
     if (packet->stream_index == index) count(*packet, counted);
     av_packet_unref(packet.get());
   }

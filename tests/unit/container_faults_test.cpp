@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "media/media_reader.h"
+#include "media/video_info.h"
 #include "opensora/error.h"
 #include "support/contains.h"
 #include "support/temporary_folder.h"
@@ -107,6 +108,13 @@ TEST_F(ContainerFaultsTest, EncryptedMp4) {
   Options fragments = encryption;
   fragments.emplace_back("movflags", "frag_keyframe+empty_moov+default_base_moof");
   EXPECT_TRUE(contains(error_of(video("mp4", fragments)), "is encrypted (DRM)"));
+  const fs::path path = folder_.write("fragments", video("mp4", fragments));
+  try {
+    read_video_info(path);
+    FAIL() << "its packets cannot be read";
+  } catch (const InputMediaError& error) {
+    EXPECT_TRUE(contains(error.what(), path.string() + ": is encrypted (DRM)"));
+  }
   std::string bought = video("mp4");
   bought.replace(bought.find("avc1", bought.find("stsd")), 4, "drmi");
   EXPECT_TRUE(contains(error_of(bought), "is encrypted (DRM)"));
