@@ -55,17 +55,6 @@ TEST(Pipeline, StoppingLeavesNoFile) {
   }
 }
 
-TEST(Pipeline, ReadingAReferenceCanBeStopped) {
-  const test::TemporaryFolder folder;
-  GenerateRequest request = test::pipeline_request("pipeline_v2v_tail", folder.path());
-  request.save_tensors.clear();
-  const auto stop = [](const Progress& progress) {
-    if (progress.stage.empty()) throw InterruptedError(15);  // asked while nothing has a length yet
-  };
-  EXPECT_THROW(generate(request, stop), InterruptedError);
-  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
-}
-
 TEST(Pipeline, KeepingTheModelsChangesNothing) {
   for (const char* name : {"pipeline_t2i2v", "pipeline_i2v_head"}) {
     const test::TemporaryFolder folder;
