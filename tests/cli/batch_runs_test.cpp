@@ -261,7 +261,7 @@ TEST_F(BatchRuns, TheLastEventHasTheExitCode) {
       {2, {"--prompts-file", "wrong.csv"}},
       {2, {"-p", "a", "-s", "1,2", "-o", "a.png"}},
       {2, {"-p", "a", "--num-frames", "6"}},
-      {124, {"-p", "a", "-o", "c.mp4", "--num-frames", "5", "--steps", "100000", "--timeout", "0.2"}}};
+      {124, {"-p", "a", "-o", "c.mp4", "--num-frames", "5", "--steps", "10000", "--timeout", "0.2"}}};
   for (const auto& [code, flags] : runs) {
     SCOPED_TRACE(testing::PrintToString(flags));
     const bool has_steps = std::find(flags.begin(), flags.end(), "--num-frames") != flags.end();
@@ -274,12 +274,12 @@ TEST_F(BatchRuns, TheLastEventHasTheExitCode) {
   for (const int signal : {SIGINT, SIGTERM}) {
     ProgramOptions options;
     options.meanwhile = [&](pid_t program) {
-      wait_for(folder_.path() / "events", "step");
+      EXPECT_TRUE(test::wait_for_event(program, folder_.path() / "events", "step"));
       ::kill(program, signal);
     };
     fs::remove(folder_.path() / "events");
     const ProgramResult result =
-        bare({"-p", "a", "-o", "d.mp4", "--num-frames", "5", "--steps", "100000", "--events", "events"}, options);
+        bare({"-p", "a", "-o", "d.mp4", "--num-frames", "5", "--steps", "10000", "--events", "events"}, options);
     EXPECT_EQ(result.exit_code, 128 + signal);
     EXPECT_EQ(told_exit_code(), 128 + signal);
   }
