@@ -13,6 +13,7 @@ add up to 100 %).
 import argparse
 import collections
 import json
+import signal
 import sys
 
 
@@ -66,4 +67,5 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that goes away (head) is no error
     main()

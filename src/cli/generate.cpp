@@ -162,7 +162,7 @@ void add_generate(CLI::App& app) {
       "Examples:\n"
       "  opensora generate -p \"a red circle moving right on a blue background\"\n"
       "  opensora generate -p \"raining, sea\" --model-dir ./ckpts --config 768px -s 42 -o sea.mp4\n"
-      "  opensora generate -p \"raining, sea\" -W 448 -H 256 --num-frames 33 --json\n"
+      "  opensora generate -p \"raining, sea\" -W 128 -H 64 --num-frames 17 --json\n"
       "  opensora generate -p \"the ship sails away\" --image ship.png\n"
       "  opensora generate -p \"the ship sails away\" --video ship.mp4 --cond-type v2v_tail\n"
       "  opensora generate -p \"raining, sea\" --config t2i2v_768px\n"
