@@ -100,7 +100,8 @@ std::string exif_colours(const std::string& exif) {
 
 void read_jpeg_tags(const ReadBytes& read, ImageTags& tags) {
   ProfileParts profile;
-  for (uint64_t at = 2;;) {
+  uint64_t at = 2;
+  for (int part = 0; part < kMostParts; ++part) {
     const std::string head = read(at, 4);
     if (head.size() < 4 || head[0] != '\xff') break;
     const auto marker = static_cast<uint8_t>(head[1]);
@@ -123,7 +124,8 @@ void read_jpeg_tags(const ReadBytes& read, ImageTags& tags) {
 }
 
 void read_webp_tags(const ReadBytes& read, ImageTags& tags) {
-  for (uint64_t at = 12;;) {
+  uint64_t at = 12;
+  for (int part = 0; part < kMostParts; ++part) {
     const std::string head = read(at, 8);
     if (head.size() < 8) break;
     const uint64_t length = little_endian(std::string_view(head).substr(4), 4);
@@ -140,7 +142,8 @@ void read_webp_tags(const ReadBytes& read, ImageTags& tags) {
 // Boxes: length and type, and in the one with the header, the one with the colours.
 void read_jpeg2000_tags(const ReadBytes& read, ImageTags& tags) {
   constexpr int kSrgb = 16, kGrey = 17;
-  for (uint64_t at = 12;;) {
+  uint64_t at = 12;
+  for (int part = 0; part < kMostParts; ++part) {
     const std::string head = read(at, 8);
     const uint64_t length = big_endian(head, 4);
     const std::string type = head.size() < 8 ? "" : head.substr(4);

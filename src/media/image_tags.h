@@ -25,6 +25,10 @@ struct ImageTags {
   bool is_damaged = false;     // and that for this reason
 };
 
+// Chunks, segments or boxes of a file that are looked at. No real picture has as many; one that is made of nothing else
+// must not take minutes.
+inline constexpr int kMostParts = 100000;
+
 // Never throws but for memory: what is damaged counts as absent. Formats that are not known here have no tags.
 ImageTags read_image_tags(const std::filesystem::path& path);
 

@@ -150,7 +150,8 @@ void read_png_tags(const ReadBytes& read, ImageTags& tags) {
   constexpr size_t kHead = 8;  // of a chunk: length and type; the checksum follows its data
   Colours colours;
   std::string legacy_exif;
-  for (uint64_t at = 8;;) {
+  uint64_t at = 8;
+  for (int part = 0; part < kMostParts; ++part) {
     const std::string head = read(at, kHead);
     if (head.size() < kHead) break;
     const uint64_t length = big_endian(head, 4);
