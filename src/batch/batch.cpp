@@ -82,7 +82,9 @@ void settle(Task& task, const pipeline::CheckpointIdentities& checkpoints, const
   pipeline::settle_output(video);
   pipeline::settle_metadata(video, checkpoints);
   task.is_done = history.is_done(task);
-  if (!task.is_done) pipeline::find_remains(video, task.key, options.keep_latents);
+  if (task.is_done) return;
+  pipeline::find_remains(video, task.key, options.keep_latents);
+  if (video.has_latent && history.has_left_latent(task)) video.latent_is_marked = true;
 }
 
 bool encodes_pictures(const Task& task) {
@@ -152,7 +154,7 @@ void Batch::skip_finished() {
   for (size_t i = 0; i < tasks_.size(); ++i) {
     Task& task = tasks_[i];
     if (!task.is_done) continue;
-    pipeline::settle_earlier_remains(task.video, task.key, options_.keep_latents);
+    pipeline::settle_earlier_remains(task.video, task.key, options_.keep_latents, history_.has_left_latent(task));
     result_.videos[i].state = BatchState::kSkipped;
     events_.tell("video_skipped", batch::identity_of(task));
     if (callbacks_.on_end) callbacks_.on_end(result_.videos[i]);

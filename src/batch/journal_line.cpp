@@ -207,6 +207,7 @@ JournalLine parse_journal_line(std::string_view text) {
     line["bytes"].get_to(parsed.bytes);
     line["sha256"].get_to(parsed.sha256);
   }
+  parsed.keeps_latent = parsed.event == "video_done" && line.contains("latent");
   if (parsed.event == "run_started" && line.contains("prompts_file")) parsed.prompts_file = line["prompts_file"];
   if (parsed.event == "run_finished") {
     line["videos"].get_to(parsed.videos);

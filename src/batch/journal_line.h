@@ -21,6 +21,7 @@ struct JournalLine {
   uint64_t seed = 0;                          // of a video
   std::string file, sha256;                   // picture_done: the picture; video_done: the output
   uintmax_t bytes = 0;                        // of that file
+  bool keeps_latent = false;                  // video_done: its latent stays beside it
   std::optional<std::string> prompts_file;    // run_started: as it was typed, empty: none; nullopt: not said
   int64_t videos = 0, done = 0, skipped = 0;  // run_finished
   bool has_error = false;                     // run_finished: the whole run was stopped

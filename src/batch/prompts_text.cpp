@@ -22,6 +22,8 @@ bool has_no_width(UChar32 c) {
 
 bool is_blank(UChar32 c) { return c >= 0 && (u_isUWhiteSpace(c) != 0 || has_no_width(c)); }
 
+bool is_invisible(UChar32 c) { return c != ' ' && (is_blank(c) || (c >= 0 && c < ' ')); }
+
 // The first character of `text` and its bytes; a byte that belongs to none is -1.
 std::pair<UChar32, size_t> decode_first(std::string_view text) {
   int64_t next = 0;
@@ -112,11 +114,21 @@ std::string_view trim(std::string_view text) {
   return text;
 }
 
+std::string without_invisible(std::string_view text) {
+  std::string rest;
+  while (!text.empty()) {
+    const auto [character, bytes] = decode_first(text);
+    if (!is_invisible(character)) rest += text.substr(0, bytes);
+    text.remove_prefix(bytes);
+  }
+  return rest;
+}
+
 std::string visible(std::string_view text) {
   std::string shown;
   while (!text.empty()) {
     const auto [character, bytes] = decode_first(text);
-    if (character != ' ' && (is_blank(character) || (character >= 0 && character < ' '))) {
+    if (is_invisible(character)) {
       shown += fmt::format("<U+{:04X}>", static_cast<uint32_t>(character));
     } else {
       shown += text.substr(0, bytes);

@@ -34,6 +34,9 @@ std::string_view first_character(std::string_view text);
 // Without white space of any kind at both ends, and without what has no width (zero-width space, byte order mark, …).
 std::string_view trim(std::string_view text);
 
+// Without what visible() would show otherwise.
+std::string without_invisible(std::string_view text);
+
 // For messages: white space but the space itself, and what has no width, as <U+00A0>.
 std::string visible(std::string_view text);
 

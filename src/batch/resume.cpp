@@ -26,8 +26,10 @@ History::History(const std::vector<JournalLine>& journal, const std::string& pro
     } else if (line.event == "video_planned") {
       outputs_.emplace(line.output, true);
       if (!line.row_key.empty()) seeds_[line.row_key] = line.seed;
+    } else if (line.event == "video_sampled") {
+      sampled_.insert(line.key);
     } else if (line.event == "video_done") {
-      finished_[line.key] = {line.file, line.sha256, line.bytes};
+      finished_[line.key] = {line.file, line.sha256, line.bytes, line.keeps_latent};
       outputs_[line.output] = is_own;
     }
   }
@@ -62,6 +64,11 @@ bool History::is_done(const Task& task) const {
   if (is_intact(found->second)) return true;
   spdlog::warn("{}: is gone or has changed since it was finished; it is made again", found->second.path);
   return false;
+}
+
+bool History::has_left_latent(const Task& task) const {
+  const auto found = finished_.find(task.key);
+  return sampled_.contains(task.key) && (found == finished_.end() || !found->second.keeps_latent);
 }
 
 bool all_videos_made(const std::vector<JournalLine>& journal) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,17 +27,22 @@ class History {
   bool owns(const Task& task) const;
   // True if the video is finished, and its file is as it was left.
   bool is_done(const Task& task) const;
+  // True if a latent of the video is there because it was being made, not because it was to stay: versions before this
+  // did not mark such latents.
+  bool has_left_latent(const Task& task) const;
 
  private:
   struct File {
     std::string path, sha256;
     uintmax_t bytes = 0;
+    bool keeps_latent = false;
   };
   bool is_intact(const File& file) const;
 
   std::map<std::string, uint64_t> seeds_;  // by row key
   std::map<std::string, bool> outputs_;    // those that were planned; false: another run's, and finished
   std::map<std::string, File> finished_;   // by key
+  std::set<std::string> sampled_;          // keys
 };
 
 // Whether the last run that a journal tells of has made all its videos. An empty journal tells of none: true.

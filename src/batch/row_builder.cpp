@@ -123,7 +123,7 @@ std::string RowBuilder::hint(const std::string& name) const {
     if (name.find(quote) != std::string::npos) return "; a cell is quoted with \", not with typographic quotes (“ ”)";
     at += quote.size();
   }
-  const std::string suggestion = did_you_mean(name, names_);
+  const std::string suggestion = did_you_mean(without_invisible(name), names_);
   const bool is_one_word = name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
   return !suggestion.empty() || is_one_word ? suggestion
                                             : "; are the cells separated by commas, semicolons, tabs or |?";

@@ -188,9 +188,9 @@ void settle_remains(Video& video, bool keep_latents) noexcept try {
                error.what());
 }
 
-void settle_earlier_remains(Video& video, const std::string& key, bool keep_latents) {
+void settle_earlier_remains(Video& video, const std::string& key, bool keep_latents, bool is_left) {
   const Metadata metadata = latent_metadata(video.plan.latent);
-  video.latent_is_marked = is_unfinished(metadata) && value_of(metadata, kLatentKey) == key;
+  video.latent_is_marked = (is_left || is_unfinished(metadata)) && value_of(metadata, kLatentKey) == key;
   settle_remains(video, keep_latents);
 }
 

@@ -33,8 +33,9 @@ std::string picture_note(const std::string& key);
 
 // The video is done: what only an unfinished one needs goes, what stays loses its mark. What fails is a warning.
 void settle_remains(Video& video, bool keep_latents) noexcept;
-// The same for a video that an earlier run has finished, with its key.
-void settle_earlier_remains(Video& video, const std::string& key, bool keep_latents);
+// The same for a video that an earlier run has finished, with its key; `is_left`: its latent, marked or not, was not to
+// stay.
+void settle_earlier_remains(Video& video, const std::string& key, bool keep_latents, bool is_left);
 
 // The run is over, and nothing will go on with the video: all goes.
 void remove_remains(const Video& video);

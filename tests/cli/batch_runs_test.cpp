@@ -136,7 +136,7 @@ TEST_F(BatchRuns, OneAfterTheOtherInOneFolderAsTheReadmeHasThem) {
 
 TEST_F(BatchRuns, AnUnfinishedRunIsNotPassedOver) {
   folder_.write("bad.png", "no picture");
-  folder_.write("p.csv", "text,ref,name\na,bad.png,x\nb,,y\n");
+  folder_.write("p.csv", "text,ref,name,num_frames\na,bad.png,x,5\nb,,y,1\n");
   ASSERT_EQ(generate({"--prompts-file", "p.csv", "--output-dir", "videos"}).exit_code, 3);
   const std::string journal = read_file(folder_.path() / "videos/run.jsonl");
   const ProgramResult other = generate({"-p", "c", "-s", "1,2", "--output-dir", "videos"});
@@ -247,7 +247,7 @@ TEST_F(BatchRuns, TheLastEventHasTheExitCode) {
   folder_.write("bad.png", "no picture");
   folder_.write("wrong.csv", "text,steps\na,many\n");
   folder_.write("there.png", "x");
-  folder_.write("p.csv", "text,ref,name\na,bad.png,x\nb,,y\n");
+  folder_.write("p.csv", "text,ref,name,num_frames\na,bad.png,x,5\nb,,y,1\n");
   const std::vector<std::pair<int, std::vector<std::string>>> runs = {
       {0, {"-p", "a", "-o", "a.png"}},
       {9, {"-p", "a", "-i", "bad.png", "-o", "b.mp4", "--num-frames", "5"}},
