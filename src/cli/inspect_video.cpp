@@ -88,7 +88,8 @@ void print_text(const std::filesystem::path& path, const VideoInfo& info, const 
 
 bool is_video_or_picture(const std::filesystem::path& path) {
   if (const std::optional<FileKind> kind = file_kind(path)) {
-    return kind->group == FileGroup::kVideo || kind->group == FileGroup::kPicture;
+    if (kind->group == FileGroup::kVideo || kind->group == FileGroup::kPicture) return true;
+    if (kind->group == FileGroup::kModel) return false;
   }
   constexpr std::array<std::string_view, 5> kExtensions = {".mp4", ".mov", ".m4v", ".mkv", ".webm"};
   std::string extension = path.extension().string();

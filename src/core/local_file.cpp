@@ -74,7 +74,7 @@ bool is_there(const fs::path& path) {
 }  // namespace
 
 fs::path local_file(const std::string& given, const fs::path& folder) {
-  const fs::path plain = folder / given;
+  fs::path plain = folder / given;
   if (is_there(plain)) return plain;
   if (const std::optional<fs::path> path = file_url_path(given)) return folder / *path;
   return is_remote_url(given) ? fs::path(given) : plain;

@@ -63,7 +63,7 @@ bool is_complete_jpeg(std::string_view data) {
 
 }  // namespace
 
-Decoder::Decoder(fs::path path, PollCallback poll, bool quiet)
+Decoder::Decoder(const fs::path& path, PollCallback poll, bool quiet)
     : path_(local_file(path.string())), packet_(not_null(av_packet_alloc())), is_quiet_(quiet) {
   input_ = open_input(path_, std::move(poll));
   if (!input_.tags.unreadable.empty()) throw_unreadable(path_, input_.tags, "");

@@ -29,7 +29,7 @@ class Decoder {
  public:
   // Throws for what is no regular file (also for a URL: nothing is downloaded), holds no video stream, or has a codec
   // that this FFmpeg cannot decode; and what `poll` throws, as decode() does. `quiet`: without log lines.
-  explicit Decoder(std::filesystem::path path, PollCallback poll = {}, bool quiet = false);
+  explicit Decoder(const std::filesystem::path& path, PollCallback poll = {}, bool quiet = false);
 
   ~Decoder();  // warns of what FFmpeg called an error without that it led to one
 

@@ -289,7 +289,7 @@ bool apply_properties(const std::vector<Box>& properties, HeifPicture& picture) 
       const std::string_view kind = in.text(4);
       if (kind == "prof" || kind == "rICC") picture.icc = in.rest();
       if (kind != "nclx") continue;
-      HeifPicture::Colours& colours = picture.colours.emplace();
+      HeifColours& colours = picture.colours.emplace();
       colours.primaries = static_cast<int>(in.number(2));
       colours.transfer = static_cast<int>(in.number(2));
       colours.matrix = static_cast<int>(in.number(2));

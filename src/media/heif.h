@@ -9,6 +9,12 @@
 
 namespace opensora::media {
 
+// Code points of ISO/IEC 23091-2; 2: unspecified.
+struct HeifColours {
+  int primaries = 2, transfer = 2, matrix = 2;
+  bool is_full_range = false;
+};
+
 // The file's primary picture, as an elementary stream that FFmpeg's decoders take.
 struct HeifPicture {
   std::string format;  // FFmpeg's demuxer: "hevc", "obu"
@@ -17,11 +23,7 @@ struct HeifPicture {
   Size size;            // of the whole; what tiles have beyond it is cut off
   int orientation = 1;  // EXIF's, 1 to 8, of the boxes irot and imir together
   std::string icc;
-  struct Colours {
-    int primaries = 2, transfer = 2, matrix = 2;  // code points of ISO/IEC 23091-2; 2: unspecified
-    bool is_full_range = false;
-  };
-  std::optional<Colours> colours;  // these count, and not what the stream says
+  std::optional<HeifColours> colours;  // these count, and not what the stream says
 };
 
 // nullopt for what is no HEIF, a sequence, damaged, or of a kind that is not put together here (overlays, a clean

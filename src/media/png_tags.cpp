@@ -63,8 +63,11 @@ std::string decode_raw_profile(std::string_view text) {
 }
 
 void use_text(std::string_view keyword, std::string text, ImageTags& tags, std::string& legacy_exif) {
-  if (keyword == "XML:com.adobe.xmp") tags.xmp = std::move(text);
-  if (keyword == "Raw profile type exif") legacy_exif = decode_raw_profile(text);
+  if (keyword == "XML:com.adobe.xmp") {
+    tags.xmp = std::move(text);
+  } else if (keyword == "Raw profile type exif") {
+    legacy_exif = decode_raw_profile(text);
+  }
 }
 
 // iTXt: keyword, whether it is compressed, language, translated keyword, text.

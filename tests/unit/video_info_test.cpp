@@ -104,7 +104,7 @@ TEST_F(VideoInfoTest, Errors) {
   };
   EXPECT_TRUE(contains(message(folder_.path() / "none.mp4"), "No such file"));
   EXPECT_TRUE(contains(message(folder_.write("empty.mp4", "")), "is empty"));
-  EXPECT_TRUE(contains(message(folder_.write("text.mp4", "not a video, whatever its name says")), "cannot be read"));
+  EXPECT_TRUE(contains(message(folder_.write("text.mp4", "not a video, whatever its name says")), "is a text file"));
   EXPECT_TRUE(contains(message(folder_.path()), "is a folder"));
   const std::string whole = read_file(write("a.mp4", {}));
   message(folder_.write("head.mp4", whole.substr(0, 200)));
@@ -155,7 +155,7 @@ TEST_F(VideoInfoTest, InspectTakesAnyComment) {
 TEST_F(VideoInfoTest, InspectReportsADamagedVideo) {
   const test::ProgramResult result = test::run_program({"inspect", folder_.write("a.mp4", "nothing")});
   EXPECT_EQ(result.exit_code, 9);
-  EXPECT_TRUE(contains(result.err, "a.mp4: cannot be read as an image or a video"));
+  EXPECT_TRUE(contains(result.err, "a.mp4: is a text file; expected an image or a video"));
   EXPECT_EQ(test::run_program({"inspect", folder_.path() / "none.mp4"}).exit_code, 4);
 }
 
