@@ -6,6 +6,7 @@
 #include <memory>
 #include <variant>
 
+#include "core/cpu_features.h"
 #include "io/random_source.h"
 #include "nn/attention.h"
 #include "nn/conv.h"
@@ -65,9 +66,10 @@ double Rates::seconds(const FlopCount& flops) const {
 
 Rates measure_rates(const Config& config, int64_t tokens, at::ScalarType dtype, Trial trial) {
   Rates rates;
-  rates.linear = product_rate(config.model, tokens, dtype);
-  rates.attention = attention_rate(config.model, tokens, dtype);
-  if (trial == Trial::kAll) rates.convolution = convolution_rate(config, dtype);
+  const auto computing = [&](Work work) { return computing_dtype(dtype, work, at::kCPU); };
+  rates.linear = product_rate(config.model, tokens, computing(Work::kProduct));
+  rates.attention = attention_rate(config.model, tokens, computing(Work::kProduct));
+  if (trial == Trial::kAll) rates.convolution = convolution_rate(config, computing(Work::kConvolution));
   return rates;
 }
 

@@ -97,7 +97,7 @@ TEST_F(ReconstructCommand, IsGoodWithATrainedAutoencoder) {
   const std::string demo = std::string(OPENSORA_CONFIGS) + "/demo";
   const ProgramResult made =
       run_program({"generate", "--model-dir", demo, "-p", "a red circle moving right on a blue background", "-s", "42",
-                   "--device", "cpu", "-o", out("clip.mp4")});
+                   "--device", "cpu", "--output-size", "64x64", "-o", out("clip.mp4")});
   ASSERT_EQ(made.exit_code, 0) << made.err;
   const ProgramResult result = run_program(
       {"reconstruct", out("clip.mp4"), "-o", out("back.mp4"), "--model-dir", demo, "--device", "cpu", "--json"});
