@@ -17,7 +17,9 @@ namespace {
 std::string flags_that_help(const std::string& stage, at::Device device) {
   std::vector<std::string> flags;
   if (stage == "decode") flags.emplace_back("--vae-tiling");
-  if (!device.is_cpu() && (stage == "denoise" || stage == "image")) flags.emplace_back("--offload block");
+  if (stage == "denoise" || stage == "image") {
+    flags.emplace_back(device.is_cpu() ? "--offload model (the default)" : "--offload block");
+  }
   if (stage == "text") {
     flags.emplace_back("texts encoded before (--text-embeddings)");
   } else {

@@ -82,7 +82,7 @@ TEST_F(Offload, TheLimitIsKept) {
   const test::ProgramResult whole = run("generate", {"-q", "--offload", "none", "--max-memory", "320MiB"});
   EXPECT_EQ(whole.exit_code, 6) << whole.err;
   EXPECT_TRUE(test::contains(whole.err, "--max-memory")) << whole.err;
-  EXPECT_TRUE(test::contains(whole.err, "--offload block")) << whole.err;
+  EXPECT_TRUE(test::contains(whole.err, "--offload model")) << whole.err;
   for (const char* offload : {"block", "model", "auto"}) {
     const test::ProgramResult result = run("generate", {"-q", "--offload", offload, "--max-memory", "320MiB"});
     EXPECT_EQ(result.exit_code, 0) << offload << result.err;
