@@ -125,6 +125,9 @@ void name_outputs(std::vector<Task>& tasks, const BatchOptions& options, const s
   }
   RowErrors errors(options.prompts_file);
   check_names(names, errors);
+  if (options.prompts_file.empty() && !errors.empty()) {
+    throw UsageError("--name-template" + errors.lines().front());  // ": name …": no file to be named in front
+  }
   errors.throw_if_any();
 }
 

@@ -60,18 +60,21 @@ void lock_for(Video& video, const fs::path& file) {
   video.locks.push_back(std::make_shared<FileLock>(std::move(lock)));
 }
 
+// Of the picture's noise and latent, which are among the tensors, nothing is left.
+bool needs_all_tensors(const Video& video) { return video.plan.makes_picture && !video.request.save_tensors.empty(); }
+
 void find_latent(Video& video, const std::string& key, bool keep_latents) {
   const fs::path& file = video.plan.latent;
   if (!is_there(file)) return;
   const Metadata metadata = latent_metadata(file);
-  const bool is_of_this = value_of(metadata, kLatentKey) == key;
+  const bool is_of_this = value_of(metadata, kLatentKey) == key && !needs_all_tensors(video);
   video.latent_is_marked = is_unfinished(metadata);
   if (video.latent_is_marked || is_of_this) lock_for(video, file);
   if (is_of_this) {
     video.has_latent = true;
     spdlog::info("{}{}: the latent of this video is there; it is not sampled again", video.label, file.string());
   } else if (video.latent_is_marked) {
-    spdlog::warn("{}{}: left by an unfinished run of another video; it will be replaced", video.label, file.string());
+    spdlog::warn("{}{}: left by an unfinished run; it cannot be used and will be replaced", video.label, file.string());
   } else if (!keep_latents) {  // it would be removed in the end
     throw OutputError(file.string() +
                       " exists, and no unfinished run has left it; move it away, or give another -o: the latent lies "
@@ -85,13 +88,13 @@ void find_picture(Video& video, const std::string& key) {
   const fs::path& file = video.plan.picture;
   if (!video.plan.makes_picture || video.request.image_only || !is_there(file)) return;
   const std::string note = media::read_note(file);
-  if (note == picture_note(key)) {
+  if (note == picture_note(key) && !needs_all_tensors(video)) {
     lock_for(video, file);
     video.has_picture = true;
     spdlog::info("{}{}: the first picture of this video is there; it is not made again", video.label, file.string());
   } else if (note.starts_with(picture_note(""))) {
     lock_for(video, file);
-    spdlog::warn("{}{}: left by an unfinished run of another video; it is removed", video.label, file.string());
+    spdlog::warn("{}{}: left by an unfinished run; it cannot be used and is removed", video.label, file.string());
     fs::remove(file);
   } else {
     check_output(file, video.request.overwrite);

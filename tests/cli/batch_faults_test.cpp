@@ -80,13 +80,13 @@ class BatchFaults : public test::BatchFixture {
 
 TEST_F(BatchFaults, AFullDisk) {
   const fs::path prompts = folder_.write("p.csv", kSixVideos);
-  ASSERT_EQ(run(prompts, "whole").exit_code, 0);
+  ASSERT_EQ(run(prompts, "whole", {"--output-size", "64x64"}).exit_code, 0);
   const auto expected = files("whole");
   ASSERT_EQ(expected.size(), 6U);
   SmallDisk disk(folder_.path() / "out");
   // Of it, the journal sets 56 KiB aside; a latent takes 36 KiB while it is there, a video 8 KiB of pages.
   if (!disk.mount("size=128k")) GTEST_SKIP() << "only root may mount a small disk";
-  const ProgramResult full = run(prompts, "out");
+  const ProgramResult full = run(prompts, "out", {"--output-size", "64x64"});
   EXPECT_EQ(full.exit_code, 3) << full.err;
   EXPECT_TRUE(contains(full.err, "No space left") || contains(full.err, "disk is full"));
   const std::vector<json> failed = failures("out");
@@ -102,7 +102,7 @@ TEST_F(BatchFaults, AFullDisk) {
   }
 
   ASSERT_TRUE(disk.grow("size=64m"));
-  const ProgramResult resumed = run(prompts, "out", {"--resume"});
+  const ProgramResult resumed = run(prompts, "out", {"--output-size", "64x64", "--resume"});
   EXPECT_EQ(resumed.exit_code, 0) << resumed.err;
   EXPECT_EQ(files("out"), expected);
   for (const auto& [key, count] : how_often("out", "video_sampled")) EXPECT_EQ(count, 1) << key;
