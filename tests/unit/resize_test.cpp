@@ -217,11 +217,12 @@ TEST_F(ReferenceMediaTest, WidePixelsAreMadeSquareBeforeResizing) {
 }
 
 TEST_F(ReferenceMediaTest, TheLastFramesAreThoseOfThePauseBeforeThem) {
-  // 4 frames, a pause until the 25th, and 76 more.
+  // 5 frames, of which the last is shown until the 25th picture, and 75 more.
   const fs::path path = fs::path(OPENSORA_TEST_DATA) / "cases" / "pause_24fps.mp4";
   const at::Tensor head = read_reference_video(path, {.height = 32, .width = 32, .fps = 24, .frames = 33});
-  for (int64_t t = 4; t < 25; ++t) EXPECT_TRUE(at::equal(head.select(2, 3), head.select(2, t))) << t;
-  EXPECT_FALSE(at::equal(head.select(2, 3), head.select(2, 25)));
+  EXPECT_FALSE(at::equal(head.select(2, 3), head.select(2, 4)));
+  for (int64_t t = 5; t < 25; ++t) EXPECT_TRUE(at::equal(head.select(2, 4), head.select(2, t))) << t;
+  EXPECT_FALSE(at::equal(head.select(2, 4), head.select(2, 25)));
   const at::Tensor tail = read_reference_video(
       path, {.height = 32, .width = 32, .fps = 24, .frames = 96, .position = media::Position::kLast});
   EXPECT_TRUE(at::equal(tail.slice(2, 0, 29), head.slice(2, 4, 33)));

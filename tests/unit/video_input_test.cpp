@@ -106,7 +106,7 @@ TEST_F(VideoInputTest, APauseIsAPauseAlsoAtTheRateThatIsWanted) {
     EXPECT_EQ(shown(path, 0), numbers(0, 8)) << muxer;
     fs::remove(path);
   }
-  const fs::path given = kCases / "pause_24fps.mp4";  // 4 frames, 21 of pause, 76 frames
+  const fs::path given = kCases / "pause_24fps.mp4";  // 5 frames, 20 pictures of pause, 75 frames
   EXPECT_EQ(count_pictures(given, {.fps = 24}), 100);
   EXPECT_EQ(count_pictures(given), 80);
 }
