@@ -35,9 +35,12 @@ struct StagePlan {
 struct MemoryVerdict {
   int64_t available_bytes = 0;
   std::string source;  // "--max-memory", "--device-memory", "available on this machine", the GPU's name
+  // What has to fit: RunPlan::anonymous_bytes; under --max-memory budget_bytes.
+  int64_t needed_bytes = 0;
   bool fits = true;
-  // Where it does not: the first of the tried sets of flags that fits ("--vae-tiling", "--dtype bf16", …) and its peak;
-  // empty: none of them does.
+  // Where it does not: the first of the tried sets of flags that fits ("--vae-tiling", "--dtype bf16", …), without
+  // those that it does not need, and what it needs; a higher --max-memory, where that is what is too little and the
+  // machine has it; empty: none of them does.
   std::vector<std::string> flags;
   int64_t peak_with_flags = 0;
 };
@@ -52,6 +55,8 @@ struct RunPlan {
   std::vector<StagePlan> stages;
   int64_t peak_bytes = 0;       // of all stages
   int64_t anonymous_bytes = 0;  // likewise
+  // Of them, what --max-memory counts: on the CPU without the C library's heap, the video encoder and libraries' pages.
+  int64_t budget_bytes = 0;
   double flops = 0;
   std::optional<double> seconds = {};  // likewise, together
   // The weights are not here: the plan is that of the published files, whose names and shapes the configuration says.

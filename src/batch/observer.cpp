@@ -99,7 +99,7 @@ void BatchObserver::started(const Video& video) { events_.record("video_started"
 void BatchObserver::expected(const Video& video, double seconds, pipeline::ExpectedBy basis) {
   ordered_json fields = identity(video);
   fields["stage"] = "denoise";
-  fields["seconds"] = std::round(seconds * 1000) / 1000;
+  fields["seconds"] = std::round(seconds * 1e6) / 1e6;
   fields["basis"] = basis == pipeline::ExpectedBy::kTrial ? "trial" : "first_step";
   events_.tell("expected", fields);
 }

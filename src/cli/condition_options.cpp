@@ -59,7 +59,11 @@ void ConditionOptions::add_to(CLI::App& command, GenerateRequest& request) {
       ->type_name("FILE")
       ->group(group);
   command.add_option("--end-image", end_image, "Image for the last frame")->type_name("FILE")->group(group);
-  command.add_option("--video", video, "Video to go on from, or to lead to")->type_name("FILE")->group(group);
+  command
+      .add_option("--video", video,
+                  "Video whose first 33 frames (v2v_..._easy: 65) the new one goes on from, or whose last it leads to")
+      ->type_name("FILE")
+      ->group(group);
   command.add_option("--cond-type", cond_type, "Default: from what is given, and v2v_head for a video")
       ->check(
           one_of({"t2v", "i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy"}))

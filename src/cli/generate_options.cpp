@@ -94,7 +94,10 @@ void GenerateOptions::add_to(CLI::App& command) {
       ->capture_default_str()
       ->group("Machine");
   add_output_options(command);
-  command.add_option("--from", from, "Make a video again, from an MP4 or its .json; flags override what it says")
+  command
+      .add_option("--from", from,
+                  "Make a video again, from an MP4 or its .json: the same frames, with as many --threads the same "
+                  "file; flags override what it says")
       ->type_name("FILE");
   command.add_flag("--print-config", print_config, "Print every value and where it comes from, and stop");
   batch.add_to(command);

@@ -26,7 +26,7 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr const char* kPublished =
-    "the weights are not here: this is planned from the published files' names, shapes and types\n";
+    "the weights are not here: names and shapes are those that the configuration asks for, in the published types\n";
 
 std::string flops_text(double flops) {
   if (flops >= 1e15) return fmt::format("{:.2f} P", flops / 1e15);
@@ -43,6 +43,7 @@ std::string joined(const std::vector<std::string>& flags) {
 ordered_json to_json(const MemoryVerdict& memory) {
   return {{"available_bytes", memory.available_bytes},
           {"source", memory.source},
+          {"needed_bytes", memory.needed_bytes},
           {"fits", memory.fits},
           {"flags", memory.flags},
           {"peak_with_flags_bytes", memory.flags.empty() ? ordered_json() : ordered_json(memory.peak_with_flags)}};
@@ -93,7 +94,7 @@ std::string verdict_text(const RunPlan& plan) {
   if (!plan.memory) return "memory: how much the device has is not known; say so with --device-memory";
   const MemoryVerdict& memory = *plan.memory;
   const std::string have = format_bytes(memory.available_bytes) + " (" + memory.source + ")";
-  const std::string need = format_bytes(plan.anonymous_bytes) +
+  const std::string need = format_bytes(memory.needed_bytes) +
                            (plan.device == "cpu" ? " beside mapped files" : ", without CUDA's context and workspaces,");
   if (memory.fits) return "fits: " + need + " of " + have;
   const std::string lack = "does not fit: " + need + " is more than " + have;

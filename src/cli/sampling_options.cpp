@@ -46,7 +46,8 @@ void add_sampler_flags(CLI::App& command, SamplingOptions& options) {
 }  // namespace
 
 void SamplingOptions::add_decoding_flags(CLI::App& command) {
-  add_whole(command, "--num-frames", num_frames, {1, kMaxFrames}, "4k+1 frames; 1 makes a picture")->group("Video");
+  add_whole(command, "--num-frames", num_frames, {1, kMaxFrames}, "Frames of the whole video, 4k+1; 1 makes a picture")
+      ->group("Video");
   add_frame_rate(command, "--fps", fps, "Frames a second, such as 24, 23.976 or 30000/1001")->group("Video");
   add_switch(command, "vae-tiling", vae_tiling, "Decode in tiles of space and time");
 }

@@ -32,7 +32,10 @@ bool is_demo_folder(const std::filesystem::path& model_dir) {
   return std::filesystem::equivalent(model_dir, bundled_configs_dir() / "demo", absent);
 }
 
-bool is_for_published_weights(const Config& config) {
+bool is_for_other_weights_than_demo(const Config& config) {
+  std::error_code absent;
+  const std::filesystem::path folder = std::filesystem::path(config.name).parent_path();
+  if (std::filesystem::equivalent(folder, bundled_configs_dir(), absent)) return true;
   return config.model.vec_in_dim == text::ClipConfig{}.hidden_size &&
          config.model.context_in_dim == text::T5Config{}.d_model;
 }

@@ -16,7 +16,8 @@ std::filesystem::path image_autoencoder_file(const GenerateRequest& request);
 
 // The bundled demo model's folder.
 bool is_demo_folder(const std::filesystem::path& model_dir);
-// Whether a configuration is for weights of the published sizes: it reads text encoders of their widths.
-bool is_for_published_weights(const Config& config);
+// Whether a configuration is for other weights than the demo's: a bundled one, or one that reads text encoders of the
+// published widths.
+bool is_for_other_weights_than_demo(const Config& config);
 
 }  // namespace opensora::pipeline

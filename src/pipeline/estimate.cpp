@@ -1,8 +1,10 @@
 // The stages' figures put together: memory of the process, the file's size, and what to do where it does not fit.
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
+#include <fmt/format.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdlib>
 #include <utility>
 
@@ -92,6 +94,7 @@ RunPlan plan_on(const GenerateRequest& request, const Circumstances& circumstanc
   run.stages =
       pipeline::simulate(request, plan, {.device = target.device, .free_bytes = free_bytes, .published = published});
   for (StagePlan& stage : run.stages) {
+    run.budget_bytes = std::max(run.budget_bytes, stage.anonymous_bytes);
     if (target.device.is_cpu()) {
       int64_t besides = heap_slack(stage.anonymous_bytes);
       if (stage.encodes && run.frames > 1) besides += encoder_bytes(run, request);
@@ -102,9 +105,12 @@ RunPlan plan_on(const GenerateRequest& request, const Circumstances& circumstanc
     run.peak_bytes = std::max(run.peak_bytes, stage.peak_bytes);
     run.flops += stage.flops;
   }
+  if (target.device.is_cpu()) run.budget_bytes += base.anonymous - kLibraryBytes;
   run.output_bytes = expected_file_bytes(request, {run.width, run.height}, run.frames);
   return run;
 }
+
+constexpr const char* kLimit = "--max-memory";
 
 // A GPU's memory as its driver reports it, or what is available to this process; nullopt: nobody tells.
 std::optional<MemoryVerdict> memory_of(const GenerateRequest& request, const Target& target,
@@ -112,7 +118,7 @@ std::optional<MemoryVerdict> memory_of(const GenerateRequest& request, const Tar
   MemoryVerdict verdict;
   if (request.max_memory > 0) {
     verdict.available_bytes = request.max_memory;
-    verdict.source = "--max-memory";
+    verdict.source = kLimit;
     return verdict;
   }
   if (options.device_memory) {
@@ -136,23 +142,58 @@ std::optional<MemoryVerdict> memory_of(const GenerateRequest& request, const Tar
   return verdict;
 }
 
-// Names the first of the flags that make the run fit, by planning it with them.
+int64_t needed_bytes(const RunPlan& run, const MemoryVerdict& memory) {
+  return memory.source == kLimit ? run.budget_bytes : run.anonymous_bytes;
+}
+
+// What is needed with them, if that fits.
+std::optional<int64_t> needed_with(const pipeline::Savings& savings, const GenerateRequest& request,
+                                   const Circumstances& circumstances, const MemoryVerdict& memory) {
+  try {
+    const GenerateRequest changed = pipeline::with(request, savings);
+    Circumstances there = circumstances;
+    there.target.dtype = resolve_dtype(changed.dtype, there.target.device);
+    const int64_t needed = needed_bytes(plan_on(changed, there, memory.available_bytes), memory);
+    return needed <= memory.available_bytes ? std::optional(needed) : std::nullopt;
+  } catch (const UsageError&) {  // too short for its reference, …
+    return std::nullopt;
+  }
+}
+
+// Where the limit is the user's own. It is at least a quarter more if the plan was wrong about it.
+void raise_limit(const GenerateRequest& request, const Target& target, bool ran_out, MemoryVerdict& memory) {
+  constexpr int64_t kMiB = int64_t{1} << 20;
+  const int64_t least = std::max(memory.needed_bytes, ran_out ? request.max_memory / 4 * 5 : 0);
+  const int64_t limit = (least / kMiB + 1) * kMiB;
+  if (target.device.is_cpu() && memory_info().available.value_or(0) + anonymous_bytes() < limit) return;
+  memory.flags = {fmt::format("{} {}MiB", kLimit, limit / kMiB)};
+  memory.peak_with_flags = memory.needed_bytes;
+}
+
+// Names the first of the sets of flags that make the run fit, by planning it with them, less those that do not help.
 void find_flags(const GenerateRequest& request, const RunPlan& run, const Circumstances& circumstances,
-                MemoryVerdict& verdict) {
+                MemoryVerdict& memory) {
   const Target& target = circumstances.target;
-  for (const pipeline::Saving& saving :
+  const auto try_with = [&](const pipeline::Savings& savings) {
+    return needed_with(savings, request, circumstances, memory);
+  };
+  for (pipeline::Savings savings :
        pipeline::savings_of(request, target.device, target.dtype, {run.width, run.height})) {
-    try {
-      Circumstances changed = circumstances;
-      changed.target.dtype = resolve_dtype(saving.request.dtype, target.device);
-      const RunPlan smaller = plan_on(saving.request, changed, verdict.available_bytes);
-      if (smaller.anonymous_bytes > verdict.available_bytes) continue;
-      verdict.flags = saving.flags;
-      verdict.peak_with_flags = smaller.anonymous_bytes;
-      return;
-    } catch (const UsageError&) {  // too short for its reference, …
-      continue;
+    std::optional<int64_t> needed = try_with(savings);
+    if (!needed) continue;
+    for (size_t i = 0; i + 1 < savings.size();) {
+      pipeline::Savings fewer = savings;
+      fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(i));
+      if (const auto without = try_with(fewer)) {
+        savings = fewer;
+        needed = without;
+      } else {
+        ++i;
+      }
     }
+    for (const pipeline::Saving& saving : savings) memory.flags.push_back(saving.flag);
+    memory.peak_with_flags = *needed;
+    return;
   }
 }
 
@@ -182,15 +223,20 @@ RunPlan plan_run(const GenerateRequest& request, const PlanOptions& options) {
   Circumstances here{.target = plan_target(request, options), .base = options.base ? *options.base : base_memory()};
   here.base.resident += kLibraryBytes;
   here.base.anonymous += kLibraryBytes;
-  here.published = options.may_lack_weights && pipeline::lacks_published_weights(request);
+  here.published = options.may_lack_weights && pipeline::lacks_weights(request);
   std::optional<MemoryVerdict> memory = memory_of(request, here.target, options);
   RunPlan run = plan_on(request, here, memory ? std::optional(memory->available_bytes) : std::nullopt);
   if (options.measures_time && here.target.device.is_cpu()) add_seconds(request, here.target.dtype, run);
   run.memory = std::move(memory);
   if (!run.memory) return run;
-  if (options.ran_out) run.memory->available_bytes = std::min(run.memory->available_bytes, run.anonymous_bytes - 1);
-  run.memory->fits = run.anonymous_bytes <= run.memory->available_bytes;
-  if (!run.memory->fits) find_flags(request, run, here, *run.memory);
+  MemoryVerdict& verdict = *run.memory;
+  verdict.needed_bytes = needed_bytes(run, verdict);
+  if (options.ran_out) verdict.available_bytes = std::min(verdict.available_bytes, verdict.needed_bytes - 1);
+  verdict.fits = verdict.needed_bytes <= verdict.available_bytes;
+  if (!verdict.fits) find_flags(request, run, here, verdict);
+  if (!verdict.fits && verdict.flags.empty() && verdict.source == kLimit) {
+    raise_limit(request, here.target, options.ran_out, verdict);
+  }
   return run;
 }
 

@@ -22,9 +22,9 @@ bool is_streamed(const std::string& name) {
 
 }  // namespace
 
-bool lacks_published_weights(const GenerateRequest& request) {
+bool lacks_weights(const GenerateRequest& request) {
   const Config& config = request.config;
-  if (!is_for_published_weights(config)) return false;
+  if (!is_for_other_weights_than_demo(config)) return false;
   if (is_demo_folder(request.model_dir)) return true;  // files of the published names, but of another model
   try {
     video_transformer_file(request);

@@ -16,8 +16,8 @@
 
 namespace opensora::pipeline {
 
-// Whether the configuration is for the published weights and the model folder lacks some of them.
-bool lacks_published_weights(const GenerateRequest& request);
+// Whether the configuration is for published weights, or a bundled one, and the model folder lacks some of its weights.
+bool lacks_weights(const GenerateRequest& request);
 
 // The dtype in which a component is published.
 at::ScalarType published_dtype(io::Component component);

@@ -3,6 +3,7 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -10,14 +11,19 @@
 
 namespace opensora::pipeline {
 
+// A flag, and what it does to a request.
 struct Saving {
-  std::vector<std::string> flags;  // to be added to the command line
-  GenerateRequest request;         // with them
+  std::string flag;  // to be added to the command line
+  std::function<void(GenerateRequest&)> apply;
 };
+using Savings = std::vector<Saving>;  // together
 
-// In the order in which a user would want them: what only costs time (where weights are, tiles, bf16), then fewer
-// frames, then a smaller video. `dtype` is what the run computes in. Some may not be possible: planning them throws
-// UsageError.
-std::vector<Saving> savings_of(const GenerateRequest& request, at::Device device, at::ScalarType dtype, PixelSize size);
+GenerateRequest with(GenerateRequest request, const Savings& savings);
+
+// In the order in which a user would want them: what only costs time (where weights are, tiles, bf16), each with those
+// before it; then fewer frames, then a smaller video. `dtype` is what the run computes in. Some may not be possible:
+// planning them throws UsageError.
+std::vector<Savings> savings_of(const GenerateRequest& request, at::Device device, at::ScalarType dtype,
+                                PixelSize size);
 
 }  // namespace opensora::pipeline

@@ -15,6 +15,7 @@
 #include "diffusion/mmdit.h"
 #include "io/checkpoint.h"
 #include "io/model_files.h"
+#include "pipeline/bench_work.h"
 #include "pipeline/component_files.h"
 #include "pipeline/frames.h"
 #include "pipeline/offload.h"
@@ -158,7 +159,7 @@ class Simulation {
   }
 
   std::vector<at::Tensor> clip(StagePlan& stage, int64_t prompts) {
-    text::ClipConfig sizes;  // the published ones
+    text::ClipConfig sizes = proportioned_clip(config_);  // the published ones, where the widths are theirs
     std::shared_ptr<const io::Checkpoint> checkpoint;
     if (has_weights_) {
       const io::TextEncoderFiles files = io::find_text_encoder(request_.model_dir, io::Component::kClip,
@@ -178,7 +179,7 @@ class Simulation {
   }
 
   std::vector<at::Tensor> t5(StagePlan& stage, int64_t prompts) {
-    text::T5Config sizes;  // the published ones
+    text::T5Config sizes = proportioned_t5(config_);
     std::shared_ptr<const io::Checkpoint> checkpoint;
     if (has_weights_) {
       const io::TextEncoderFiles files = io::find_text_encoder(request_.model_dir, io::Component::kT5,

@@ -234,6 +234,38 @@ TEST_F(DemoModel, IsScaledToAPleasantSize) {
   EXPECT_EQ(video.height, 130);
 }
 
+// A stamp of 64x64 pixels is of no use in a player; who asks for a size gets it.
+TEST_F(DemoModel, IsEnlargedUnlessASizeIsAskedFor) {
+  const auto size_of = [&](std::vector<std::string> more) {
+    const std::filesystem::path file = folder_.path() / "size.mp4";
+    std::vector<std::string> arguments = {"generate", "--model-dir", std::string(OPENSORA_CONFIGS) + "/demo",
+                                          "-p",       "a cat",       "-s",
+                                          "1",        "--steps",     "1",
+                                          "--device", "cpu",         "--num-frames",
+                                          "5",        "--overwrite", "-o",
+                                          file};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const test::ProgramResult result = test::run_program(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_NE(result.err.find("the demo model knows coloured shapes that move over plain backgrounds, but not \"cat\""),
+              std::string::npos)
+        << result.err;
+    const test::DecodedVideo video = test::read_video(file);
+    return std::pair(video.width, video.height);
+  };
+  EXPECT_EQ(size_of({}), std::pair(512, 512));
+  EXPECT_EQ(size_of({"--output-size", "none"}), std::pair(64, 64));
+  EXPECT_EQ(size_of({"--output-size", "96x80"}), std::pair(96, 80));
+  EXPECT_EQ(size_of({"-W", "80", "-H", "48"}), std::pair(80, 48));
+  // A video of before this was so says nothing of a size, or null.
+  for (const char* size : {"", "\"output_size\": null, "}) {
+    const std::filesystem::path old =
+        folder_.write("old.json", std::string("{\"schema_version\": 1, \"program\": \"opensora\", \"request\": {") +
+                                      size + "\"prompt\": \"a cat\"}}");
+    EXPECT_EQ(size_of({"--from", old}), std::pair(64, 64));
+  }
+}
+
 // Without --model-dir, OPENSORA_MODEL_DIR or ./ckpts the demo model is used, and the log says so.
 TEST_F(DemoModel, IsTheDefault) {
   test::ProgramOptions options;

@@ -1,6 +1,7 @@
 // What a video says about its making, and making it again.
 #include <gtest/gtest.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -76,6 +77,57 @@ TEST_F(Metadata, NoneIfNoneIsWanted) {
   const auto refused = generate({"--from", "a.mp4"});
   EXPECT_EQ(refused.exit_code, 2);
   EXPECT_TRUE(contains(refused.err, "a.mp4: does not say"));
+}
+
+// A friend's video made from pictures that the friend has.
+TEST_F(Metadata, AReferenceThatIsNotHereIsAskedFor) {
+  const std::map<std::string, std::pair<std::string, std::string>> cases = {
+      {"i2v_head", {R"("image": ["start.png"])", "with --image FILE\n"}},
+      {"i2v_tail", {R"("image": ["end.png"])", "with --end-image FILE\n"}},
+      {"i2v_loop", {R"("image": ["start.png", "end.png"])", "with --image FILE --end-image FILE\n"}},
+      {"v2v_head", {R"("num_frames": 49, "video": "clip.mp4")", "with --video FILE\n"}},
+      {"v2v_tail", {R"("num_frames": 49, "video": "clip.mp4")", "with --video FILE --cond-type v2v_tail\n"}}};
+  for (const auto& [cond_type, request] : cases) {
+    folder_.write("theirs.json",
+                  "{\"schema_version\": 1, \"program\": \"opensora\", \"request\": {\"prompt\": \"x\", "
+                  "\"cond_type\": \"" +
+                      cond_type + "\", " + request.first + "}}");
+    const auto refused = generate({"--from", "theirs.json", "-o", "mine.mp4"});
+    EXPECT_EQ(refused.exit_code, 9) << cond_type << refused.err;
+    EXPECT_TRUE(contains(refused.err, "theirs.json: was made from ")) << refused.err;
+    EXPECT_TRUE(contains(refused.err, request.second)) << refused.err;
+  }
+}
+
+TEST_F(Metadata, WhatIsNoVideoOfOurs) {
+  std::vector<std::string> picture = quick("a.png");
+  picture.insert(picture.end(), {"--num-frames", "1"});
+  ASSERT_EQ(generate(picture).exit_code, 0);
+  const auto refused = generate({"--from", "a.png"});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_TRUE(contains(refused.err, "a picture holds no metadata")) << refused.err;
+  EXPECT_FALSE(contains(refused.err, "comment")) << refused.err;
+}
+
+// Before the first step and after it, wherever somebody may look.
+TEST_F(Metadata, TheExpectedTimeIsSaid) {
+  const auto result = run_program({"generate", "-p", "a red circle", "-s", "1", "--steps", "3", "--num-frames", "5",
+                                   "--device", "cpu", "--threads", "1", "--json", "--events", "events", "-o", "a.mp4"},
+                                  {.folder = folder_.path()});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_TRUE(contains(result.err, "sampling: 6 forwards, ")) << result.err;
+  EXPECT_TRUE(contains(result.err, "the first of 3 steps took ")) << result.err;
+  EXPECT_GT(nlohmann::json::parse(result.out)["expected_seconds"], 0);
+  std::vector<std::string> order;
+  std::istringstream lines(test::read_file(folder_.path() / "events"));
+  for (std::string line; std::getline(lines, line);) {
+    const nlohmann::json event = nlohmann::json::parse(line);
+    if (event["event"] == "step") order.emplace_back("step");
+    if (event["event"] != "expected") continue;
+    EXPECT_GT(event["seconds"], 0);
+    order.push_back(event["basis"]);
+  }
+  EXPECT_EQ(order, (std::vector<std::string>{"trial", "step", "first_step", "step", "step"}));
 }
 
 TEST_F(Metadata, AnExistingSidecarIsFoundBeforeTheRun) {

@@ -66,6 +66,90 @@ TEST(Plan, SaysThatNothingFits) {
   EXPECT_TRUE(test::contains(result.out, "none of the tried flags")) << result.out;
 }
 
+// --max-memory counts less than what a machine must have; and what is suggested is needed, every flag of it.
+TEST(Plan, SuggestsWhatHelpsUnderALimit) {
+  for (const char* limit : {"100MiB", "120MiB"}) {
+    const nlohmann::json memory = run_json("plan", {"--max-memory", limit})["memory"];
+    if (memory["fits"]) continue;
+    ASSERT_FALSE(memory["flags"].empty()) << limit << memory;
+    for (size_t left_out = 0; left_out < memory["flags"].size() && memory["flags"].size() > 1; ++left_out) {
+      Arguments flags = {"--max-memory", limit};
+      for (size_t i = 0; i < memory["flags"].size(); ++i) {
+        std::istringstream words(memory["flags"][i].get<std::string>());
+        for (std::string word; i != left_out && words >> word;) flags.push_back(word);
+      }
+      EXPECT_FALSE(run_json("plan", flags)["memory"]["fits"]) << memory << " without number " << left_out;
+    }
+  }
+  const nlohmann::json least = run_json("plan", {"--max-memory", "1MiB"})["memory"];
+  ASSERT_EQ(least["flags"].size(), 1U) << least;
+  const std::string flag = least["flags"][0];
+  ASSERT_TRUE(flag.starts_with("--max-memory ")) << flag;
+  const nlohmann::json enough = run_json("plan", {"--max-memory", flag.substr(std::string("--max-memory ").size())});
+  EXPECT_TRUE(enough["memory"]["fits"]) << enough["memory"];
+}
+
+// In a folder without weights, as somebody before the download.
+test::ProgramResult run_without_weights(const Arguments& arguments, const std::string& model_dir = "") {
+  const test::TemporaryFolder folder;
+  return test::run_program(arguments, {.folder = folder.path(), .environment = {"OPENSORA_MODEL_DIR=" + model_dir}});
+}
+
+TEST(Plan, OfPublishedWeightsBeforeTheyAreHere) {
+  const test::ProgramResult text = run_without_weights({"plan", "--config", "256px", "--device-memory", "24GiB"});
+  ASSERT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_TRUE(test::contains(text.out, "the weights are not here")) << text.out;
+  EXPECT_TRUE(test::contains(text.out, "not measured on a GPU")) << text.out;
+  const test::ProgramResult result =
+      run_without_weights({"plan", "--config", "256px", "--device", "cpu", "--num-frames", "5", "--json", "-q"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const nlohmann::json plan = nlohmann::json::parse(result.out);
+  EXPECT_EQ(plan["weights"], "published");
+  EXPECT_GT(plan["stages"][2]["stored_bytes"], 23'000'000'000);
+  EXPECT_GT(plan["seconds"], 0);
+}
+
+TEST(Plan, OfTheDemoIsOfItsOwnFolder) {
+  const test::ProgramResult result = run_without_weights({"plan", "--device", "cpu", "--json", "-q"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const nlohmann::json plan = nlohmann::json::parse(result.out);
+  EXPECT_EQ(plan["weights"], "model folder");
+  EXPECT_LT(plan["stages"][2]["stored_bytes"], 10'000'000);
+  EXPECT_GT(plan["stages"][2]["seconds"], 0);
+}
+
+TEST(Plan, AFolderThatIsNamedMustHoldTheWeights) {
+  const test::TemporaryFolder empty;
+  EXPECT_EQ(run_without_weights({"plan", "--config", "768px", "--model-dir", empty.path()}).exit_code, 4);
+  EXPECT_EQ(run_without_weights({"plan", "--config", "768px"}, empty.path()).exit_code, 4);
+  EXPECT_EQ(run_without_weights({"plan", "--config", "768px", "--vae", "no.safetensors"}).exit_code, 4);
+}
+
+// Nothing is made of the demo model with another configuration, and the message says which weights are wanted.
+TEST(Plan, GenerateSaysThatTheDemoHasOneConfiguration) {
+  for (const char* config : {"256px", "768px", "high_compression"}) {
+    const test::ProgramResult result = run_without_weights({"generate", "-p", "a", "--config", config});
+    EXPECT_EQ(result.exit_code, 4) << result.err;
+    EXPECT_TRUE(test::contains(result.err, "the demo model, which has one configuration")) << result.err;
+    EXPECT_TRUE(test::contains(result.err, "--model-dir")) << result.err;
+  }
+}
+
+TEST(Plan, AVideoThatIsContinuedGetsFramesToMake) {
+  const auto frames = [](const Arguments& more) {
+    Arguments flags = {"--video", "clip.mp4"};
+    flags.insert(flags.end(), more.begin(), more.end());
+    return run_json("plan", flags)["frames"];
+  };
+  EXPECT_EQ(frames({}), 49);
+  EXPECT_EQ(frames({"--cond-type", "v2v_tail"}), 49);
+  EXPECT_EQ(frames({"--cond-type", "v2v_head_easy"}), 81);
+  EXPECT_EQ(frames({"--num-frames", "37"}), 37);
+  const test::ProgramResult result = run("plan", {"--video", "clip.mp4", "--num-frames", "33"});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_TRUE(test::contains(result.err, "--num-frames 49 (at least 37")) << result.err;
+}
+
 TEST(Plan, RefusesAnAmountThatIsNone) {
   for (const char* amount : {"lots", "24XB", "-1GiB", "0", "24GiB!"}) {
     const test::ProgramResult result = run("plan", {"--device-memory=" + std::string(amount)});
