@@ -1,9 +1,6 @@
 #include "pipeline/component_files.h"
 
-#include <system_error>
-
 #include "io/model_files.h"
-#include "text/encoder_config.h"
 
 namespace opensora::pipeline {
 
@@ -25,19 +22,6 @@ std::filesystem::path image_transformer_file(const GenerateRequest& request) {
 std::filesystem::path image_autoencoder_file(const GenerateRequest& request) {
   return io::find_component(request.model_dir, io::Component::kImgFluxAe,
                             request.config.text_to_image->ae.from_pretrained, request.files.flux_ae);
-}
-
-bool is_demo_folder(const std::filesystem::path& model_dir) {
-  std::error_code absent;
-  return std::filesystem::equivalent(model_dir, bundled_configs_dir() / "demo", absent);
-}
-
-bool is_for_other_weights_than_demo(const Config& config) {
-  std::error_code absent;
-  const std::filesystem::path folder = std::filesystem::path(config.name).parent_path();
-  if (std::filesystem::equivalent(folder, bundled_configs_dir(), absent)) return true;
-  return config.model.vec_in_dim == text::ClipConfig{}.hidden_size &&
-         config.model.context_in_dim == text::T5Config{}.d_model;
 }
 
 }  // namespace opensora::pipeline

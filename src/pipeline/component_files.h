@@ -14,10 +14,4 @@ std::filesystem::path video_autoencoder_file(const GenerateRequest& request);
 std::filesystem::path image_transformer_file(const GenerateRequest& request);
 std::filesystem::path image_autoencoder_file(const GenerateRequest& request);
 
-// The bundled demo model's folder.
-bool is_demo_folder(const std::filesystem::path& model_dir);
-// Whether a configuration is for other weights than the demo's: a bundled one, or one that reads text encoders of the
-// published widths.
-bool is_for_other_weights_than_demo(const Config& config);
-
 }  // namespace opensora::pipeline

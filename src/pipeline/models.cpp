@@ -112,13 +112,6 @@ void Models::release_image_models() {
 
 void check_model_files(const GenerateRequest& request, bool encodes_pictures) {
   using io::Component;
-  if (is_demo_folder(request.model_dir) && request.files.diffusion_model.empty() &&
-      is_for_other_weights_than_demo(request.config)) {
-    throw CheckpointError(request.model_dir.string() +
-                          " holds the demo model, which has one configuration, its own, and " + request.config.name +
-                          " is for other weights; give their folder with --model-dir (see \"Real "
-                          "videos\" in the README), or ask opensora plan what they take");
-  }
   std::vector<Component> components;
   if (!request.image_only) components = {Component::kModel, Component::kAe};
   // Embeddings may stand in for the encoders: check_texts() knows.

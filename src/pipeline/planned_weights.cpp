@@ -1,7 +1,10 @@
 #include "pipeline/planned_weights.h"
 
+#include <system_error>
+
 #include "opensora/error.h"
 #include "pipeline/component_files.h"
+#include "text/encoder_config.h"
 
 namespace opensora::pipeline {
 namespace {
@@ -18,6 +21,20 @@ at::Tensor mapped_meta(at::IntArrayRef shape, at::ScalarType dtype) {
 bool is_streamed(const std::string& name) {
   return name.find("_blocks.") != std::string::npos && name.find("_mod.") == std::string::npos &&
          name.find(".modulation.") == std::string::npos;
+}
+
+bool is_demo_folder(const std::filesystem::path& model_dir) {
+  std::error_code absent;
+  return std::filesystem::equivalent(model_dir, bundled_configs_dir() / "demo", absent);
+}
+
+// A bundled configuration, or one that reads text encoders of the published widths.
+bool is_for_other_weights_than_demo(const Config& config) {
+  std::error_code absent;
+  const std::filesystem::path folder = std::filesystem::path(config.name).parent_path();
+  if (std::filesystem::equivalent(folder, bundled_configs_dir(), absent)) return true;
+  return config.model.vec_in_dim == text::ClipConfig{}.hidden_size &&
+         config.model.context_in_dim == text::T5Config{}.d_model;
 }
 
 }  // namespace

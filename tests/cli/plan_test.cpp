@@ -130,7 +130,7 @@ TEST(Plan, GenerateSaysThatTheDemoHasOneConfiguration) {
   for (const char* config : {"256px", "768px", "high_compression"}) {
     const test::ProgramResult result = run_without_weights({"generate", "-p", "a", "--config", config});
     EXPECT_EQ(result.exit_code, 4) << result.err;
-    EXPECT_TRUE(test::contains(result.err, "the demo model, which has one configuration")) << result.err;
+    EXPECT_TRUE(test::contains(result.err, "the demo model has one configuration")) << result.err;
     EXPECT_TRUE(test::contains(result.err, "--model-dir")) << result.err;
   }
 }
