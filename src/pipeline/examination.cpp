@@ -14,6 +14,7 @@
 #include "diffusion/mmdit.h"
 #include "io/checkpoint_kind.h"
 #include "opensora/error.h"
+#include "pipeline/component_files.h"
 #include "pipeline/text_model.h"
 #include "text/clip_encoder.h"
 #include "text/t5_encoder.h"
@@ -241,10 +242,11 @@ std::string other_configuration(const fs::path& model_dir, const Config& config)
   const fs::path own = model_dir / "config.json";
   std::error_code unreadable;
   if (!fs::exists(own, unreadable) || fs::equivalent(own, config.name, unreadable)) return "";
-  if (fs::equivalent(model_dir, bundled_configs() / "demo", unreadable)) {
+  if (is_demo_folder(model_dir)) {
     return fmt::format(
         "the demo model has one configuration, its own, and cannot be used with {}: that needs the "
-        "published weights, in a folder given with --model-dir (README: \"Real videos\")",
+        "published weights, in a folder given with --model-dir (see \"Real videos\" in the README); "
+        "opensora plan says what they take",
         config_label(config));
   }
   return fmt::format("{} has a configuration of its own, {}, and was used with {}: leave out --config",

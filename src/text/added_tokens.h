@@ -40,7 +40,6 @@ class AddedTokens {
   // nullptr: none of this name, of this id.
   const AddedToken* find(std::string_view name) const;
   const AddedToken* find_id(int64_t id) const;
-  int64_t largest_id() const { return by_id_.empty() ? -1 : by_id_.rbegin()->first; }
 
  private:
   const AddedToken* token_at(std::string_view text) const;

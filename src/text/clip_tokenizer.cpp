@@ -119,6 +119,11 @@ std::vector<int64_t> ClipTokenizer::pad(const Tokens& tokens, size_t max_length)
 
 int64_t ClipTokenizer::vocab_size() const { return encoder_->vocab_size(); }
 
-int64_t ClipTokenizer::total_size() const { return std::max(vocab_size(), added_->largest_id() + 1); }
+// Ids that lie elsewhere are another vocabulary's.
+int64_t ClipTokenizer::total_size() const {
+  int64_t size = vocab_size();
+  while (added_->find_id(size) != nullptr) ++size;
+  return size;
+}
 
 }  // namespace opensora::text

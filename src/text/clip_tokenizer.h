@@ -36,7 +36,7 @@ class ClipTokenizer {
 
   // Largest id + 1: the rows that the embedding must have.
   int64_t vocab_size() const;
-  // The same with the tokens that other files than vocab.json add.
+  // The same with the tokens that other files than vocab.json add behind it.
   int64_t total_size() const;
 
  private:

@@ -156,7 +156,7 @@ TEST_F(ConfigTest, UnknownKeysAreNamedWithTheNearest) {
 
 TEST_F(ConfigTest, WrongTypesAreNamedWithWhatWasFound) {
   EXPECT_TRUE(contains(error_with("/sampling_option/num_steps", "50"),
-                       "sampling_option.num_steps: expected an integer from 1 to 100000, found \"50\""));
+                       "sampling_option.num_steps: expected an integer from 1 to 10000, found \"50\""));
   EXPECT_TRUE(contains(error_with("/sampling_option/num_steps", 1.5), "found 1.5"));
   EXPECT_TRUE(
       contains(error_with("/sampling_option/shift", 1), "sampling_option.shift: expected true or false, found 1"));
