@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "cli/app.h"
+#include "cli/early_exit.h"
 #include "cli/patient_threads.h"
 #include "cli/signals.h"
 #include "core/temporary.h"
@@ -14,6 +15,9 @@
 // Run before the libraries' own initialisation.
 __attribute__((section(".preinit_array"), used)) void (*const before_all[])(int, char**, char**) = {
     opensora::leave_removed_folder, opensora::cli::start_patiently_if_busy};
+
+__attribute__((section(".preinit_array"),
+               used)) void (*const first_of_all)() = opensora::cli::watch_for_uncaught_exceptions;
 
 int main(int argc, char** argv) {
   opensora::install_fault_handler();

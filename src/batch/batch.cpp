@@ -218,6 +218,7 @@ BatchResult Batch::run() {
 BatchResult run_tasks(const std::vector<BatchRow>& rows, const BatchOptions& options, const BatchCallbacks& callbacks,
                       batch::EventSink* sink, bool& has_started) {
   check_options(rows, options);
+  pipeline::prepare_machine(rows.front().request);  // first: what cannot be computed need not be planned
   std::vector<Task> tasks = batch::make_tasks(rows, options);
   pipeline::check_model_files(rows.front().request, std::any_of(tasks.begin(), tasks.end(), encodes_pictures));
   const pipeline::CheckpointIdentities checkpoints = pipeline::identify_checkpoints(rows.front().request);
@@ -237,7 +238,6 @@ BatchResult run_tasks(const std::vector<BatchRow>& rows, const BatchOptions& opt
     constexpr int64_t kBytesPerVideo = 8192;  // all lines of one, and then some
     journal->reserve(kBytesPerVideo * static_cast<int64_t>(tasks.size() + 1));
   }
-  pipeline::prepare_machine(rows.front().request);
   has_started = true;
   BatchResult result = Batch(std::move(tasks), options, callbacks, events, history).run();
   result.output_dir = folder.path();

@@ -1,10 +1,14 @@
-// Libraries that end the program: libgomp where a thread cannot be started, MKL where it cannot load its other half.
+// Ends that are no exceptions: libraries that call exit() (libgomp where a thread cannot be started), exceptions that
+// nobody can catch, and libraries that crash where they get no memory.
 #pragma once
 
 namespace opensora::cli {
 
-// From now on an exit() before program_is_over() says so in a line and gives the program's own exit code: 6 where the
-// address space is limited, as memory is what they lack then, else 1.
+// Says in a line why, and gives the program's own exit code: 6 where memory has run out, else 1. From now on for
+// exceptions that end the program; it may be called before the libraries' own initialisation.
+void watch_for_uncaught_exceptions();
+
+// From now on until program_is_over() for exit(), and where the address space is limited and used up for crashes.
 void watch_for_early_exit();
 void program_is_over();
 

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "core/byte_size.h"
+#include "core/machine.h"
 
 namespace opensora {
 namespace {
@@ -19,6 +20,9 @@ constexpr std::array<std::string_view, 3> kSystemWords = {"annot allocate memory
                                                           "cannot create shared object descriptor"};
 constexpr std::array<std::string_view, 4> kLibraryWords = {"DefaultCPUAllocator", "alloc_cpu.cpp", "out of memory",
                                                            "Out of memory"};
+
+// FFmpeg's, where an encoder says no more.
+constexpr std::string_view kNoReason = "Generic error in an external library";
 
 template <size_t N>
 bool holds_any(std::string_view text, const std::array<std::string_view, N>& words) {
@@ -57,7 +61,9 @@ bool is_out_of_memory(const std::system_error& error) {
 Failure describe(const Error& error) {
   const std::string what = error.what();
   const bool may_be_memory = error.code() != ExitCode::kUsage && error.code() != ExitCode::kPartlyFailed;
-  if (may_be_memory && holds_any(what, kSystemWords)) return out_of_memory(": " + what);
+  const bool says_so =
+      holds_any(what, kSystemWords) || (what.find(kNoReason) != std::string::npos && address_space_was_full());
+  if (may_be_memory && says_so) return out_of_memory(": " + what);
   return {.code = static_cast<int>(error.code()), .message = what, .flags = {}, .detail = {}};
 }
 
@@ -81,10 +87,12 @@ Failure describe_failure(const std::exception_ptr& error) {
                                    : internal(other.what(), other.what());
   } catch (const c10::Error& other) {
     const std::string what = other.what_without_backtrace();
-    return says_out_of_memory(what) ? out_of_memory(wanted_memory(what)) : internal(what, other.what());
+    if (says_out_of_memory(what)) return out_of_memory(wanted_memory(what));
+    return address_space_was_full() ? out_of_memory(": " + first_line(what)) : internal(what, other.what());
   } catch (const std::exception& other) {
     const std::string what = other.what();
-    return says_out_of_memory(what) ? out_of_memory(": " + first_line(what)) : internal(what, what);
+    const bool lacks = says_out_of_memory(what) || address_space_was_full();
+    return lacks ? out_of_memory(": " + first_line(what)) : internal(what, what);
   } catch (...) {
     return internal("an exception of no known kind", "");
   }

@@ -1,10 +1,13 @@
 #include "core/machine.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -73,6 +76,26 @@ MemoryInfo memory_info() {
 int64_t resident_bytes() { return kilobytes_field("/proc/self/status", "VmRSS").value_or(0); }
 
 int64_t anonymous_bytes() { return kilobytes_field("/proc/self/status", "RssAnon").value_or(0); }
+
+bool address_space_was_full() {
+  constexpr uint64_t kNearly = 64 << 10;  // KiB
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return false;
+  char text[1024];
+  const int file = ::open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  const ssize_t length = ::read(file, text, sizeof text - 1);
+  ::close(file);
+  if (length <= 0) return false;
+  text[length] = '\0';
+  const char* at = std::strstr(text, "VmPeak:");
+  if (at == nullptr) return false;
+  uint64_t peak = 0;  // KiB
+  for (at += std::strlen("VmPeak:"); *at == ' ' || *at == '\t'; ++at) {
+  }
+  for (; *at >= '0' && *at <= '9'; ++at) peak = 10 * peak + static_cast<uint64_t>(*at - '0');
+  return peak + kNearly >= limit.rlim_cur / 1024;
+}
 
 CpuInfo cpu_info() {
   CpuInfo info;

@@ -21,6 +21,10 @@ int64_t resident_bytes();
 // The part of it that no file can give again: what was allocated, without mapped files.
 int64_t anonymous_bytes();
 
+// Whether the process has a limit to its address space (ulimit -v) and has come within 64 MiB of it. May be called in a
+// signal's handler.
+bool address_space_was_full();
+
 struct CpuInfo {
   std::string model;               // "Intel(R) Xeon(R) Processor"; empty where the system does not tell
   std::vector<std::string> flags;  // "avx2", "amx_bf16", …, the kernel's words

@@ -11,6 +11,7 @@
 #include "core/cpu_features.h"
 #include "core/device.h"
 #include "core/machine.h"
+#include "core/threads.h"
 #include "media/ffmpeg.h"
 #include "opensora/error.h"
 #include "opensora/plan.h"
@@ -219,7 +220,7 @@ BaseMemory base_memory() {
 }
 
 RunPlan plan_run(const GenerateRequest& request, const PlanOptions& options) {
-  if (request.threads > 0) at::set_num_threads(request.threads);
+  use_threads(request.threads);
   Circumstances here{.target = plan_target(request, options), .base = options.base ? *options.base : base_memory()};
   here.base.resident += kLibraryBytes;
   here.base.anonymous += kLibraryBytes;

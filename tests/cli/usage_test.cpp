@@ -64,7 +64,7 @@ TEST_F(EveryOption, RefusesAnEmptyValueUnlessItIsAPrompt) {
     EXPECT_TRUE(refusal_of({option.command, option.name() + "="}).starts_with(option.name() + ": expected"));
     EXPECT_TRUE(refusal_of({option.command, option.name()}).starts_with(option.name() + ": expected a value"));
   }
-  EXPECT_EQ(prompts, 7U);  // -p and -n of generate, plan and encode-text; -p of random-model; TEXT counts too
+  EXPECT_EQ(prompts, 8U);  // -p and -n of generate, plan and encode-text; -p of random-model; TEXT of tokenize
 }
 
 TEST_F(EveryOption, ThatTakesANumberRefusesAllElseInItsOwnWords) {
