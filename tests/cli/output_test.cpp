@@ -40,6 +40,8 @@ class OutputOptions : public ::testing::Test {
                            "cpu",
                            "--steps",
                            "3",
+                           "--output-size",
+                           "none",
                            "-o",
                            path(output)};
     arguments.insert(arguments.end(), more.begin(), more.end());

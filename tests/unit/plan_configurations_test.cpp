@@ -236,7 +236,7 @@ TEST(ExpectedTime, ATrialTellsRates) {
   EXPECT_GT(rates.linear, 1e6);
   EXPECT_GT(rates.attention, 1e6);
   EXPECT_GT(rates.convolution, 1e6);
-  EXPECT_DOUBLE_EQ((pipeline::Rates{.linear = 2, .attention = 4, .convolution = 8})
+  EXPECT_DOUBLE_EQ((pipeline::Rates{.linear = 2, .convolution = 8, .attention = 4})
                        .seconds({.linear = 2, .convolution = 8, .attention = 4}),
                    3);
 }
