@@ -1,5 +1,7 @@
 #include "pipeline/component_files.h"
 
+#include <system_error>
+
 #include "io/model_files.h"
 
 namespace opensora::pipeline {
@@ -22,6 +24,11 @@ std::filesystem::path image_transformer_file(const GenerateRequest& request) {
 std::filesystem::path image_autoencoder_file(const GenerateRequest& request) {
   return io::find_component(request.model_dir, io::Component::kImgFluxAe,
                             request.config.text_to_image->ae.from_pretrained, request.files.flux_ae);
+}
+
+bool is_demo_folder(const std::filesystem::path& model_dir) {
+  std::error_code absent;
+  return std::filesystem::equivalent(model_dir, bundled_configs_dir() / "demo", absent);
 }
 
 }  // namespace opensora::pipeline

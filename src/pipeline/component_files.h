@@ -14,4 +14,7 @@ std::filesystem::path video_autoencoder_file(const GenerateRequest& request);
 std::filesystem::path image_transformer_file(const GenerateRequest& request);
 std::filesystem::path image_autoencoder_file(const GenerateRequest& request);
 
+// Whether it is the bundled demo model's folder.
+bool is_demo_folder(const std::filesystem::path& model_dir);
+
 }  // namespace opensora::pipeline

@@ -23,11 +23,6 @@ bool is_streamed(const std::string& name) {
          name.find(".modulation.") == std::string::npos;
 }
 
-bool is_demo_folder(const std::filesystem::path& model_dir) {
-  std::error_code absent;
-  return std::filesystem::equivalent(model_dir, bundled_configs_dir() / "demo", absent);
-}
-
 // A bundled configuration, or one that reads text encoders of the published widths.
 bool is_for_other_weights_than_demo(const Config& config) {
   std::error_code absent;
