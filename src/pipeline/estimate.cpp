@@ -161,10 +161,11 @@ std::optional<int64_t> needed_with(const pipeline::Savings& savings, const Gener
   }
 }
 
-// Where the limit is the user's own. It is at least a quarter more if the plan was wrong about it.
+// Where the limit is the user's own: what is planned and a twentieth, as another process holds a little more or less;
+// at least a quarter more than it was if the plan was wrong about it.
 void raise_limit(const GenerateRequest& request, const Target& target, bool ran_out, MemoryVerdict& memory) {
   constexpr int64_t kMiB = int64_t{1} << 20;
-  const int64_t least = std::max(memory.needed_bytes, ran_out ? request.max_memory / 4 * 5 : 0);
+  const int64_t least = std::max(memory.needed_bytes / 20 * 21, ran_out ? request.max_memory / 4 * 5 : 0);
   const int64_t limit = (least / kMiB + 1) * kMiB;
   if (target.device.is_cpu() && memory_info().available.value_or(0) + anonymous_bytes() < limit) return;
   memory.flags = {fmt::format("{} {}MiB", kLimit, limit / kMiB)};

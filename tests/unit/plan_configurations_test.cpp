@@ -224,7 +224,7 @@ TEST(ExpectedTime, KnowsTheFlopsOfSampling) {
       const FlopCount flops = pipeline::sampling_flops(request.config, pipeline::make_plan(request));
       const auto denoise = std::find_if(plan.stages.begin(), plan.stages.end(),
                                         [](const StagePlan& stage) { return stage.stage == "denoise"; });
-      EXPECT_NEAR(flops.total() / denoise->flops, 1, 0.05);
+      EXPECT_NEAR(flops.total() / denoise->flops, 1, 0.1);  // without what a condition adds at the entrance
       EXPECT_NEAR(flops.attention / denoise->attention_flops, 1, 0.01);
     }
   }
