@@ -141,18 +141,5 @@ TEST(Memory, OfTheAddressSpaceIsExitCode6) {
   EXPECT_TRUE(ran_out);
 }
 
-// OpenMP would end the program in its own words.
-TEST(Memory, ThreadsThatCannotBeStarted) {
-  const test::TemporaryFolder folder;
-  test::ProgramOptions options;
-  options.max_address_space = 3L << 30;
-  const test::ProgramResult result =
-      run_program({"generate", "-p", "a", "--steps", "1", "--num-frames", "5", "--threads", "1024", "-q", "--device",
-                   "cpu", "-o", folder.path() / "a.mp4"},
-                  options);
-  EXPECT_EQ(result.exit_code, 6) << result.err;
-  EXPECT_TRUE(test::contains(result.err, "of 1024 threads start")) << result.err;
-}
-
 }  // namespace
 }  // namespace opensora
