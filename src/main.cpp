@@ -14,10 +14,8 @@
 
 // Run before the libraries' own initialisation.
 __attribute__((section(".preinit_array"), used)) void (*const before_all[])(int, char**, char**) = {
-    opensora::leave_removed_folder, opensora::cli::start_patiently_if_busy};
-
-__attribute__((section(".preinit_array"),
-               used)) void (*const first_of_all)() = opensora::cli::watch_for_uncaught_exceptions;
+    opensora::cli::watch_for_uncaught_exceptions, opensora::leave_removed_folder,
+    opensora::cli::start_patiently_if_busy};
 
 int main(int argc, char** argv) {
   opensora::install_fault_handler();

@@ -68,7 +68,9 @@ void tell_crash(int signal) {
 
 }  // namespace
 
-void watch_for_uncaught_exceptions() { std::set_terminate(tell_uncaught_exception); }
+void watch_for_uncaught_exceptions(int /*argc*/, char** /*argv*/, char** /*environment*/) {
+  std::set_terminate(tell_uncaught_exception);
+}
 
 void watch_for_early_exit() {
   std::atexit(tell_early_exit);

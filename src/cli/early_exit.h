@@ -5,8 +5,8 @@
 namespace opensora::cli {
 
 // Says in a line why, and gives the program's own exit code: 6 where memory has run out, else 1. From now on for
-// exceptions that end the program; it may be called before the libraries' own initialisation.
-void watch_for_uncaught_exceptions();
+// exceptions that end the program: runs before the libraries' own initialisation.
+void watch_for_uncaught_exceptions(int argc, char** argv, char** environment);
 
 // From now on until program_is_over() for exit(), and where the address space is limited and used up for crashes.
 void watch_for_early_exit();
