@@ -245,7 +245,7 @@ TEST_F(GenerateCommand, AUsageErrorIsAloneOnStderr) {
   for (const auto& arguments :
        std::vector<std::vector<std::string>>{{"generate"},
                                              {"generate", "-p", "x", "-W", "64", "-H", "64", "--num-frames", "6"},
-                                             {"plan"},
+                                             {"plan", "--num-frames", "6"},
                                              {"bench", "-W", "0"}}) {
     const ProgramResult result = run_program(arguments);
     EXPECT_EQ(result.exit_code, 2);
