@@ -16,8 +16,9 @@ namespace opensora {
 namespace {
 
 // The C library's and FFmpeg's words, and those of the loader of libraries.
-constexpr std::array<std::string_view, 3> kSystemWords = {"annot allocate memory", "failed to map segment",
-                                                          "cannot create shared object descriptor"};
+constexpr std::array<std::string_view, 4> kSystemWords = {
+    "annot allocate memory", "failed to map segment", "cannot create shared object descriptor",
+    "the address space has no room for it"};  // of a file among others that were looked at
 constexpr std::array<std::string_view, 4> kLibraryWords = {"DefaultCPUAllocator", "alloc_cpu.cpp", "out of memory",
                                                            "Out of memory"};
 
@@ -63,6 +64,7 @@ Failure describe(const Error& error) {
   const bool may_be_memory = error.code() != ExitCode::kUsage && error.code() != ExitCode::kPartlyFailed;
   const bool says_so =
       holds_any(what, kSystemWords) || (what.find(kNoReason) != std::string::npos && address_space_was_full());
+  if (may_be_memory && says_so && what.starts_with("out of memory")) return out_of_memory(what.substr(13));
   if (may_be_memory && says_so) return out_of_memory(": " + what);
   return {.code = static_cast<int>(error.code()), .message = what, .flags = {}, .detail = {}};
 }

@@ -42,6 +42,9 @@ TEST(Failure, MemoryThatRanOutIsOneKindInAllWords) {
   EXPECT_EQ(failure_with(OutputError("libavcodec.so.59: failed to map segment from shared object")).code, code);
   EXPECT_EQ(failure_with(InputMediaError("a.png: cannot decode: Cannot allocate memory")).code, code);
   EXPECT_EQ(failure_with(std::runtime_error("CUDA out of memory. Tried to allocate 2.00 GiB")).code, code);
+  EXPECT_EQ(failure_with(CheckpointError("out of memory: a.st cannot be mapped: the address space has no room for it"))
+                .message,
+            "out of memory: a.st cannot be mapped: the address space has no room for it");
   const Failure known = failure_with(OutOfMemoryError("no room", {"--vae-tiling"}));
   EXPECT_EQ(known.code, code);
   EXPECT_EQ(known.message, "no room");
