@@ -278,9 +278,11 @@ void check_models(const std::vector<Component>& components, const fs::path& mode
     lines.push_back(std::move(line));
   }
   if (errors.empty()) return;
-  const std::string other = missing > 0 ? "" : other_configuration(model_dir, config);
-  if (other.starts_with("the demo model")) throw CheckpointError(other);
-  const std::string advice = other.empty() ? "" : "\n  " + other;
+  const std::string other = other_configuration(model_dir, config);
+  const bool is_demo = other.starts_with("the demo model");
+  if (is_demo && missing == 0) throw CheckpointError(other);
+  const bool advises = !other.empty() && (is_demo || missing == 0);  // files that are missing explain themselves
+  const std::string advice = advises ? "\n  " + other : "";
   if (errors.size() == 1) throw CheckpointError(errors.front() + advice);
   std::string headline = fmt::format("model folder {}: {} of the {} models of {} cannot be used", model_dir.string(),
                                      lines.size(), components.size(), config_label(config));

@@ -383,7 +383,7 @@ TEST_F(GenerateCommand, ContradictingConditions) {
   expect_error(with(dc_ae + std::vector<std::string>{"--video", picture, "--num-frames", "64"}), 2, {"v2v_head"});
   expect_error(with(dc_ae + std::vector<std::string>{"--num-frames", "3"}), 2, {"--num-frames", "3"});
   expect_error(with(dc_ae + std::vector<std::string>{"--vae", test::checkpoint_dir() / "hunyuan_vae.safetensors"}), 4,
-               {"hunyuan_vae", "dc_ae"});
+               {"hunyuan_vae", "HunyuanVAE", "a DC-AE"});
 }
 
 TEST_F(GenerateCommand, TheImageOfTextToImageToVideoIsKept) {
