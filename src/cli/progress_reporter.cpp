@@ -61,7 +61,7 @@ void ProgressReporter::begin_stage(const Progress& progress) {
 
 std::string ProgressReporter::timing(const Progress& progress) const {
   const double elapsed = std::chrono::duration<double>(Clock::now() - starts_.at(stage_)).count();
-  const std::string text = clock_text(elapsed) + " elapsed";
+  std::string text = clock_text(elapsed) + " elapsed";
   if (progress.done <= 0) return text;
   const double left =
       elapsed / static_cast<double>(progress.done) * static_cast<double>(progress.total - progress.done);
