@@ -278,6 +278,7 @@ void PickleReader::reduce() {
     const std::vector<Value>& items = as<Items>(tuple, "sizes").items;
     if (items.size() > kMostDimensions) throw PickleError("holds " + dimensions_text(items.size()));
     std::vector<int64_t> values;
+    values.reserve(items.size());
     for (const Value value : items) values.push_back(as<int64_t>(value, "a size"));
     return values;
   };

@@ -82,6 +82,7 @@ template <bool kWithSilu, typename T>
 }
 
 // Clones cannot be templates.
+// NOLINTBEGIN(bugprone-macro-parentheses): a type cannot stand in parentheses
 #define OPENSORA_ROWS(T)                                                                                         \
   OPENSORA_MULTIVERSION void block_moments(const T* x, int64_t pixels, int64_t channels, float* mean,            \
                                            float* squares) {                                                     \
@@ -95,6 +96,7 @@ template <bool kWithSilu, typename T>
                                              int64_t channels, T* out) {                                         \
     affine_of_row<true>(x, scale, shift, pixels, channels, out);                                                 \
   }
+// NOLINTEND(bugprone-macro-parentheses)
 OPENSORA_ROWS(float)
 OPENSORA_ROWS(BFloat16)
 

@@ -163,7 +163,7 @@ def prepare_files(folder, readme, has_weights):
     commands = [make + "--num-frames 1 -o ship.png", "cp ship.png start.png", "cp ship.png end.png",
                 "cp ship.png picture.png", make + "-o clip.mp4", "cp clip.mp4 ship.mp4"]
     if has_weights:
-        commands += ["cp ckpts/flux1-dev-ae.safetensors ae.safetensors",
+        commands += ["cp ckpts/hunyuan_vae.safetensors ae.safetensors",
                      "cp ckpts/google/t5-v1_1-xxl/*-00001-of-*.safetensors t5xxl_fp16.safetensors"]
     else:
         commands += [make + "--num-frames 65 -o long.mp4",
