@@ -58,6 +58,7 @@ pipeline::EncoderIdentities identities_of(const Job& job) {
 
 void check_encoders(const Job& job) {
   std::vector<io::Component> components;
+  components.reserve(job.kinds.size());
   for (const TextEncoderKind kind : job.kinds) components.push_back(pipeline::encoder_component(kind));
   pipeline::check_models(components, job.request.model_dir, job.request.config, job.request.files);
 }
