@@ -1,4 +1,7 @@
 #include <unistd.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
 
 #include <cstdio>
 #include <iostream>
@@ -21,10 +24,13 @@ int main(int argc, char** argv) {
   opensora::install_fault_handler();
   opensora::cli::ignore_file_size_signal();
   const int code = opensora::cli::run(argc, argv);
-  if (opensora::stop_signal() == 0) return code;
-  // A thread may still be within an encoder: nothing is taken down under it, and nothing of its file stays.
+  // Ends here and now. LibTorch takes a tenth of a second to unregister its operators, and after a stop a thread may
+  // still be within an encoder: nothing is taken down under it, and nothing of its file stays.
+  if (opensora::stop_signal() != 0) opensora::remove_own_temporaries();
   std::cout.flush();
   std::fflush(nullptr);
-  opensora::remove_own_temporaries();
+#ifdef __SANITIZE_ADDRESS__
+  __lsan_do_leak_check();
+#endif
   _exit(code);
 }

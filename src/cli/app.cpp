@@ -127,14 +127,12 @@ void set_up(CLI::App& app) {
 int run(int argc, char** argv) {
   occupy_closed_descriptors();
   watch_for_early_exit();
-  int code = static_cast<int>(ExitCode::kOutOfMemory);
   try {
-    code = run_with_output(argc, argv);
+    return run_with_output(argc, argv);
   } catch (const std::bad_alloc&) {  // not even an error could be told
     std::cerr << "opensora: error: out of memory\n";
+    return static_cast<int>(ExitCode::kOutOfMemory);
   }
-  program_is_over();
-  return code;
 }
 
 }  // namespace opensora::cli

@@ -16,8 +16,6 @@
 namespace opensora::cli {
 namespace {
 
-bool g_is_over = false;
-
 void say(const char* text) {
   // Nothing can be done about a standard error that is closed.
   if (::write(STDERR_FILENO, text, std::strlen(text)) < 0) {
@@ -30,7 +28,6 @@ void say(const char* text) {
 }
 
 void tell_early_exit() {
-  if (g_is_over) return;
   rlimit limit{};
   if (::getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
     end_out_of_memory(
@@ -80,7 +77,5 @@ void watch_for_early_exit() {
   action.sa_handler = tell_crash;
   sigaction(SIGSEGV, &action, nullptr);
 }
-
-void program_is_over() { g_is_over = true; }
 
 }  // namespace opensora::cli

@@ -8,8 +8,8 @@ namespace opensora::cli {
 // exceptions that end the program: runs before the libraries' own initialisation.
 void watch_for_uncaught_exceptions(int argc, char** argv, char** environment);
 
-// From now on until program_is_over() for exit(), and where the address space is limited and used up for crashes.
+// From now on for exit(), which the program itself does not call, and where the address space is limited and used up
+// for crashes.
 void watch_for_early_exit();
-void program_is_over();
 
 }  // namespace opensora::cli
