@@ -95,8 +95,7 @@ struct GenerateResult {
 
 // Where a run is. `done` of `total` units of a stage: steps, tiles or frames; 0 of total as a stage begins.
 struct Progress {
-  // "text", "image", "encode", "denoise", "decode", "write"; empty: nothing to show, only a chance to stop the run.
-  std::string_view stage;
+  std::string_view stage;  // "text", "image", "encode", "denoise", "decode", "write"
   int64_t done = 0, total = 0;
   int64_t video = 0, videos = 1;  // in a batch: the video's number, from 1, of how many; 0: all of them
 };

@@ -65,7 +65,7 @@ void BatchObserver::progress(const Video* video, const Progress& progress) {
   numbered.videos = static_cast<int64_t>(videos_.size());
   if (video != nullptr) {
     numbered.video = static_cast<int64_t>(index(*video)) + 1;
-    if (events_.has_listener() && !progress.stage.empty()) tell_progress(*video, progress);
+    if (events_.has_listener()) tell_progress(*video, progress);
   }
   if (callbacks_.progress) callbacks_.progress(numbered);
 }

@@ -40,7 +40,6 @@ ProgressReporter::~ProgressReporter() { clear_bar(); }
 
 void ProgressReporter::operator()(const Progress& progress) {
   throw_if_stopped();
-  if (progress.stage.empty()) return;  // only asks whether to stop
   begin_stage(progress);
   if (progress.total == 0) return;
   if (style_ == ProgressStyle::kBar) draw_bar(progress);

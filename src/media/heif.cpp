@@ -3,12 +3,13 @@
 #include "media/heif.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <map>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "media/to_rgb.h"
 
 namespace opensora::media {
 namespace {
@@ -250,31 +251,23 @@ bool add_grid(const Meta& meta, const Item& grid, const ReadBytes& read, HeifPic
                      [&](uint64_t id) { return add_frame(meta, id, read, picture); });
 }
 
-// A turn or a mirror: where the stored pixel (x, y) goes, as (a*x + c*y, b*x + d*y).
-using Turn = std::array<int, 4>;
-
-Turn then(const Turn& first, const Turn& second) {
+Orientation then(const Orientation& first, const Orientation& second) {
   const auto [a, b, c, d] = first;
   const auto [e, f, g, h] = second;
   return {e * a + g * b, f * a + h * b, e * c + g * d, f * c + h * d};
 }
 
-int exif_value(const Turn& turn) {
-  constexpr std::array<Turn, 8> kTurns = {{{1, 0, 0, 1},
-                                           {-1, 0, 0, 1},
-                                           {-1, 0, 0, -1},
-                                           {1, 0, 0, -1},
-                                           {0, 1, 1, 0},
-                                           {0, 1, -1, 0},
-                                           {0, -1, -1, 0},
-                                           {0, -1, 1, 0}}};
-  return static_cast<int>(std::find(kTurns.begin(), kTurns.end(), turn) - kTurns.begin()) + 1;
+// Turns and mirrors one after the other are one of the eight.
+int exif_value(const Orientation& orientation) {
+  int value = 1;
+  while (value < 8 && exif_orientation_of(value) != orientation) ++value;
+  return value;
 }
 
 // Size, turns and colours. False for what is not followed here.
 bool apply_properties(const std::vector<Box>& properties, HeifPicture& picture) {
-  constexpr Turn kLeft = {0, -1, 1, 0}, kTopDown = {1, 0, 0, -1}, kSideways = {-1, 0, 0, 1};
-  Turn turn = {1, 0, 0, 1};
+  constexpr Orientation kLeft = {0, -1, 1, 0}, kTopDown = {1, 0, 0, -1}, kSideways = {-1, 0, 0, 1};
+  Orientation turn;
   for (const auto& [type, data] : properties) {
     Cursor in(data);
     if (type == "irot") {

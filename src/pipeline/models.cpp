@@ -15,23 +15,6 @@
 namespace opensora::pipeline {
 namespace {
 
-// The wrong kind would be one long list of missing tensors: this says it in a line.
-void check_kind(const io::Checkpoint& checkpoint, autoencoder::AutoencoderKind expected) {
-  const std::optional<autoencoder::AutoencoderKind> found = autoencoder::autoencoder_kind(checkpoint.all_names());
-  if (!found || *found == expected) return;
-  throw CheckpointError(checkpoint.description() + ": holds an autoencoder of the kind " +
-                        autoencoder_kind_name(*found) + ", but the configuration's is " +
-                        autoencoder_kind_name(expected));
-}
-
-std::shared_ptr<const io::Checkpoint> open_video_autoencoder(const GenerateRequest& request) {
-  using autoencoder::AutoencoderKind;
-  const bool is_dc_ae = std::holds_alternative<DCAEConfig>(request.config.ae);
-  auto checkpoint = io::Checkpoint::open(video_autoencoder_file(request));
-  check_kind(*checkpoint, is_dc_ae ? AutoencoderKind::kDCAE : AutoencoderKind::kHunyuanVAE);
-  return checkpoint;
-}
-
 // `slot` if it holds a model, else what `load` makes.
 template <typename Model, typename Load>
 std::shared_ptr<const Model> loaded(std::shared_ptr<const Model>& slot, std::string_view name,
@@ -99,7 +82,7 @@ const Models::HalfAutoencoder& Models::video_autoencoder(HalfAutoencoder& half, 
                                                          const VideoAutoencoderConfig& config) {
   if (half.config != config) half = {nullptr, config};
   loaded(half.model, "autoencoder", on_load_, [&]() -> std::shared_ptr<const autoencoder::Autoencoder> {
-    const Weights weights = open_weights(open_video_autoencoder(source_.request));
+    const Weights weights = open_weights(io::Checkpoint::open(video_autoencoder_file(source_.request)));
     return std::visit([&](const auto& ae) { return autoencoder::make_autoencoder(weights, ae, which); }, config);
   });
   return half;

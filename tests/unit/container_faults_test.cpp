@@ -10,6 +10,7 @@
 #include "media/video_info.h"
 #include "opensora/error.h"
 #include "support/contains.h"
+#include "support/input_error.h"
 #include "support/temporary_folder.h"
 #include "support/write_media.h"
 
@@ -47,15 +48,7 @@ class ContainerFaultsTest : public testing::Test {
   // The message of the error that reading all of it ends with; it names the file and is one line.
   std::string error_of(const std::string& bytes) const {
     const fs::path path = folder_.write("video", bytes);
-    try {
-      count_pictures(path);
-    } catch (const InputMediaError& error) {
-      const std::string message = error.what();
-      EXPECT_TRUE(message.starts_with(path.string() + ": ")) << message;
-      EXPECT_EQ(message.find('\n'), std::string::npos) << message;
-      return message;
-    }
-    return "no error";
+    return test::input_error(path, [&] { count_pictures(path); });
   }
 
   test::TemporaryFolder folder_;

@@ -13,6 +13,7 @@
 #include "media/video_writer.h"
 #include "opensora/error.h"
 #include "support/contains.h"
+#include "support/input_error.h"
 #include "support/log_capture.h"
 #include "support/temporary_folder.h"
 #include "support/write_media.h"
@@ -81,16 +82,10 @@ class MediaReaderTest : public testing::Test {
 
 // The message of the error that reading all of the file must end with; it is one line and names the file.
 std::string error_of(const fs::path& path) {
-  try {
+  return test::input_error(path, [&] {
     read_picture(path);
     count_pictures(path);
-  } catch (const InputMediaError& error) {
-    const std::string message = error.what();
-    EXPECT_TRUE(message.starts_with(path.string() + ": ")) << message;
-    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
-    return message;
-  }
-  return "no error";
+  });
 }
 
 std::vector<int> levels(const fs::path& path, double fps) {

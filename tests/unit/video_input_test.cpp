@@ -11,6 +11,7 @@
 #include "media/media_reader.h"
 #include "opensora/error.h"
 #include "support/contains.h"
+#include "support/input_error.h"
 #include "support/log_capture.h"
 #include "support/temporary_folder.h"
 #include "support/write_media.h"
@@ -61,15 +62,7 @@ std::vector<int> joined(std::vector<int> first, const std::vector<int>& second) 
 
 // The message with which reading all of the file ends; it names the file and is one line.
 std::string error_of(const fs::path& path) {
-  try {
-    count_pictures(path);
-  } catch (const InputMediaError& error) {
-    const std::string message = error.what();
-    EXPECT_TRUE(message.starts_with(path.string() + ": ")) << message;
-    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
-    return message;
-  }
-  return "no error";
+  return test::input_error(path, [&] { count_pictures(path); });
 }
 
 class VideoInputTest : public testing::Test {
