@@ -13,32 +13,35 @@
 namespace opensora {
 namespace {
 
-// All at the same time, as they will be.
-void check_that_threads_start(int count) {
+// How many of `count` threads the system lets start at the same time.
+int threads_that_start(int count) {
   std::promise<void> over;
   const std::shared_future<void> end = over.get_future().share();
   std::vector<std::thread> threads;
   threads.reserve(static_cast<size_t>(count));
-  int started = 0;
   try {
-    for (; started < count; ++started) threads.emplace_back([end] { end.wait(); });
+    while (static_cast<int>(threads.size()) < count) threads.emplace_back([end] { end.wait(); });
   } catch (const std::system_error&) {
   }
   over.set_value();
   for (std::thread& thread : threads) thread.join();
-  if (started == count) return;
-  throw OutOfMemoryError(
-      fmt::format("out of memory: the system lets {} of {} threads start; give fewer --threads or raise the limit "
-                  "(ulimit -u, ulimit -v)",
-                  started + 1, count + 1));
+  return static_cast<int>(threads.size());
 }
 
 }  // namespace
 
 void use_threads(int count) {
+  const int threads = count > 0 ? count : at::get_num_threads();
+  // Beside this thread: OpenMP's, and where a number is set as many of XNNPACK's, which set_num_threads() starts and
+  // would wait for forever.
+  const int needed = (count > 0 ? 2 : 1) * (threads - 1);
+  if (const int started = threads_that_start(needed); started < needed) {
+    throw OutOfMemoryError(
+        fmt::format("out of memory: the system lets {} threads start, and computing with {} takes {}; give fewer "
+                    "--threads or raise the limit (ulimit -u, ulimit -v)",
+                    started + 1, threads, needed + 1));
+  }
   if (count > 0) at::set_num_threads(count);
-  const int threads = at::get_num_threads();
-  check_that_threads_start(threads - 1);
   at::parallel_for(0, threads, 1, [](int64_t /*begin*/, int64_t /*end*/) {});
 }
 

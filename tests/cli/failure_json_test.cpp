@@ -141,5 +141,22 @@ TEST(Memory, OfTheAddressSpaceIsExitCode6) {
   EXPECT_TRUE(ran_out);
 }
 
+// OpenMP would end the program in its own words, and XNNPACK would wait for the thread forever.
+TEST(Memory, ThreadsThatCannotBeStarted) {
+  const test::TemporaryFolder folder;
+  test::ProgramOptions options;
+  options.max_address_space = 3L << 30;
+  for (const std::vector<std::string> command :
+       {std::vector<std::string>{"generate", "-p", "a", "-o", folder.path() / "a.mp4"},
+        {"plan", "-p", "a"},
+        {"encode-text", "-p", "a", "--output-dir", folder.path()}}) {
+    std::vector<std::string> arguments = command;
+    arguments.insert(arguments.end(), {"--threads", "1024", "-q", "--device", "cpu"});
+    const test::ProgramResult result = run_program(arguments, options);
+    EXPECT_EQ(result.exit_code, 6) << command[0] << result.err;
+    EXPECT_TRUE(test::contains(result.err, "and computing with 1024 takes 2047")) << command[0] << result.err;
+  }
+}
+
 }  // namespace
 }  // namespace opensora
