@@ -177,10 +177,10 @@ TEST_F(BatchFaults, ARowThatRunsOutOfMemory) {
   const fs::path prompts = folder_.write("p.csv",
                                          "text,num_frames,width,height,vae_tiling,steps,seed,name\n"
                                          "a red circle,5,64,64,no,1,1,small\n"
-                                         "a red circle,17,512,512,no,1,2,large\n"
+                                         "a red circle,17,320,320,no,1,2,large\n"
                                          "a blue square,5,64,64,no,1,3,other\n");
   ProgramOptions options;
-  options.max_address_space = 1200L << 20;  // enough to denoise all of them
+  options.max_address_space = 1000L << 20;  // enough to denoise all of them
   const fs::path events = folder_.path() / "events.jsonl";
   const ProgramResult result = run(prompts, "out", {"--threads", "1", "--events", events}, options);
   EXPECT_EQ(result.exit_code, 3) << result.err;

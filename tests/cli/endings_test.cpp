@@ -44,8 +44,7 @@ class Endings : public ::testing::Test {
     return test::run_program(arguments, options);
   }
   // With a signal at the first step.
-  ProgramResult generate_with_signal(int signal, const Arguments& more = {}) const {
-    ProgramOptions options;
+  ProgramResult generate_with_signal(int signal, const Arguments& more = {}, ProgramOptions options = {}) const {
     const fs::path library = fs::path(OPENSORA_PROGRAM).parent_path() / "tests/libopensora-test-death.so";
     options.environment = {"LD_PRELOAD=" + library.string(), "OPENSORA_DEATH=signal:" + std::to_string(signal),
                            R"(OPENSORA_DEATH_AT="event":"step")"};
@@ -73,9 +72,7 @@ TEST_F(Endings, SignalsOfEveryKindCleanUp) {
 }
 
 TEST_F(Endings, WhatWasIgnoredAtTheStartStaysIgnored) {
-  const auto before = ::signal(SIGHUP, SIG_IGN);  // as nohup does
-  const ProgramResult result = generate_with_signal(SIGHUP);
-  ::signal(SIGHUP, before);
+  const ProgramResult result = generate_with_signal(SIGHUP, {}, {.ignored_signal = SIGHUP});  // as nohup does
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(names(), std::set<std::string>{"v.mp4"});
 }

@@ -432,10 +432,10 @@ TEST_F(GenerateCommand, AnAbsentGpu) {
 
 TEST_F(GenerateCommand, OutOfMemory) {
   ProgramOptions options;
-  options.max_address_space = 1200L << 20;  // enough to load and to denoise
+  options.max_address_space = 1000L << 20;  // enough to load and to denoise
   std::vector<std::string> arguments =
       quick() +
-      std::vector<std::string>{"-W", "512", "-H", "512", "--num-frames", "17", "--no-vae-tiling", "--threads", "1"};
+      std::vector<std::string>{"-W", "320", "-H", "320", "--num-frames", "17", "--no-vae-tiling", "--threads", "1"};
   const ProgramResult result = run_program(arguments, options);
   EXPECT_EQ(result.exit_code, 6);
   for (const char* words : {"out of memory", "decode", "MiB more", "--vae-tiling", "the latent is kept"}) {

@@ -16,7 +16,7 @@ namespace opensora::test {
 
 class BatchFixture : public ::testing::Test {
  protected:
-  // The demo model on one thread, into the folder `output`.
+  // The demo model on one thread, without enlarging its frames, into the folder `output`.
   ProgramResult run(const std::filesystem::path& prompts, const std::string& output,
                     const std::vector<std::string>& more = {}, ProgramOptions options = {}) const;
 

@@ -22,6 +22,8 @@ namespace {
     const rlimit limit{static_cast<rlim_t>(options.max_address_space), static_cast<rlim_t>(options.max_address_space)};
     setrlimit(RLIMIT_AS, &limit);
   }
+  // As a shell starts it, also where the tests run without a terminal (nohup) or in the background.
+  for (int signal = 1; signal < NSIG; ++signal) ::signal(signal, signal == options.ignored_signal ? SIG_IGN : SIG_DFL);
   for (const std::string& entry : options.environment) putenv(const_cast<char*>(entry.c_str()));
   if (freopen(out.c_str(), "w", stdout) == nullptr || freopen(err.c_str(), "w", stderr) == nullptr) _exit(126);
   std::vector<char*> argv{const_cast<char*>(OPENSORA_PROGRAM)};

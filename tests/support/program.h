@@ -19,6 +19,7 @@ struct ProgramOptions {
   std::string folder;                    // working directory; empty: this one
   std::vector<std::string> environment;  // "NAME=value" added
   long max_address_space = 0;            // bytes; 0: no limit
+  int ignored_signal = 0;                // that the program is started with; all others do what they do by default
   std::function<void(pid_t)> meanwhile;  // called once it has started, with its process id
 };
 
