@@ -56,6 +56,37 @@ install_packages() {
     apt-get -qq install --yes --no-install-recommends "${missing[@]}"
 }
 
+# Prints a Python that has pip: the caller's, else Debian's.
+python_with_pip() {
+  local python
+  for python in python3 /usr/bin/python3; do
+    if "$python" -m pip --version >/dev/null 2>&1; then
+      echo "$python"
+      return
+    fi
+  done
+  return 1
+}
+
+# Prints the Debian packages that download_wheels and unpacking take.
+packages_for_wheels() {
+  printf '%s\n' ca-certificates unzip
+  python_with_pip >/dev/null || printf '%s\n' python3 python3-pip
+}
+
+# Downloads the pinned wheels of a requirements file into a folder. The tags are the wheels' own, so that it does not
+# matter which Python runs pip.
+download_wheels() {
+  local folder=$1 requirements=$2 python tag tags=()
+  python=$(python_with_pip) || die "python3 -m pip does not work, though python3-pip is installed"
+  for tag in manylinux_2_28 manylinux_2_27 manylinux_2_25 manylinux_2_18 manylinux2014; do
+    tags+=(--platform "${tag}_x86_64")
+  done
+  # TMPDIR: pip's temporary copies take gigabytes, more than a /tmp in memory may have.
+  quietly env TMPDIR="$PWD/$folder" "$python" -m pip download --no-deps --require-hashes --only-binary=:all: \
+    --no-cache-dir --disable-pip-version-check --python-version 3.11 "${tags[@]}" -d "$folder" -r "$requirements"
+}
+
 # Configures build/ and builds the named targets there, or all. What ninja says is of use only on a terminal.
 build() {
   local targets=() quiet=()

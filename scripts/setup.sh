@@ -26,36 +26,11 @@ stamp() {
   echo "$1 $(cat third_party/requirements-cpu.txt "third_party/requirements-$1.txt" | sha256sum | cut -d ' ' -f 1)"
 }
 
-# Prints a Python that has pip: the caller's, else Debian's.
-python_with_pip() {
-  local python
-  for python in python3 /usr/bin/python3; do
-    if "$python" -m pip --version >/dev/null 2>&1; then
-      echo "$python"
-      return
-    fi
-  done
-  return 1
-}
-
-# Downloads the pinned wheels. The tags are the wheels' own, so that it does not matter which Python runs pip.
-download_wheels() {
-  local python tag tags=()
-  python=$(python_with_pip) || die "python3 -m pip does not work, though python3-pip is installed"
-  for tag in manylinux_2_28 manylinux_2_27 manylinux_2_25 manylinux_2_18 manylinux2014; do
-    tags+=(--platform "${tag}_x86_64")
-  done
-  # TMPDIR: pip's temporary copies take gigabytes, more than a /tmp in memory may have.
-  quietly env TMPDIR="$PWD/$kStaging" "$python" -m pip download --no-deps --require-hashes --only-binary=:all: \
-    --no-cache-dir --disable-pip-version-check --python-version 3.11 "${tags[@]}" \
-    -d "$kStaging/wheels" -r "third_party/requirements-$1.txt"
-}
-
 # Unpacks headers, shared libraries and licences, without Python's and static libraries; deletes each wheel after it.
 # -DD: files are as new as their unpacking, so that a new version of LibTorch makes ninja build everything again.
 unpack_wheels() {
   local wheel status
-  for wheel in "$kStaging"/wheels/*.whl; do
+  for wheel in "$kStaging"/*.whl; do
     status=0
     unzip -q -DD "$wheel" 'torch/lib/*' 'torch/include/*' 'nvidia/*' '*.dist-info/*' \
       -x '*/libtorch_python.so' '*.a' '*.py' -d "$kStaging" 2>/dev/null || status=$?
@@ -63,7 +38,6 @@ unpack_wheels() {
     ((status == 0 || status == 11)) || die "unzip failed on ${wheel##*/} (exit status $status): is the disk full?"
     rm "$wheel"
   done
-  rmdir "$kStaging/wheels"
 }
 
 # Makes the tree beside its place and moves it in only when it is complete.
@@ -74,7 +48,7 @@ install_site_packages() {
   rm -rf "$kStaging"
   mkdir -p "$kStaging"
   step "Downloading LibTorch for $flavour ($size)"
-  download_wheels "$flavour"
+  download_wheels "$kStaging" "third_party/requirements-$flavour.txt"
   step "Unpacking LibTorch into $kSitePackages"
   unpack_wheels
   stamp "$flavour" >"$kStaging/.stamp"
@@ -98,8 +72,7 @@ main() {
   local packages=("${kBuildPackages[@]}") outdated=false
   if [[ ! -f $kStamp || $(<"$kStamp") != "$(stamp "$flavour")" ]]; then
     outdated=true
-    packages+=(ca-certificates unzip)
-    python_with_pip >/dev/null || packages+=(python3 python3-pip)
+    mapfile -t -O "${#packages[@]}" packages < <(packages_for_wheels)
   fi
   install_packages "${packages[@]}"
   if $outdated; then

@@ -47,6 +47,7 @@ void spread_phases(const at::Tensor& phases, const at::Tensor& out) {
 
 std::vector<ResnetBlock> bind_resnets(const Weights& weights, const LevelOptions& o) {
   std::vector<ResnetBlock> resnets;
+  resnets.reserve(static_cast<size_t>(o.layers));
   for (int64_t i = 0; i < o.layers; ++i) {
     resnets.emplace_back(weights[i], i == 0 ? o.in_channels : o.out_channels, o.out_channels, o.groups);
   }
@@ -140,6 +141,7 @@ at::Tensor FrameCausalAttention::operator()(const at::Tensor& x) const {
   const at::Tensor q = to_q(tokens), k = to_k(tokens), v = to_v(tokens);
   // Frame by frame against the keys up to it: no mask of (T*H*W)^2, and half the work.
   std::vector<at::Tensor> attended;
+  attended.reserve(static_cast<size_t>(frames));
   for (int64_t t = 0; t < frames; ++t) {
     attended.push_back(
         nn::attention(q.narrow(2, t * area, area), k.narrow(2, 0, (t + 1) * area), v.narrow(2, 0, (t + 1) * area)));
