@@ -14,6 +14,7 @@
 #include "pipeline/request_json.h"
 #include "pipeline/runner.h"
 #include "pipeline/suspicious.h"
+#include "request/parameter.h"
 #include "sampling/size.h"
 
 namespace opensora {
@@ -98,8 +99,8 @@ std::string updated_document(const std::filesystem::path& file, const std::map<s
                           json_excerpt(document));
   }
   const nlohmann::ordered_json now = pipeline::request_json(video.request, video.plan);
-  for (const char* key : {"num_frames", "fps", "vae_tiling", "codec", "pix_fmt", "crf", "output_size"}) {
-    document["request"][key] = now[key];
+  for (const request::Parameter& parameter : request::parameters()) {
+    if (parameter.decodes) document["request"][parameter.key()] = now[parameter.key()];
   }
   return document.dump();
 }

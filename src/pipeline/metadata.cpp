@@ -14,6 +14,7 @@
 #include "opensora/error.h"
 #include "opensora/version.h"
 #include "pipeline/request_json.h"
+#include "request/settings.h"
 
 namespace opensora {
 namespace {
@@ -64,7 +65,7 @@ std::string flag_text(const json& value) {
   return value.dump();
 }
 
-using FlagValues = std::vector<std::pair<std::string, std::string>>;
+using request::FlagValues;
 
 void add_flag(FlagValues& flags, std::string name, const json& value) {
   std::replace(name.begin(), name.end(), '_', '-');

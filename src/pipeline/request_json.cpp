@@ -1,47 +1,18 @@
 #include "pipeline/request_json.h"
 
-#include <fmt/format.h>
-
 #include "core/device.h"
 #include "core/local_file.h"
 #include "media/sha256.h"
 #include "opensora/error.h"
 #include "opensora/version.h"
 #include "pipeline/text_stage.h"
-#include "sampling/condition.h"
+#include "request/parameter.h"
 
 namespace opensora::pipeline {
 namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
-
-template <typename T>
-ordered_json value_or_null(const std::optional<T>& value) {
-  return value ? ordered_json(*value) : ordered_json();
-}
-
-// A whole rate is a number, as it has always been.
-ordered_json rate_json(const FrameRate& rate) {
-  return rate.is_whole() ? ordered_json(rate.numerator) : ordered_json(to_string(rate));
-}
-
-std::string size_text(int64_t width, int64_t height) { return fmt::format("{}x{}", width, height); }
-
-ordered_json paths(const std::vector<fs::path>& files) {
-  ordered_json list = ordered_json::array();
-  for (const fs::path& file : files) list.push_back(file.string());
-  return list;
-}
-
-// null where space and time differ, which no flag can say: the configuration does.
-ordered_json tiling(const Config& config) {
-  return std::visit(
-      [](const auto& ae) {
-        return ae.use_spatial_tiling == ae.use_temporal_tiling ? ordered_json(ae.use_spatial_tiling) : ordered_json();
-      },
-      config.ae);
-}
 
 ordered_json model_content(const MMDiTConfig& c) {
   return {c.in_channels, c.vec_in_dim,          c.context_in_dim, c.hidden_size, c.mlp_ratio, c.num_heads,
@@ -104,45 +75,29 @@ std::string hash_reference(const fs::path& file) {
   }
 }
 
+// The settings with what the plan made of them: these are a video's, whatever the configuration says another day.
+request::Settings settled(const GenerateRequest& given, const Plan& plan) {
+  request::Settings settings;
+  settings.request = given;
+  GenerateRequest& request = settings.request;
+  request.negative_prompt = negative_prompt(given);
+  request.config.sampling.width = plan.size.width;
+  request.config.sampling.height = plan.size.height;
+  request.image_size.reset();
+  if (plan.makes_picture) request.image_size = PixelSize{plan.picture_size.width, plan.picture_size.height};
+  request.seed = plan.seed;
+  request.dtype = dtype_name(plan.dtype);
+  return settings;
+}
+
 }  // namespace
 
 ordered_json request_json(const GenerateRequest& request, const Plan& plan) {
-  const Config& config = request.config;
-  const SamplingConfig& s = config.sampling;
-  const bool is_video = config.cond_type.starts_with("v2v");
-  const std::vector<fs::path> none;
+  const request::Settings settings = settled(request, plan);
   ordered_json json;
-  json["prompt"] = request.prompt;
-  json["negative_prompt"] = negative_prompt(request);
-  json["cond_type"] = config.cond_type;
-  json["image"] = paths(is_video ? none : request.references);
-  json["video"] = is_video ? ordered_json(request.references.front().string()) : ordered_json();
-  json["sample_posterior"] = request.sample_posterior;
-  json["t2i2v"] = config.use_t2i2v;
-  json["image_only"] = request.image_only;
-  json["image_size"] =
-      plan.makes_picture ? ordered_json(size_text(plan.picture_size.width, plan.picture_size.height)) : ordered_json();
-  json["width"] = plan.size.width;
-  json["height"] = plan.size.height;
-  json["num_frames"] = s.num_frames;
-  json["fps"] = rate_json(config.fps_save);
-  json["motion_score"] = config.motion_score.value_or("none");
-  json["steps"] = s.num_steps;
-  json["guidance"] = s.guidance;
-  json["guidance_img"] = s.guidance_img.value_or(1);
-  json["flow_shift"] = value_or_null(s.flow_shift);
-  json["text_osci"] = s.text_osci;
-  json["image_osci"] = s.image_osci;
-  json["temporal_osci"] = s.scale_temporal_osci;
-  json["vae_tiling"] = tiling(config);
-  json["seed"] = plan.seed;
-  json["dtype"] = dtype_name(plan.dtype);
-  json["codec"] = request.codec;
-  json["pix_fmt"] = request.pix_fmt.empty() ? ordered_json() : ordered_json(request.pix_fmt);
-  json["crf"] = request.codec == "ffv1" ? ordered_json() : ordered_json(request.crf);
-  json["output_size"] = request.output_size
-                            ? ordered_json(size_text(request.output_size->width, request.output_size->height))
-                            : ordered_json();
+  for (const request::Parameter& parameter : request::parameters()) {
+    if (parameter.is_recorded()) json[parameter.key()] = parameter.get(settings);
+  }
   return json;
 }
 
