@@ -46,24 +46,25 @@ void refuse_with_several(const char* flag, const fs::path& file, int64_t videos,
 
 }  // namespace
 
-int64_t count_videos(const std::vector<RowRequest>& rows, const BatchFlags& flags) {
+int64_t count_videos(const std::vector<RowRequest>& rows, const request::Settings& settings) {
   int64_t videos = 0;
   for (const RowRequest& row : rows) {
-    const auto seeds = static_cast<int64_t>((row.seeds.empty() ? flags.seeds : row.seeds).size());
-    videos += std::max(seeds, flags.options.samples);
+    const auto seeds = static_cast<int64_t>((row.seeds.empty() ? settings.seeds : row.seeds).size());
+    videos += std::max(seeds, settings.batch.samples);
   }
   return videos;
 }
 
 bool makes_single_video(const std::vector<RowRequest>& rows, const GenerateOptions& options) {
-  if (!options.batch.options.output_dir.empty() || count_videos(rows, options.batch) != 1) return false;
-  return options.batch.prompts_file.empty() || !options.request.output.empty();
+  const request::Settings& settings = options.settings;
+  if (!settings.batch.output_dir.empty() || count_videos(rows, settings) != 1) return false;
+  return settings.batch.prompts_file.empty() || !settings.request.output.empty();
 }
 
 void check_outputs(const std::vector<RowRequest>& rows, const GenerateOptions& options) {
-  const GenerateRequest& request = options.request;
-  const BatchOptions& batch = options.batch.options;
-  const int64_t videos = count_videos(rows, options.batch);
+  const GenerateRequest& request = options.settings.request;
+  const BatchOptions& batch = options.settings.batch;
+  const int64_t videos = count_videos(rows, options.settings);
   refuse_with_several("-o", request.output, videos,
                       "give --output-dir DIR instead, and --name-template for the names in it");
   if (!request.output.empty() && !batch.output_dir.empty()) {

@@ -10,7 +10,7 @@
 namespace opensora::cli {
 
 // How many videos the rows make, all shards together.
-int64_t count_videos(const std::vector<RowRequest>& rows, const BatchFlags& flags);
+int64_t count_videos(const std::vector<RowRequest>& rows, const request::Settings& settings);
 
 // One video that goes where -o or its name says, without a folder and a journal: what flags ask for that name neither
 // several videos nor a folder, and a prompts file of one video with -o.

@@ -11,17 +11,15 @@
 
 #include "cli/bench_plot.h"
 #include "cli/commands.h"
-#include "cli/common_options.h"
-#include "cli/condition_options.h"
 #include "cli/logging.h"
-#include "cli/model_options.h"
-#include "cli/number_options.h"
+#include "cli/model_folder.h"
+#include "cli/parameter_options.h"
 #include "cli/progress_reporter.h"
 #include "cli/result_json.h"
-#include "cli/sampling_options.h"
 #include "cli/signals.h"
-#include "cli/trace_option.h"
+#include "cli/traced.h"
 #include "opensora/error.h"
+#include "request/layers.h"
 
 namespace opensora::cli {
 namespace {
@@ -35,9 +33,7 @@ struct BenchOptions {
   std::filesystem::path plot;
   std::string progress = "auto";
   bool json = false;
-  ModelOptions model;
-  SamplingOptions sampling;
-  TraceOption trace;
+  request::Settings settings;
   LogOptions log;
 };
 
@@ -142,16 +138,19 @@ void print_table(const std::vector<ScalingPoint>& points) {
 }
 
 // Without a folder the weights are random, and the configuration is the small one for that.
-GenerateRequest resolve_run(const BenchOptions& options) {
-  GenerateRequest run = options.request.run;
-  if (options.model.model_dir.empty()) {
-    run.config = load_config(find_config(options.model.config.empty() ? "bench" : options.model.config));
+GenerateRequest resolve_run(const BenchOptions& options, const CLI::App& command) {
+  const std::string& config = options.settings.config;
+  std::filesystem::path model_dir = options.settings.request.model_dir;
+  request::Settings run;
+  if (model_dir.empty()) {
+    run.request.config = load_config(find_config(config.empty() ? "bench" : config));
   } else {
-    run.model_dir = options.model.resolve_model_dir();
-    run.config = options.model.resolve_config(run.model_dir);
+    model_dir = resolve_model_dir(model_dir);
+    run.request.config = resolve_config(config, model_dir);
   }
-  options.sampling.apply(run.config);
-  return run;
+  request::apply(given_flags(command), run);
+  run.request.model_dir = model_dir;
+  return run.request;
 }
 
 void run_scaling(const BenchOptions& options, const GenerateRequest& run, ProgressReporter& reporter) {
@@ -171,11 +170,11 @@ void run_scaling(const BenchOptions& options, const GenerateRequest& run, Progre
   std::cout << '\n' << scaling_chart(points);
 }
 
-void run(const BenchOptions& options) {
+void run(const BenchOptions& options, const CLI::App& command) {
   options.log.apply();
   const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
   BenchRequest request = options.request;
-  request.run = resolve_run(options);
+  request.run = resolve_run(options, command);
   request.stages = split(options.stages);
   catch_signals();
   ProgressReporter reporter(style);
@@ -213,22 +212,16 @@ void add_bench(CLI::App& app) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App* command = app.add_subcommand("bench", "Measure how fast each stage of a run is on this machine");
   add_measuring_options(*command, *options);
-  command
-      ->add_option("--model-dir", options->model.model_dir,
-                   "Folder with the weights (default: none, but random ones in memory)")
-      ->type_name("DIR")
-      ->group("Model");
-  command
-      ->add_option("--config", options->model.config,
-                   "Configuration: a file or a name (default: the model folder's config.json, else 256px; without a "
-                   "folder bench, 159 M parameters)")
-      ->type_name("NAME|FILE")
-      ->group("Model");
-  GenerateRequest& run_request = options->request.run;
-  add_model_files(*command, run_request.files);
-  options->sampling.add_video_flags(*command);
-  add_machine_options(*command, run_request.device, run_request.dtype, run_request.threads);
-  options->trace.add_to(*command);
+  add_parameters(
+      *command, options->settings,
+      {"model-dir", "config", "diffusion-model", "vae", "t5xxl", "clip-l", "flux", "flux-ae", "resolution",
+       "aspect-ratio", "width", "height", "num-frames", "fps", "vae-tiling", "device", "dtype", "threads", "trace"});
+  command->get_option("--model-dir")->description("Folder with the weights (default: none, but random ones in memory)");
+  command->get_option("--config")
+      ->description(
+          "Configuration: a file or a name (default: the model folder's config.json, else 256px; without a "
+          "folder bench, 159 M parameters)");
+  command->get_option("--aspect-ratio")->description("16:9, 9:16, 1:1, …");
   add_progress_option(*command, options->progress);
   command->add_flag("--json", options->json, "Print one JSON object instead of a table")->group("Output");
   options->log.add_to(*command);
@@ -239,7 +232,7 @@ void add_bench(CLI::App& app) {
       "  opensora bench --model-dir ./ckpts --config 256px --num-frames 17 --stages load,step\n"
       "  opensora bench --config 256px --stages decode,encode,write --device cpu --json\n"
       "  opensora bench --scaling --plot scaling.svg");
-  command->callback([options] { options->trace.run([&] { run(*options); }); });
+  command->callback([options, command] { run_traced(options->settings.trace, [&] { run(*options, *command); }); });
 }
 
 }  // namespace opensora::cli

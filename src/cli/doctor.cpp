@@ -9,14 +9,15 @@
 
 #include "cli/commands.h"
 #include "cli/logging.h"
-#include "cli/model_options.h"
+#include "cli/model_folder.h"
+#include "cli/parameter_options.h"
 #include "cli/result_json.h"
 
 namespace opensora::cli {
 namespace {
 
 struct DoctorCommand {
-  ModelOptions model;
+  request::Settings settings;
   bool json = false;
   LogOptions log;
 };
@@ -47,9 +48,9 @@ void print(const Finding& finding) {
 
 void run(const DoctorCommand& command) {
   command.log.apply();
-  const ModelFolder folder = choose_model_folder(command.model.model_dir);
+  const ModelFolder folder = choose_model_folder(command.settings.request.model_dir);
   const std::vector<Finding> findings =
-      diagnose({.model_dir = folder.path, .model_dir_source = folder.source, .config = command.model.config});
+      diagnose({.model_dir = folder.path, .model_dir_source = folder.source, .config = command.settings.config});
   size_t errors = 0;
   const Finding* first = nullptr;
   for (const Finding& finding : findings) {
@@ -76,7 +77,7 @@ void add_doctor(CLI::App& app) {
   auto options = std::make_shared<DoctorCommand>();
   CLI::App* command = app.add_subcommand(
       "doctor", "Look at this machine: versions, memory, GPUs, encoders, models, folders, and what to do about them");
-  options->model.add_to(*command);
+  add_parameters(*command, options->settings, {"model-dir", "config"});
   command->add_flag("--json", options->json, "Print one JSON object");
   options->log.add_to(*command);
   command->footer(

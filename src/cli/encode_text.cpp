@@ -5,20 +5,17 @@
 
 #include "batch/stage_seconds.h"
 #include "cli/commands.h"
-#include "cli/common_options.h"
-#include "cli/condition_options.h"
 #include "cli/generate_options.h"
 #include "cli/logging.h"
-#include "cli/model_options.h"
-#include "cli/number_options.h"
+#include "cli/model_folder.h"
+#include "cli/parameter_options.h"
 #include "cli/progress_reporter.h"
-#include "cli/request_layers.h"
 #include "cli/row_request.h"
-#include "cli/sampling_options.h"
 #include "cli/signals.h"
 #include "cli/validators.h"
 #include "opensora/encode_text.h"
 #include "opensora/error.h"
+#include "request/layers.h"
 
 namespace opensora::cli {
 namespace {
@@ -32,8 +29,7 @@ struct EncodeTextOptions {
   bool exact = false;
   std::string progress = "auto";
   bool json = false;
-  ModelOptions model;
-  SamplingOptions sampling;  // fps and motion_score
+  request::Settings settings;  // models, machine, and of the texts' suffixes fps and motion score
   LogOptions log;
 };
 
@@ -98,9 +94,15 @@ void run(const EncodeTextOptions& options, const CLI::App& command) {
   const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
   request.t5 = options.encoder != "clip";
   request.clip = options.encoder != "t5";
-  request.model_dir = options.model.resolve_model_dir();
-  request.config = options.model.resolve_config(request.model_dir);
-  options.sampling.apply(request.config);
+  request.model_dir = resolve_model_dir(options.settings.request.model_dir);
+  request::Settings settings;
+  settings.request.config = resolve_config(options.settings.config, request.model_dir);
+  request::apply(given_flags(command), settings);
+  request.config = settings.request.config;
+  request.files = settings.request.files;
+  request.device = settings.request.device;
+  request.dtype = settings.request.dtype;
+  request.threads = settings.request.threads;
   request.texts = texts_to_encode(wanted_prompts(options, command, request.model_dir, request.config), options.exact);
 
   catch_signals();
@@ -126,9 +128,11 @@ void add_text_options(CLI::App& command, EncodeTextOptions& options) {
       ->type_name("FILE");
   command.add_option("-n,--negative-prompt", options.negative_prompt, "Encoded too (default: the empty text)")
       ->excludes(exact);
-  add_frame_rate(command, "--fps", options.sampling.fps, "Of the suffix, rounded (default: configuration)")
-      ->excludes(exact);
-  options.sampling.add_motion_score(command)->description("Of the suffix, a number, or none")->excludes(exact);
+  add_parameters(command, options.settings, {"fps", "motion-score"});
+  const std::string group = exact->get_group();
+  command.get_option("--fps")->description("Of the suffix, rounded (default: configuration)");
+  command.get_option("--motion-score")->description("Of the suffix, a number, or none");
+  for (const char* flag : {"--fps", "--motion-score"}) command.get_option(flag)->excludes(exact)->group(group);
   command.add_option("--encoder", options.encoder, "Which encoder to run")
       ->check(one_of({"t5", "clip", "both"}))
       ->capture_default_str();
@@ -151,9 +155,7 @@ void add_encode_text(CLI::App& app) {
   auto options = std::make_shared<EncodeTextOptions>();
   CLI::App* command = app.add_subcommand("encode-text", "Encode texts ahead of time, for generate --text-embeddings");
   add_text_options(*command, *options);
-  options->model.add_to(*command);
-  add_text_encoder_files(*command, options->request.files);
-  add_machine_options(*command, options->request.device, options->request.dtype, options->request.threads);
+  add_parameters(*command, options->settings, {"model-dir", "config", "t5xxl", "clip-l", "device", "dtype", "threads"});
   add_output_options(*command, *options);
   options->log.add_to(*command);
   command->footer(

@@ -9,18 +9,19 @@
 #include "cli/batch_outputs.h"
 #include "cli/commands.h"
 #include "cli/generate_options.h"
-#include "cli/output_options.h"
+#include "cli/model_folder.h"
 #include "cli/plan.h"
 #include "cli/print_config.h"
 #include "cli/progress_reporter.h"
 #include "cli/result_json.h"
 #include "cli/row_request.h"
 #include "cli/signals.h"
-#include "cli/trace_option.h"
+#include "cli/traced.h"
 #include "core/failure.h"
 #include "opensora/batch.h"
 #include "opensora/error.h"
 #include "opensora/sizes.h"
+#include "request/layers.h"
 
 namespace opensora::cli {
 namespace {
@@ -40,8 +41,6 @@ void print_sizes(const Config& config) {
 
 struct GenerateCommand {
   GenerateOptions options;
-  PlanFlags plan;
-  TraceOption trace;
   bool dry_run = false;
 };
 
@@ -104,10 +103,12 @@ void run_one(const std::vector<BatchRow>& rows, const BatchOptions& batch, const
   }
 }
 
-void list_sizes(const GenerateOptions& options) {
-  Config config = options.model.resolve_config(options.model.resolve_model_dir());
-  options.sampling.apply(config);
-  print_sizes(config);
+void list_sizes(const GenerateOptions& options, const CLI::App& command) {
+  request::Settings settings;
+  settings.request.config =
+      resolve_config(options.settings.config, resolve_model_dir(options.settings.request.model_dir));
+  request::apply(given_flags(command), settings);
+  print_sizes(settings.request.config);
 }
 
 struct PreparedRun {
@@ -119,25 +120,22 @@ struct PreparedRun {
 
 PreparedRun prepare(const GenerateOptions& options, const CLI::App& command) try {
   PreparedRun run;
-  run.batch = options.batch.resolve();
-  run.batch.overwrite = options.request.overwrite;
-  run.batch.keep_models = options.request.keep_models;
-  run.batch.strict = options.request.strict;
+  run.batch = batch_options(options.settings);
   run.requests = requested_rows(options, command, values_of_from(options));
   check_references_of_from(options, run.requests.front().request);
-  run.rows = batch_rows(run.requests, options.batch.seeds);
+  run.rows = batch_rows(run.requests, options.settings.seeds);
   run.is_single = makes_single_video(run.requests, options);
   if (run.is_single && run.batch.resume) throw UsageError("--resume needs --output-dir: the run's journal is there");
   if (!run.is_single) settle_folder(run.requests, run.batch);
   return run;
 } catch (...) {
-  batch::tell_failed_start(options.batch.options.events, std::current_exception());
+  batch::tell_failed_start(options.settings.batch.events, std::current_exception());
   throw;
 }
 
 void run(const GenerateOptions& options, const CLI::App& command) {
   const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
-  if (options.lists_sizes()) return list_sizes(options);
+  if (options.lists_sizes()) return list_sizes(options, command);
   if (options.print_config) {
     const FlagValues from = values_of_from(options);
     return print_config(requested_rows(options, command, from), given_flags(command), from, options);
@@ -154,8 +152,6 @@ void add_generate(CLI::App& app) {
   auto generate = std::make_shared<GenerateCommand>();
   CLI::App* command = app.add_subcommand("generate", "Make a video from a prompt");
   generate->options.add_to(*command);
-  generate->plan.add_to(*command);
-  generate->trace.add_to(*command);
   command->add_flag("--dry-run", generate->dry_run, "Say what the run would take and stop: see opensora plan")
       ->group("Machine");
   command->footer(
@@ -170,11 +166,9 @@ void add_generate(CLI::App& app) {
       "  opensora generate --prompts-file prompts.csv --output-dir videos --resume");
   command->callback([generate, command] {
     generate->options.log.apply();
-    check_video_options(*command, generate->options.request);
-    if (generate->dry_run) {
-      return print_plans(generate->options, *command, generate->plan);
-    }
-    generate->trace.run([&] { run(generate->options, *command); });
+    check_quality(*command, generate->options.settings);
+    if (generate->dry_run) return print_plans(generate->options, *command);
+    run_traced(generate->options.settings.trace, [&] { run(generate->options, *command); });
   });
 }
 

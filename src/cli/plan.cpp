@@ -11,7 +11,7 @@
 #include <optional>
 
 #include "cli/commands.h"
-#include "cli/number_options.h"
+#include "cli/model_folder.h"
 #include "cli/result_json.h"
 #include "cli/row_request.h"
 #include "core/byte_size.h"
@@ -143,7 +143,8 @@ std::string plan_key(const GenerateRequest& request) {
   return values.dump();
 }
 
-std::vector<PlannedRow> plan_rows(const std::vector<RowRequest>& rows, const BatchFlags& flags, PlanOptions options) {
+std::vector<PlannedRow> plan_rows(const std::vector<RowRequest>& rows, const request::Settings& settings,
+                                  PlanOptions options) {
   options.base = base_memory();  // the same for all rows: planning itself takes memory that stays
   std::map<std::string, RunPlan> known;
   std::vector<PlannedRow> plans;
@@ -151,8 +152,8 @@ std::vector<PlannedRow> plan_rows(const std::vector<RowRequest>& rows, const Bat
   for (const RowRequest& row : rows) {
     const std::string key = plan_key(row.request);
     if (!known.contains(key)) known.emplace(key, plan_run(row.request, options));
-    const auto seeds = static_cast<int64_t>((row.seeds.empty() ? flags.seeds : row.seeds).size());
-    plans.push_back({row.place, std::max(seeds, flags.options.samples), known.at(key)});
+    const auto seeds = static_cast<int64_t>((row.seeds.empty() ? settings.seeds : row.seeds).size());
+    plans.push_back({row.place, std::max(seeds, settings.batch.samples), known.at(key)});
   }
   return plans;
 }
@@ -181,58 +182,40 @@ void print_rows(const std::vector<PlannedRow>& rows) {
   std::cout << fmt::format("{}: {}\n", largest.place, verdict_text(largest.plan));
 }
 
-}  // namespace
-
-void PlanFlags::add_to(CLI::App& command) {
-  add_bytes(command, "--device-memory", device_memory,
-            "Memory to plan for, such as 24GiB (default: the device's); with it and no --device, of a GPU")
-      ->group("Machine");
-}
-
-namespace {
-
 // A folder or a file that somebody named is to be there.
-bool may_lack_weights(const GenerateOptions& options) {
-  const ModelFiles& files = options.request.files;
-  const bool names_files = !(files.diffusion_model.empty() && files.vae.empty() && files.t5xxl.empty() &&
-                             files.clip_l.empty() && files.flux.empty() && files.flux_ae.empty());
-  return !names_files && !choose_model_folder(options.model.model_dir).was_named;
+bool may_lack_weights(const request::Settings& settings) {
+  const auto names_weights = [&](const request::Parameter& parameter) {
+    return parameter.group == "Model" && parameter.name() != "model-dir" && parameter.name() != "config" &&
+           !parameter.get(settings).is_null();
+  };
+  return !std::any_of(request::parameters().begin(), request::parameters().end(), names_weights) &&
+         !choose_model_folder(settings.request.model_dir).was_named;
 }
 
 }  // namespace
 
-void print_plans(const GenerateOptions& options, const CLI::App& command, const PlanFlags& flags) {
+void print_plans(const GenerateOptions& options, const CLI::App& command) {
   PlanOptions plan_options;
-  plan_options.may_lack_weights = may_lack_weights(options);
+  plan_options.may_lack_weights = may_lack_weights(options.settings);
   plan_options.measures_time = true;
-  if (flags.device_memory > 0) plan_options.device_memory = flags.device_memory;
+  if (options.settings.device_memory > 0) plan_options.device_memory = options.settings.device_memory;
   const std::vector<RowRequest> rows = requested_rows(options, command, values_of_from(options));
-  const std::vector<PlannedRow> plans = plan_rows(rows, options.batch, plan_options);
+  const std::vector<PlannedRow> plans = plan_rows(rows, options.settings, plan_options);
   if (options.json) {
     for (const PlannedRow& row : plans) print_json(to_json(row));
-  } else if (options.batch.prompts_file.empty()) {
+  } else if (options.settings.batch.prompts_file.empty()) {
     print_table(plans.front().plan);
   } else {
     print_rows(plans);
   }
 }
 
-namespace {
-
-struct PlanCommand {
-  GenerateOptions options;
-  PlanFlags flags;
-};
-
-}  // namespace
-
 void add_plan(CLI::App& app) {
-  auto plan = std::make_shared<PlanCommand>();
+  auto plan = std::make_shared<GenerateOptions>();
   CLI::App* command = app.add_subcommand(
       "plan", "Say what a run of generate would take: weights, memory, FLOPs, and whether it fits; the same flags");
-  plan->options.needs_prompt = false;
-  plan->options.add_to(*command);
-  plan->flags.add_to(*command);
+  plan->only_plans = true;
+  plan->add_to(*command);
   command->footer(
       "No weights are read. A run that does not fit is an answer too: the exit code is 0, \"fits\" in --json says so.\n"
       "Where no model folder is named and the weights are not there, the plan of a published configuration is that of\n"
@@ -242,8 +225,8 @@ void add_plan(CLI::App& app) {
       "  opensora plan --config 256px --num-frames 33 --device cpu --json\n"
       "  opensora plan -p \"raining, sea\" --model-dir ./ckpts");
   command->callback([plan, command] {
-    plan->options.log.apply();
-    print_plans(plan->options, *command, plan->flags);
+    plan->log.apply();
+    print_plans(*plan, *command);
   });
 }
 

@@ -2,20 +2,13 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <string>
 
 #include "cli/generate_options.h"
 
 namespace opensora::cli {
 
-struct PlanFlags {
-  int64_t device_memory = 0;  // bytes; 0: what there is
-
-  void add_to(CLI::App& command);
-};
-
 // Plans what the command's flags ask for and prints it: a run's stages as a table; of a prompts file a line a row and
 // the whole. With options.json an object for each row, on a line of its own.
-void print_plans(const GenerateOptions& options, const CLI::App& command, const PlanFlags& flags);
+void print_plans(const GenerateOptions& options, const CLI::App& command);
 
 }  // namespace opensora::cli

@@ -8,45 +8,12 @@
 #include <nlohmann/json.hpp>
 
 #include "opensora/metadata.h"
+#include "request/layers.h"
 
 namespace opensora::cli {
 namespace {
 
 using nlohmann::ordered_json;
-using Names = std::vector<std::string>;
-
-// What else than the flag of its name decides a value: other flags, and keys of the configuration.
-struct Origin {
-  Names flags, keys;
-};
-
-const std::map<std::string, Origin>& known_origins() {
-  const std::string s = "sampling_option.";
-  static const std::map<std::string, Origin> origins = {
-      {"cond_type", {{"image", "end-image", "video"}, {"cond_type"}}},
-      {"image", {{"end-image"}, {}}},
-      {"t2i2v", {{"image", "end-image", "video"}, {"use_t2i2v"}}},
-      {"image_size", {{"image-resolution"}, {"img_resolution"}}},
-      {"width", {{"resolution", "aspect-ratio"}, {s + "width", s + "resolution", s + "aspect_ratio"}}},
-      {"height", {{"resolution", "aspect-ratio"}, {s + "height", s + "resolution", s + "aspect_ratio"}}},
-      {"num_frames", {{}, {s + "num_frames"}}},
-      {"fps", {{}, {"fps_save"}}},
-      {"motion_score", {{}, {"motion_score"}}},
-      {"steps", {{}, {s + "num_steps"}}},
-      {"guidance", {{}, {s + "guidance"}}},
-      {"guidance_img", {{}, {s + "guidance_img"}}},
-      {"flow_shift", {{}, {s + "flow_shift"}}},
-      {"text_osci", {{}, {s + "text_osci"}}},
-      {"image_osci", {{}, {s + "image_osci"}}},
-      {"temporal_osci", {{}, {s + "scale_temporal_osci"}}},
-      {"vae_tiling", {{}, {"ae.use_spatial_tiling", "ae.use_temporal_tiling"}}},
-      {"seed", {{}, {s + "seed"}}}};
-  return origins;
-}
-
-bool has(const FlagValues& values, const std::string& name) {
-  return std::any_of(values.begin(), values.end(), [&](const auto& value) { return value.first == name; });
-}
 
 // Where values come from, topmost first.
 struct Layer {
@@ -58,24 +25,21 @@ class Sources {
  public:
   Sources(const RowRequest& row, const FlagValues& given, const FlagValues& from, const GenerateOptions& options)
       : keys_(config_origins(row.request.config.name)) {
-    const FlagValues flags = row.line > 0 ? lay_over(given, row.values, false) : given;
+    const FlagValues flags = row.line > 0 ? request::lay_over(given, row.values, false) : given;
     layers_ = {{row.place, row.values},
                {"", without(flags, row.values)},
-               {options.from.string(), without(lay_over(from, flags, true), flags)}};
+               {options.from.string(), without(request::lay_over(from, flags, true), flags)}};
   }
 
-  std::string of(const std::string& key) const {
-    const auto found = known_origins().find(key);
-    const Origin origin = found == known_origins().end() ? Origin{} : found->second;
-    Names flags = {key};
-    std::replace(flags.front().begin(), flags.front().end(), '_', '-');
-    flags.insert(flags.end(), origin.flags.begin(), origin.flags.end());
+  std::string of(const request::Parameter& parameter) const {
+    std::vector<std::string> flags = {parameter.name()};
+    flags.insert(flags.end(), parameter.decided_by.begin(), parameter.decided_by.end());
     for (const Layer& layer : layers_) {
       for (const std::string& flag : flags) {
-        if (has(layer.values, flag)) return layer.name.empty() ? "--" + flag : layer.name;
+        if (request::has(layer.values, flag)) return layer.name.empty() ? "--" + flag : layer.name;
       }
     }
-    for (const std::string& config_key : origin.keys) {
+    for (const std::string& config_key : parameter.config_keys) {
       if (const auto file = keys_.find(config_key); file != keys_.end()) return file->second.string();
     }
     return "built-in";
@@ -85,7 +49,7 @@ class Sources {
   static FlagValues without(const FlagValues& values, const FlagValues& above) {
     FlagValues rest;
     std::copy_if(values.begin(), values.end(), std::back_inserter(rest),
-                 [&](const auto& value) { return !has(above, value.first); });
+                 [&](const auto& value) { return !request::has(above, value.first); });
     return rest;
   }
 
@@ -93,20 +57,24 @@ class Sources {
   std::vector<Layer> layers_;
 };
 
-// What a run has besides: it changes no content.
-ordered_json run_values(const GenerateRequest& request) {
-  return {{"model_dir", request.model_dir.string()},
-          {"config", request.config.name},
-          {"device", request.device},
-          {"threads", request.threads > 0 ? ordered_json(request.threads) : ordered_json()},
-          {"keep_models", request.keep_models},
-          {"offload", request.offload},
-          {"max_memory", request.max_memory > 0 ? ordered_json(request.max_memory) : ordered_json()},
-          {"cuda_graphs", request.cuda_graphs},
-          {"output", request.output.empty() ? ordered_json() : ordered_json(request.output.string())},
-          {"overwrite", request.overwrite},
-          {"sidecar", request.sidecar},
-          {"no_metadata", !request.metadata}};
+struct Line {
+  std::string key;
+  ordered_json value;
+  std::string source;
+};
+
+// Every parameter, but those that are another way to say one that is there.
+std::vector<Line> lines_of(const RowRequest& row, const GenerateOptions& options, const Sources& sources) {
+  request::Settings settings = options.settings;
+  settings.request = row.request;
+  const ordered_json content = ordered_json::parse(effective_values(row.request));
+  std::vector<Line> lines;
+  for (const request::Parameter& parameter : request::parameters()) {
+    if (!parameter.get) continue;
+    const std::string key = parameter.key();
+    lines.push_back({key, content.contains(key) ? content[key] : parameter.get(settings), sources.of(parameter)});
+  }
+  return lines;
 }
 
 std::string table_text(const ordered_json& value) {
@@ -114,19 +82,19 @@ std::string table_text(const ordered_json& value) {
   return value.dump();
 }
 
-void print_object(const ordered_json& values, const Sources& sources) {
+void print_object(const std::vector<Line>& lines) {
   ordered_json object;
-  for (const auto& [key, value] : values.items()) object[key] = {{"value", value}, {"source", sources.of(key)}};
+  for (const auto& [key, value, source] : lines) object[key] = {{"value", value}, {"source", source}};
   std::cout << object.dump() << '\n';
 }
 
-void print_table(const ordered_json& values, const Sources& sources) {
+void print_table(const std::vector<Line>& lines) {
   constexpr size_t kWidest = 60;
   size_t width = 0;
-  for (const auto& [key, value] : values.items()) width = std::max(width, table_text(value).size());
+  for (const Line& line : lines) width = std::max(width, table_text(line.value).size());
   width = std::min(width, kWidest);
-  for (const auto& [key, value] : values.items()) {
-    std::cout << fmt::format("{:<16} {:<{}}  {}\n", key, table_text(value), width, sources.of(key));
+  for (const auto& [key, value, source] : lines) {
+    std::cout << fmt::format("{:<16} {:<{}}  {}\n", key, table_text(value), width, source);
   }
 }
 
@@ -135,15 +103,13 @@ void print_table(const ordered_json& values, const Sources& sources) {
 void print_config(const std::vector<RowRequest>& rows, const FlagValues& given, const FlagValues& from,
                   const GenerateOptions& options) {
   for (const RowRequest& row : rows) {
-    ordered_json values = ordered_json::parse(effective_values(row.request));
-    values.update(run_values(row.request));
-    const Sources sources(row, given, from, options);
+    const std::vector<Line> lines = lines_of(row, options, Sources(row, given, from, options));
     if (options.json) {
-      print_object(values, sources);
+      print_object(lines);
       continue;
     }
     if (!row.place.empty()) std::cout << (&row == &rows.front() ? "" : "\n") << row.place << ":\n";
-    print_table(values, sources);
+    print_table(lines);
   }
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "cli/generate_options.h"
-#include "cli/request_layers.h"
 #include "cli/row_request.h"
 
 namespace opensora::cli {

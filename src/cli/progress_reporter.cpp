@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "cli/validators.h"
 #include "opensora/error.h"
 #include "opensora/stop.h"
 
@@ -27,6 +28,13 @@ std::string clock_text(double seconds) {
 }
 
 }  // namespace
+
+void add_progress_option(CLI::App& command, std::string& progress) {
+  command.add_option("--progress", progress, "auto, bar, plain or none")
+      ->check(one_of({"auto", "bar", "plain", "none"}))
+      ->capture_default_str()
+      ->group("Output");
+}
 
 ProgressStyle resolve_progress_style(const std::string& name, bool quiet) {
   if (name == "none" || (quiet && name == "auto")) return ProgressStyle::kNone;

@@ -1,6 +1,7 @@
 // Progress on stderr.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <chrono>
 #include <map>
 #include <string>
@@ -10,6 +11,9 @@
 namespace opensora::cli {
 
 enum class ProgressStyle { kBar, kPlain, kNone };
+
+// --progress, in the group "Output".
+void add_progress_option(CLI::App& command, std::string& progress);
 
 // "auto": a bar on a terminal, elsewhere "plain": a line every few seconds. Throws UsageError for an unknown word.
 ProgressStyle resolve_progress_style(const std::string& name, bool quiet);

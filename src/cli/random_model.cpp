@@ -4,8 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/logging.h"
-#include "cli/model_options.h"
-#include "cli/number_options.h"
+#include "cli/parameter_options.h"
 #include "cli/signals.h"
 #include "cli/validators.h"
 #include "opensora/random_models.h"

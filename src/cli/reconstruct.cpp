@@ -8,10 +8,9 @@
 
 #include "batch/stage_seconds.h"
 #include "cli/commands.h"
-#include "cli/common_options.h"
 #include "cli/logging.h"
-#include "cli/model_options.h"
-#include "cli/number_options.h"
+#include "cli/model_folder.h"
+#include "cli/parameter_options.h"
 #include "cli/progress_reporter.h"
 #include "cli/signals.h"
 #include "cli/validators.h"
@@ -26,7 +25,7 @@ struct ReconstructOptions {
   ReconstructRequest request;
   std::string progress = "auto";
   bool json = false;
-  ModelOptions model;
+  request::Settings settings;  // models, machine and output
   LogOptions log;
 };
 
@@ -62,8 +61,14 @@ void run(const ReconstructOptions& options) {
   ReconstructRequest request = options.request;
   const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
   request.input = local_file(request.input.string());
-  request.model_dir = options.model.resolve_model_dir();
-  request.config = options.model.resolve_config(request.model_dir);
+  const GenerateRequest& given = options.settings.request;
+  request.model_dir = resolve_model_dir(given.model_dir);
+  request.config = resolve_config(options.settings.config, request.model_dir);
+  request.device = given.device;
+  request.dtype = given.dtype;
+  request.threads = given.threads;
+  request.crf = given.crf;
+  request.overwrite = given.overwrite;
 
   catch_signals();
   ProgressReporter reporter(style);
@@ -116,7 +121,7 @@ void add_output_options(CLI::App& command, ReconstructOptions& options) {
       .add_flag("--side-by-side", request.side_by_side, "Show the input on the left, the reconstruction on the right")
       ->group(group);
   command.add_flag("--json", options.json, "Print one JSON object, with PSNR and SSIM of each frame")->group(group);
-  add_writing_options(command, request.crf, request.overwrite, options.progress);
+  add_progress_option(command, options.progress);
 }
 
 }  // namespace
@@ -128,9 +133,9 @@ void add_reconstruct(CLI::App& app) {
   command->add_option("INPUT", options->request.input, "An image or a video")->required()->type_name("FILE");
   add_whole(*command, "--max-frames", options->request.max_frames, {1, kMaxFrames},
             "Read only the first frames (default: all)");
-  options->model.add_to(*command);
   add_autoencoder_options(*command, options->request);
-  add_machine_options(*command, options->request.device, options->request.dtype, options->request.threads);
+  add_parameters(*command, options->settings,
+                 {"model-dir", "config", "device", "dtype", "threads", "overwrite", "crf"});
   add_output_options(*command, *options);
   options->log.add_to(*command);
   command->footer(

@@ -8,12 +8,12 @@
 #include <system_error>
 
 #include "batch/output_name.h"
-#include "cli/arguments.h"
 #include "cli/batch_outputs.h"
-#include "cli/validators.h"
+#include "cli/model_folder.h"
 #include "core/local_file.h"
 #include "opensora/error.h"
 #include "opensora/metadata.h"
+#include "request/layers.h"
 
 namespace opensora::cli {
 namespace {
@@ -21,21 +21,21 @@ namespace {
 using batch::Column;
 using batch::ColumnKind;
 
-// Groups of flags that are a video's own, and single flags of other groups.
-bool is_per_video(const CLI::Option& option) {
-  static const std::set<std::string> groups = {"Reference", "Video", "Sampling"};
-  static const std::set<std::string> flags = {"prompt", "negative-prompt", "seed",   "output-size",
-                                              "crf",    "codec",           "pix-fmt"};
-  return groups.contains(option.get_group()) || flags.contains(flag_name(option));
-}
-
-ColumnKind kind_of(const CLI::Option& option) {
-  const std::string name = flag_name(option);
-  if (is_switch(option)) return ColumnKind::kSwitch;
-  if (name == "prompt" || name == "negative-prompt") return ColumnKind::kPrompt;
-  if (name == "image") return ColumnKind::kPathList;
-  if (name == "end-image" || name == "video") return ColumnKind::kPath;
-  return name == "seed" ? ColumnKind::kList : ColumnKind::kText;
+ColumnKind kind_of(const request::Parameter& parameter) {
+  switch (parameter.kind) {
+    case request::Kind::kSwitch:
+      return ColumnKind::kSwitch;
+    case request::Kind::kPrompt:
+      return ColumnKind::kPrompt;
+    case request::Kind::kPaths:
+      return ColumnKind::kPathList;
+    case request::Kind::kPath:
+      return ColumnKind::kPath;
+    case request::Kind::kSeeds:
+      return ColumnKind::kList;
+    default:
+      return ColumnKind::kText;
+  }
 }
 
 void check_reference(const std::filesystem::path& file) {
@@ -59,7 +59,7 @@ FlagValues take_flags(const batch::Row& row, RowRequest& target) {
       continue;
     }
     if (name == "seed") {
-      const std::vector<uint64_t> seeds = parse_seeds(text);
+      const std::vector<uint64_t> seeds = request::seeds({"--seed", text});
       target.seeds.insert(target.seeds.end(), seeds.begin(), seeds.end());
       continue;
     }
@@ -108,21 +108,11 @@ std::string replacing_flags(const std::string& cond_type) {
   return cond_type.starts_with("v2v") ? "--video FILE --cond-type " + cond_type : "--image FILE";
 }
 
-struct ParsedFlags {
-  CLI::App command;
-  GenerateOptions options;
-
-  explicit ParsedFlags(const FlagValues& flags) {
-    command.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-    options.add_to(command);
-    refuse_empty_values(command);
-    try {
-      parse_flags(command, flags);
-    } catch (const CLI::ParseError& error) {
-      throw UsageError(parse_error_text(error));
-    }
-  }
-};
+std::string last_of(const FlagValues& values, std::string_view name) {
+  const auto found =
+      std::find_if(values.rbegin(), values.rend(), [&](const auto& value) { return value.first == name; });
+  return found == values.rend() ? std::string() : found->second;
+}
 
 }  // namespace
 
@@ -131,8 +121,9 @@ batch::PromptsFileOptions prompts_columns(const CLI::App& command) {
   for (const CLI::Option* option : command.get_options()) {
     const std::string name = flag_name(*option);
     if (name.empty()) continue;
-    if (is_per_video(*option)) {
-      options.columns.push_back({name, kind_of(*option)});
+    const request::Parameter* parameter = request::find_parameter(name);
+    if (parameter != nullptr && parameter->is_column()) {
+      options.columns.push_back({name, kind_of(*parameter)});
     } else {
       options.global_flags.push_back(name);
     }
@@ -141,13 +132,8 @@ batch::PromptsFileOptions prompts_columns(const CLI::App& command) {
 }
 
 GenerateRequest resolve_flags(const FlagValues& flags) {
-  const ParsedFlags parsed(flags);
-  return parsed.options.resolve();
-}
-
-GenerateRequest resolve_flags(const FlagValues& flags, const std::filesystem::path& model_dir, const Config& config) {
-  const ParsedFlags parsed(flags);
-  return parsed.options.resolve(model_dir, config);
+  const std::filesystem::path model_dir = resolve_model_dir(last_of(flags, "model-dir"));
+  return request::resolve(flags, model_dir, resolve_config(last_of(flags, "config"), model_dir));
 }
 
 std::vector<RowRequest> resolve_rows(const std::vector<batch::Row>& rows, const FlagValues& flags,
@@ -163,7 +149,7 @@ std::vector<RowRequest> resolve_rows(const std::vector<batch::Row>& rows, const 
     try {
       FlagValues own = take_flags(row, resolved);
       if (row.lacks_columns) own.insert(own.begin(), {"prompt", ""});  // it may stand in one of those: told once
-      resolved.request = resolve_flags(lay_over(flags, own, false), model_dir, config);
+      resolved.request = request::resolve(request::lay_over(flags, own, false), model_dir, config);
       resolved.request.output.clear();
       if (!resolved.seeds.empty()) resolved.request.seed = resolved.seeds.front();
       for (const std::filesystem::path& file : resolved.request.references) check_reference(file);
@@ -201,19 +187,20 @@ FlagValues values_of_from(const GenerateOptions& options) {
 namespace {
 
 std::vector<RowRequest> rows_of_flags(const GenerateOptions& options, const CLI::App& command, const FlagValues& from) {
-  const BatchFlags& flags = options.batch;
-  if (flags.prompts_file.empty()) {
+  const request::Settings& settings = options.settings;
+  FlagValues flags = request::lay_over(from, given_flags(command), true);
+  if (settings.batch.prompts_file.empty()) {
+    if (options.only_plans && !request::has(flags, "prompt")) flags.emplace_back("prompt", "");
     RowRequest row;
-    row.request = options.from.empty() ? options.resolve() : resolve_flags(lay_over(from, given_flags(command), true));
+    row.request = resolve_flags(flags);
     return {row};
   }
-  const std::filesystem::path model_dir = options.model.resolve_model_dir();
-  return read_rows({.file = flags.prompts_file,
-                    .format = flags.prompts_format,
+  const std::filesystem::path model_dir = resolve_model_dir(settings.request.model_dir);
+  return read_rows({.file = settings.batch.prompts_file,
+                    .format = settings.prompts_format,
                     .ignored = {},
-                    .names_videos = flags.options.name_template.empty()},
-                   prompts_columns(command), lay_over(from, given_flags(command), true), model_dir,
-                   options.model.resolve_config(model_dir));
+                    .names_videos = settings.batch.name_template.empty()},
+                   prompts_columns(command), flags, model_dir, resolve_config(settings.config, model_dir));
 }
 
 }  // namespace
@@ -222,13 +209,12 @@ std::vector<RowRequest> requested_rows(const GenerateOptions& options, const CLI
                                        const FlagValues& from) {
   std::vector<RowRequest> rows = rows_of_flags(options, command, from);
   check_outputs(rows, options);
-  if (makes_single_video(rows, options)) rows.front().request.output = options.request.output;
+  if (makes_single_video(rows, options)) rows.front().request.output = options.settings.request.output;
   return rows;
 }
 
 void check_references_of_from(const GenerateOptions& options, const GenerateRequest& request) {
-  const ConditionOptions& given = options.condition;
-  if (options.from.empty() || !given.images.empty() || !given.end_image.empty() || !given.video.empty()) return;
+  if (options.from.empty() || !options.settings.request.references.empty()) return;
   for (const std::filesystem::path& file : request.references) {
     std::error_code unreadable;
     if (std::filesystem::exists(file, unreadable)) continue;

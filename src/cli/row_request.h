@@ -9,7 +9,6 @@
 
 #include "batch/prompts_file.h"
 #include "cli/generate_options.h"
-#include "cli/request_layers.h"
 #include "opensora/batch.h"
 #include "opensora/config.h"
 
@@ -25,8 +24,8 @@ struct RowRequest {
   FlagValues values;            // what the row itself says
 };
 
-// The columns that a prompts file may have: every flag of `command` that means something for one video, and the flags
-// that are for the whole run.
+// The columns that a prompts file may have: every flag of `command` that is a parameter of one video's content, and the
+// flags that are for the whole run.
 batch::PromptsFileOptions prompts_columns(const CLI::App& command);
 
 // Each row's values over `flags` (what was given on the command line, over --from), parsed and checked as flags are.
@@ -51,10 +50,9 @@ std::vector<RowRequest> read_rows(const PromptsFile& prompts, batch::PromptsFile
                                   const FlagValues& flags, const std::filesystem::path& model_dir,
                                   const Config& config);
 
-// One request from flags alone, with the model folder and configuration that they name, or those given.
-// Throws UsageError as the command line's parser and the request's checks do.
+// One request from flags alone, with the model folder and configuration that they name. Throws UsageError as
+// request::resolve() does.
 GenerateRequest resolve_flags(const FlagValues& flags);
-GenerateRequest resolve_flags(const FlagValues& flags, const std::filesystem::path& model_dir, const Config& config);
 
 // The values that --from gives, where it is there: they lie below the flags. Throws as read_request_flags().
 FlagValues values_of_from(const GenerateOptions& options);

@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
-#include "cli/common_options.h"
 #include "cli/logging.h"
+#include "cli/parameter_options.h"
 #include "cli/result_json.h"
 #include "cli/signals.h"
 #include "cli/validators.h"
@@ -22,6 +22,7 @@ namespace {
 
 struct SelftestCommand {
   SelftestOptions options;
+  request::Settings settings;  // device and threads
   bool json = false;
   LogOptions log;
 };
@@ -69,6 +70,8 @@ void run(const SelftestCommand& command) {
   command.log.apply();
   catch_signals();
   SelftestOptions options = command.options;
+  options.device = command.settings.request.device;
+  options.threads = command.settings.request.threads;
   if (!command.json) options.on_result = print;
   const SelftestReport report = selftest(options);
   const int64_t failed = report.count(Verdict::kFailed);
@@ -90,13 +93,12 @@ void add_selftest(CLI::App& app) {
   auto options = std::make_shared<SelftestCommand>();
   CLI::App* command = app.add_subcommand(
       "selftest", "Compute bundled cases on the device in every dtype and compare with the official code's results");
-  add_device_option(*command, options->options.device);
+  add_parameters(*command, options->settings, {"device", "threads"});
   command->add_option("--dtype", options->options.dtypes, "fp32, bf16 or fp16, several with commas (default: all)")
       ->check(one_of({"fp32", "bf16", "fp16"}))
       ->delimiter(',')
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->group("Machine");
-  add_threads_option(*command, options->options.threads);
   command->add_flag("--json", options->json, "Print one JSON object at the end");
   options->log.add_to(*command);
   command->footer(

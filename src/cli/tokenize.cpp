@@ -5,8 +5,8 @@
 
 #include "cli/commands.h"
 #include "cli/logging.h"
-#include "cli/model_options.h"
-#include "cli/number_options.h"
+#include "cli/model_folder.h"
+#include "cli/parameter_options.h"
 #include "opensora/error.h"
 #include "opensora/tokenize.h"
 
@@ -17,7 +17,7 @@ struct TokenizeOptions {
   std::string text;
   int64_t t5_max_length = 0;
   bool json = false;
-  ModelOptions model;
+  request::Settings settings;
   LogOptions log;
 };
 
@@ -40,8 +40,8 @@ void print(const char* name, const TokenizedText& text) {
 
 void run(const TokenizeOptions& options) {
   options.log.apply();
-  const std::filesystem::path folder = options.model.resolve_model_dir();
-  Config config = options.model.resolve_config(folder);
+  const std::filesystem::path folder = resolve_model_dir(options.settings.request.model_dir);
+  Config config = resolve_config(options.settings.config, folder);
   if (options.t5_max_length > 0) config.t5.max_length = options.t5_max_length;
   const TokenizedPrompt tokens = tokenize(options.text, folder, config);
   if (options.json) {
@@ -62,7 +62,7 @@ void add_tokenize(CLI::App& app) {
   add_whole(*command, "--t5-max-length", options->t5_max_length, {1, 1 << 20},
             "T5's limit in tokens (default: the configuration's)");
   command->add_flag("--json", options->json, "Print one JSON object: clip and t5, each with ids, pieces, count");
-  options->model.add_to(*command);
+  add_parameters(*command, options->settings, {"model-dir", "config"});
   options->log.add_to(*command);
   command->footer("Example:\n  opensora tokenize \"raining, sea\" --json");
   command->callback([options] { run(*options); });

@@ -8,7 +8,8 @@
 
 #include "cli/commands.h"
 #include "cli/logging.h"
-#include "cli/model_options.h"
+#include "cli/model_folder.h"
+#include "cli/parameter_options.h"
 #include "cli/result_json.h"
 #include "opensora/checkpoint.h"
 #include "opensora/error.h"
@@ -17,7 +18,7 @@ namespace opensora::cli {
 namespace {
 
 struct VerifyCommand {
-  ModelOptions model;
+  request::Settings settings;
   bool full = false;
   bool json = false;
   LogOptions log;
@@ -49,8 +50,8 @@ void print(const VerifiedComponent& component) {
 
 void run(const VerifyCommand& command) {
   command.log.apply();
-  const std::filesystem::path folder = command.model.resolve_model_dir();
-  const Config config = command.model.resolve_config(folder);
+  const std::filesystem::path folder = resolve_model_dir(command.settings.request.model_dir);
+  const Config config = resolve_config(command.settings.config, folder);
   const VerifyReport report =
       verify(folder, config, {.full = command.full, .on_file = [](const std::filesystem::path& file) {
                                 spdlog::info("reading {}", file.string());
@@ -79,9 +80,9 @@ void add_verify(CLI::App& app) {
   auto options = std::make_shared<VerifyCommand>();
   CLI::App* command =
       app.add_subcommand("verify", "Check that a model folder holds all that a run needs, without loading weights");
-  command->add_option("DIR", options->model.model_dir, "Folder with the weights (default: as for generate)")
+  command->add_option("DIR", options->settings.request.model_dir, "Folder with the weights (default: as for generate)")
       ->type_name("DIR");
-  options->model.add_config_to(*command);
+  add_parameters(*command, options->settings, {"config"});
   command->add_flag("--full", options->full, "Also read every tensor (NaN, infinity) and print each file's SHA-256");
   command->add_flag("--json", options->json, "Print one JSON object");
   options->log.add_to(*command);

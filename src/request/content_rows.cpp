@@ -38,8 +38,7 @@ void set_side(Settings& settings, std::optional<int64_t> SamplingConfig::*side, 
 }
 
 Parameter side(const char* names, const char* help, std::optional<int64_t> SamplingConfig::*member) {
-  Parameter parameter = whole(
-      names, help, {1, kMaxEdge}, [member](auto& s) -> auto& { return s.request.config.sampling.*member; });
+  Parameter parameter = whole(names, help, {1, kMaxEdge}, member);
   parameter.set = [member](Settings& settings, const Given& given) { set_side(settings, member, given); };
   return parameter;
 }
@@ -56,52 +55,35 @@ Parameter reference(const char* names, const char* help) {
 }
 
 void append_prompts(Rows& table) {
-  append(
-      table, "", Scope::kContent,
-      {prompt(
-           "-p,--prompt", "What to show (required; may be empty)", [](auto& s) -> auto& { return s.request.prompt; }),
-       prompt(
-           "-n,--negative-prompt", "What to avoid (default: empty)",
-           [](auto& s) -> auto& { return s.request.negative_prompt; })
-           .also_by({"neg-text-embedding"})});
+  append(table, "", Scope::kContent,
+         {prompt("-p,--prompt", "What to show (required; may be empty)", &GenerateRequest::prompt),
+          prompt("-n,--negative-prompt", "What to avoid (default: empty)", &GenerateRequest::negative_prompt)
+              .also_by({"neg-text-embedding"})});
   append(table, "", Scope::kModels,
-         {path(
-              "--text-embeddings", "PATH",
-              "Folder or file of encode-text: the texts in it are not encoded, the encoders may be absent",
-              [](auto& s) -> auto& { return s.request.text_embeddings; }),
-          path(
-              "--neg-text-embedding", "FILE", "File of encode-text; its text is the negative prompt",
-              [](auto& s) -> auto& { return s.request.negative_text_embedding; })});
+         {path("--text-embeddings", "PATH",
+               "Folder or file of encode-text: the texts in it are not encoded, the encoders may be absent",
+               &GenerateRequest::text_embeddings),
+          path("--neg-text-embedding", "FILE", "File of encode-text; its text is the negative prompt",
+               &GenerateRequest::negative_text_embedding)});
 }
 
 void append_models(Rows& table) {
   append(
       table, "Model", Scope::kModels,
-      {path(
-           "--model-dir", "DIR",
-           "Folder with the weights (default: $OPENSORA_MODEL_DIR, else ./ckpts if it is there, else the demo model)",
-           [](auto& s) -> auto& { return s.request.model_dir; }),
-       path(
-           "--config", "NAME|FILE",
-           "Configuration: a file, or a name (256px, 768px, 720p, t2i2v_256px, t2i2v_768px, high_compression; "
-           "default: the model folder's config.json, else 256px)",
-           [](auto& s) -> auto& { return s.config; })
+      {path("--model-dir", "DIR",
+            "Folder with the weights (default: $OPENSORA_MODEL_DIR, else ./ckpts if it is there, else the demo model)",
+            &GenerateRequest::model_dir),
+       path("--config", "NAME|FILE",
+            "Configuration: a file, or a name (256px, 768px, 720p, t2i2v_256px, t2i2v_768px, high_compression; "
+            "default: the model folder's config.json, else 256px)",
+            &Settings::config)
            .reported_as([](const Settings& s) { return ordered_json(s.request.config.name); }),
-       path(
-           "--diffusion-model", "PATH", "The video transformer's weights",
-           [](auto& s) -> auto& { return s.request.files.diffusion_model; }),
-       path(
-           "--vae", "PATH", "The autoencoder's weights", [](auto& s) -> auto& { return s.request.files.vae; }),
-       path(
-           "--t5xxl", "PATH", "T5's weights: a file or folder", [](auto& s) -> auto& { return s.request.files.t5xxl; }),
-       path(
-           "--clip-l", "PATH", "CLIP's weights: a file or folder",
-           [](auto& s) -> auto& { return s.request.files.clip_l; }),
-       path(
-           "--flux", "PATH", "FLUX's weights", [](auto& s) -> auto& { return s.request.files.flux; }),
-       path(
-           "--flux-ae", "PATH", "FLUX's autoencoder's weights",
-           [](auto& s) -> auto& { return s.request.files.flux_ae; })});
+       path("--diffusion-model", "PATH", "The video transformer's weights", &ModelFiles::diffusion_model),
+       path("--vae", "PATH", "The autoencoder's weights", &ModelFiles::vae),
+       path("--t5xxl", "PATH", "T5's weights: a file or folder", &ModelFiles::t5xxl),
+       path("--clip-l", "PATH", "CLIP's weights: a file or folder", &ModelFiles::clip_l),
+       path("--flux", "PATH", "FLUX's weights", &ModelFiles::flux),
+       path("--flux-ae", "PATH", "FLUX's autoencoder's weights", &ModelFiles::flux_ae)});
 }
 
 void append_references(Rows& table) {
@@ -119,27 +101,22 @@ void append_references(Rows& table) {
     return is_video_condition(s.request.config) ? references(s).at(0) : ordered_json();
   };
   append(table, "Reference", Scope::kContent,
-         {choice(
-              "--cond-type", "Default: from what is given, and v2v_head for a video",
-              {"t2v", "i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy"},
-              [](auto& s) -> auto& { return s.request.config.cond_type; })
+         {choice("--cond-type", "Default: from what is given, and v2v_head for a video",
+                 {"t2v", "i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy"},
+                 &Config::cond_type)
               .from_config({"cond_type"})
               .also_by(files)
               .replacing(files, {}, "t2v"),
           std::move(image).also_by({"end-image"}).replacing(replaced, {"cond-type"}),
           reference("--end-image", "Image for the last frame").replacing(replaced, {"cond-type"}),
           std::move(video).replacing(replaced, {"cond-type"}),
-          on_off(
-              "--sample-posterior", "Encode references with noise, as the official code",
-              [](auto& s) -> auto& { return s.request.sample_posterior; }),
-          on_off(
-              "--t2i2v,!--no-t2i2v", "Let FLUX make the first frame, or not",
-              [](auto& s) -> auto& { return s.request.config.use_t2i2v; })
+          on_off("--sample-posterior", "Encode references with noise, as the official code",
+                 &GenerateRequest::sample_posterior),
+          on_off("--t2i2v,!--no-t2i2v", "Let FLUX make the first frame, or not", &Config::use_t2i2v)
               .from_config({"use_t2i2v"})
               .also_by(files)
               .replacing(files, {"cond-type"}, "true"),
-          on_off(
-              "--image-only", "Stop after FLUX's picture", [](auto& s) -> auto& { return s.request.image_only; })});
+          on_off("--image-only", "Stop after FLUX's picture", &GenerateRequest::image_only)});
 }
 
 void append_picture(Rows& table) {
@@ -163,25 +140,22 @@ void append_picture(Rows& table) {
 }
 
 void append_size(Rows& table) {
-  const std::string s = "sampling_option.";
+  const std::string option = "sampling_option.";
   const std::vector<std::string> named = {"resolution", "aspect-ratio"}, pixels = {"width", "height"};
-  Parameter resolution = text(
-      "--resolution", "256px, 768px, 720p, …", [](auto& s) -> auto& { return s.request.config.sampling.resolution; });
-  Parameter ratio = text(
-      "--aspect-ratio", "16:9, 9:16, 1:1, …; list: print all sizes",
-      [](auto& s) -> auto& { return s.request.config.sampling.aspect_ratio; });
+  Parameter resolution = text("--resolution", "256px, 768px, 720p, …", &SamplingConfig::resolution);
+  Parameter ratio = text("--aspect-ratio", "16:9, 9:16, 1:1, …; list: print all sizes", &SamplingConfig::aspect_ratio);
   resolution.get = ratio.get = nullptr;
   append(table, "Video", Scope::kContent,
          {std::move(resolution).excluding(pixels).replacing(pixels, {"image-size"}),
           std::move(ratio).excluding(pixels).replacing(pixels, {"image-size"}),
           side("-W,--width", "Pixels; with --height", &SamplingConfig::width)
-              .from_config({s + "width", s + "resolution", s + "aspect_ratio"})
+              .from_config({option + "width", option + "resolution", option + "aspect_ratio"})
               .also_by(named)
               .needing("height")
               .excluding(named)
               .replacing(named, {"image-size"}),
           side("-H,--height", "Pixels; with --width", &SamplingConfig::height)
-              .from_config({s + "height", s + "resolution", s + "aspect_ratio"})
+              .from_config({option + "height", option + "resolution", option + "aspect_ratio"})
               .also_by(named)
               .needing("width")
               .excluding(named)
@@ -207,9 +181,8 @@ void append_length(Rows& table) {
                           },
                       .get = [](const Settings& s) { return s.request.config.motion_score.value_or("none"); }};
   append(table, "Video", Scope::kContent,
-         {whole(
-              "--num-frames", "Frames of the whole video, 4k+1; 1 makes a picture", {1, kMaxFrames},
-              [](auto& s) -> auto& { return s.request.config.sampling.num_frames; })
+         {whole("--num-frames", "Frames of the whole video, 4k+1; 1 makes a picture", {1, kMaxFrames},
+                &SamplingConfig::num_frames)
               .from_config({"sampling_option.num_frames"})
               .decoding(),
           std::move(fps).from_config({"fps_save"}).decoding(), std::move(motion).from_config({"motion_score"})});
@@ -217,46 +190,34 @@ void append_length(Rows& table) {
 
 void append_sampling(Rows& table) {
   constexpr RealRange kGuidance = {-kMaxGuidance, kMaxGuidance};
-  const std::string s = "sampling_option.";
+  const std::string option = "sampling_option.";
   Parameter tiles = {.names = "--vae-tiling,!--no-vae-tiling",
                      .help = "Decode in tiles of space and time",
                      .kind = Kind::kSwitch,
                      .set = set_tiling,
                      .get = tiling};
-  append(table, "Sampling", Scope::kContent,
-         {whole(
-              "--steps", "Denoising steps", {1, kMaxSteps},
-              [](auto& s) -> auto& { return s.request.config.sampling.num_steps; })
-              .from_config({s + "num_steps"}),
-          real(
-              "--guidance", "Guidance on the text; 1 switches it off", kGuidance,
-              [](auto& s) -> auto& { return s.request.config.sampling.guidance; })
-              .from_config({s + "guidance"}),
-          real(
-              "--guidance-img", "Guidance on a reference image (no effect without one)", kGuidance,
-              [](auto& s) -> auto& { return s.request.config.sampling.guidance_img; })
-              .from_config({s + "guidance_img"})
-              .reported_as([](const Settings& s) {
-                const std::optional<double>& guidance = s.request.config.sampling.guidance_img;
-                return guidance ? ordered_json(*guidance) : ordered_json(1);
-              }),
-          real(
-              "--flow-shift", "Shift of the schedule (default: from the video's size)", {kMinFlowShift, kMaxFlowShift},
-              [](auto& s) -> auto& { return s.request.config.sampling.flow_shift; })
-              .from_config({s + "flow_shift"}),
-          on_off(
-              "--text-osci,!--no-text-osci", "Oscillate the text guidance from step 10 on",
-              [](auto& s) -> auto& { return s.request.config.sampling.text_osci; })
-              .from_config({s + "text_osci"}),
-          on_off(
-              "--image-osci,!--no-image-osci", "Oscillate the image guidance likewise",
-              [](auto& s) -> auto& { return s.request.config.sampling.image_osci; })
-              .from_config({s + "image_osci"}),
-          on_off(
-              "--temporal-osci,!--no-temporal-osci", "Let the image guidance grow over the frames",
-              [](auto& s) -> auto& { return s.request.config.sampling.scale_temporal_osci; })
-              .from_config({s + "scale_temporal_osci"}),
-          std::move(tiles).from_config({"ae.use_spatial_tiling", "ae.use_temporal_tiling"}).decoding()});
+  append(
+      table, "Sampling", Scope::kContent,
+      {whole("--steps", "Denoising steps", {1, kMaxSteps}, &SamplingConfig::num_steps)
+           .from_config({option + "num_steps"}),
+       real("--guidance", "Guidance on the text; 1 switches it off", kGuidance, &SamplingConfig::guidance)
+           .from_config({option + "guidance"}),
+       real("--guidance-img", "Guidance on a reference image (no effect without one)", kGuidance,
+            &SamplingConfig::guidance_img)
+           .from_config({option + "guidance_img"})
+           .reported_as(
+               [](const Settings& s) { return ordered_json(s.request.config.sampling.guidance_img.value_or(1)); }),
+       real("--flow-shift", "Shift of the schedule (default: from the video's size)", {kMinFlowShift, kMaxFlowShift},
+            &SamplingConfig::flow_shift)
+           .from_config({option + "flow_shift"}),
+       on_off("--text-osci,!--no-text-osci", "Oscillate the text guidance from step 10 on", &SamplingConfig::text_osci)
+           .from_config({option + "text_osci"}),
+       on_off("--image-osci,!--no-image-osci", "Oscillate the image guidance likewise", &SamplingConfig::image_osci)
+           .from_config({option + "image_osci"}),
+       on_off("--temporal-osci,!--no-temporal-osci", "Let the image guidance grow over the frames",
+              &SamplingConfig::scale_temporal_osci)
+           .from_config({option + "scale_temporal_osci"}),
+       std::move(tiles).from_config({"ae.use_spatial_tiling", "ae.use_temporal_tiling"}).decoding()});
 }
 
 void append_seed(Rows& table) {

@@ -1,6 +1,6 @@
 // How rows of the parameter table are written down.
 //
-// `at` says where a value lies: a generic lambda from Settings, constant or not, to a reference to the member.
+// A row names the member that its value lies in, of whichever part of the settings has it.
 #pragma once
 
 #include <fmt/format.h>
@@ -31,29 +31,48 @@ nlohmann::ordered_json to_json(const std::optional<T>& value) {
   return value ? to_json(*value) : nlohmann::ordered_json();
 }
 
-template <typename At>
-auto getter(At at) {
-  return [at](const Settings& settings) { return to_json(at(settings)); };
+// The part of the settings that is an Owner.
+template <typename Owner, typename AnySettings>
+auto& part(AnySettings& settings) {
+  if constexpr (std::is_same_v<Owner, Settings>) {
+    return settings;
+  } else if constexpr (std::is_same_v<Owner, BatchOptions>) {
+    return settings.batch;
+  } else if constexpr (std::is_same_v<Owner, ModelFiles>) {
+    return settings.request.files;
+  } else if constexpr (std::is_same_v<Owner, Config>) {
+    return settings.request.config;
+  } else if constexpr (std::is_same_v<Owner, SamplingConfig>) {
+    return settings.request.config.sampling;
+  } else {
+    static_assert(std::is_same_v<Owner, GenerateRequest>);
+    return settings.request;
+  }
 }
 
-template <typename At>
-Parameter text(const char* names, const char* help, At at) {
+template <typename T, typename Owner>
+auto getter(T Owner::*at) {
+  return [at](const Settings& settings) { return to_json(part<Owner>(settings).*at); };
+}
+
+template <typename T, typename Owner>
+Parameter text(const char* names, const char* help, T Owner::*at) {
   return {.names = names,
           .help = help,
-          .set = [at](Settings& settings, const Given& given) { at(settings) = given.text; },
+          .set = [at](Settings& settings, const Given& given) { part<Owner>(settings).*at = given.text; },
           .get = getter(at)};
 }
 
-template <typename At>
-Parameter prompt(const char* names, const char* help, At at) {
+template <typename T, typename Owner>
+Parameter prompt(const char* names, const char* help, T Owner::*at) {
   Parameter parameter = text(names, help, at);
   parameter.kind = Kind::kPrompt;
-  parameter.get = [at](const Settings& settings) { return nlohmann::ordered_json(at(settings)); };
+  parameter.get = [at](const Settings& settings) { return nlohmann::ordered_json(part<Owner>(settings).*at); };
   return parameter;
 }
 
-template <typename At>
-Parameter choice(const char* names, const char* help, std::vector<std::string> words, At at) {
+template <typename T, typename Owner>
+Parameter choice(const char* names, const char* help, std::vector<std::string> words, T Owner::*at) {
   Parameter parameter = text(names, help, at);
   parameter.kind = Kind::kChoice;
   parameter.choices = std::move(words);
@@ -61,62 +80,64 @@ Parameter choice(const char* names, const char* help, std::vector<std::string> w
 }
 
 // `type`: FILE, DIR or PATH (either).
-template <typename At>
-Parameter path(const char* names, const char* type, const char* help, At at) {
+template <typename T, typename Owner>
+Parameter path(const char* names, const char* type, const char* help, T Owner::*at) {
   Parameter parameter = text(names, help, at);
   parameter.kind = Kind::kPath;
   parameter.type = type;
   return parameter;
 }
 
-template <typename At>
-Parameter on_off(const char* names, const char* help, At at) {
+template <typename T, typename Owner>
+Parameter on_off(const char* names, const char* help, T Owner::*at) {
   return {.names = names,
           .help = help,
           .kind = Kind::kSwitch,
-          .set = [at](Settings& settings, const Given& given) { at(settings) = switch_state(given); },
+          .set = [at](Settings& settings, const Given& given) { part<Owner>(settings).*at = switch_state(given); },
           .get = getter(at)};
 }
 
-template <typename At>
-Parameter whole(const char* names, const char* help, WholeRange range, At at) {
+template <typename T, typename Owner>
+Parameter whole(const char* names, const char* help, WholeRange range, T Owner::*at) {
   return {.names = names,
           .help = fmt::format("{}; {} to {}", help, range.min, range.max),
           .kind = Kind::kNumber,
           .type = "INT",
           .set =
               [at, range](Settings& settings, const Given& given) {
-                auto& target = at(settings);
-                if constexpr (std::is_same_v<decltype(target), int&>) {
-                  target = static_cast<int>(whole_number(given, range));
+                const int64_t value = whole_number(given, range);
+                if constexpr (std::is_same_v<T, int>) {
+                  part<Owner>(settings).*at = static_cast<int>(value);
                 } else {
-                  target = whole_number(given, range);
+                  part<Owner>(settings).*at = value;
                 }
               },
           .get = getter(at)};
 }
 
-template <typename At>
-Parameter real(const char* names, const char* help, RealRange range, At at) {
+template <typename T, typename Owner>
+Parameter real(const char* names, const char* help, RealRange range, T Owner::*at) {
   return {.names = names,
           .help = fmt::format("{}; {:g} to {:g}", help, range.min, range.max),
           .kind = Kind::kNumber,
           .type = "FLOAT",
-          .set = [at, range](Settings& settings, const Given& given) { at(settings) = real_number(given, range); },
+          .set = [at, range](Settings& settings,
+                             const Given& given) { part<Owner>(settings).*at = real_number(given, range); },
           .get = getter(at)};
 }
 
 // Null where it is 0.
-template <typename At>
-Parameter bytes(const char* names, const char* help, At at) {
+template <typename T, typename Owner>
+Parameter bytes(const char* names, const char* help, T Owner::*at) {
   return {.names = names,
           .help = help,
           .kind = Kind::kNumber,
           .type = "BYTES",
-          .set = [at](Settings& settings, const Given& given) { at(settings) = byte_count(given); },
+          .set = [at](Settings& settings, const Given& given) { part<Owner>(settings).*at = byte_count(given); },
           .get =
               [at](const Settings& settings) {
-                return at(settings) > 0 ? nlohmann::ordered_json(at(settings)) : nlohmann::ordered_json();
+                const int64_t count = part<Owner>(settings).*at;
+                return count > 0 ? nlohmann::ordered_json(count) : nlohmann::ordered_json();
               }};
 }
 

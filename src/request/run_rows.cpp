@@ -31,51 +31,42 @@ void set_shard(Settings& settings, const Given& given) {
 }
 
 void append_device(Rows& table) {
-  Parameter device = text(
-      "--device", "auto, cpu, cuda or cuda:N", [](auto& s) -> auto& { return s.request.device; });
+  Parameter device = text("--device", "auto, cpu, cuda or cuda:N", &GenerateRequest::device);
   device.set = [](Settings& s, const Given& given) { s.request.device = device_name(given); };
   append(table, "Machine", Scope::kMachine, {std::move(device).showing_default()});
   append(table, "Machine", Scope::kRunContent,
-         {choice(
-             "--dtype", "fp32, bf16 or fp16 (default: bf16 on CUDA and on a CPU with AMX, else fp32)",
-             {"fp32", "bf16", "fp16"}, [](auto& s) -> auto& { return s.request.dtype; })});
+         {choice("--dtype", "fp32, bf16 or fp16 (default: bf16 on CUDA and on a CPU with AMX, else fp32)",
+                 {"fp32", "bf16", "fp16"}, &GenerateRequest::dtype)});
 }
 
 void append_machine(Rows& table) {
   append(
       table, "Machine", Scope::kMachine,
-      {whole(
-           "--threads", "CPU threads (default: all cores)", {1, kMaxThreads},
-           [](auto& s) -> auto& { return s.request.threads; })
+      {whole("--threads", "CPU threads (default: all cores)", {1, kMaxThreads}, &GenerateRequest::threads)
            .reported_as([](const Settings& s) {
              return s.request.threads > 0 ? ordered_json(s.request.threads) : ordered_json();
            }),
-       on_off(
-           "--keep-models", "Keep transformers and autoencoders until the end, if memory allows: none is loaded twice",
-           [](auto& s) -> auto& { return s.request.keep_models; }),
-       choice(
-           "--offload",
-           "Where weights are: none (on the device, all models, to the end), model (one model at a time), block "
-           "(a transformer's blocks as they are used), auto (model, or block where that does not fit)",
-           {"none", "model", "block", "auto"}, [](auto& s) -> auto& { return s.request.offload; })
+       on_off("--keep-models",
+              "Keep transformers and autoencoders until the end, if memory allows: none is loaded twice",
+              &GenerateRequest::keep_models),
+       choice("--offload",
+              "Where weights are: none (on the device, all models, to the end), model (one model at a time), block "
+              "(a transformer's blocks as they are used), auto (model, or block where that does not fit)",
+              {"none", "model", "block", "auto"}, &GenerateRequest::offload)
            .showing_default(),
-       bytes(
-           "--max-memory",
-           "Limit of the run's memory on the device, such as 4GiB; on the CPU without mapped weights (default: none)",
-           [](auto& s) -> auto& { return s.request.max_memory; }),
-       choice(
-           "--cuda-graphs",
-           "Replay the transformer's forwards as CUDA graphs: auto (where there are any and the first replay "
-           "equals the forward as it is), on (a warning where there are none) or off",
-           {"auto", "on", "off"}, [](auto& s) -> auto& { return s.request.cuda_graphs; })
+       bytes("--max-memory",
+             "Limit of the run's memory on the device, such as 4GiB; on the CPU without mapped weights (default: none)",
+             &GenerateRequest::max_memory),
+       choice("--cuda-graphs",
+              "Replay the transformer's forwards as CUDA graphs: auto (where there are any and the first replay "
+              "equals the forward as it is), on (a warning where there are none) or off",
+              {"auto", "on", "off"}, &GenerateRequest::cuda_graphs)
            .showing_default(),
-       bytes(
-           "--device-memory",
-           "Memory to plan for, such as 24GiB (default: the device's); with it and no --device, of a GPU",
-           [](auto& s) -> auto& { return s.device_memory; }),
-       path(
-           "--trace", "FILE", "Write what ran when to this JSON file, for chrome://tracing or Perfetto",
-           [](auto& s) -> auto& { return s.trace; })});
+       bytes("--device-memory",
+             "Memory to plan for, such as 24GiB (default: the device's); with it and no --device, of a GPU",
+             &Settings::device_memory),
+       path("--trace", "FILE", "Write what ran when to this JSON file, for chrome://tracing or Perfetto",
+            &Settings::trace)});
 }
 
 void append_encoding(Rows& table) {
@@ -86,27 +77,21 @@ void append_encoding(Rows& table) {
                     .set = [](Settings& s, const Given& given) { s.request.output_size = pixel_size_or_none(given); },
                     .get = [](const Settings& s) { return to_json(s.request.output_size); }};
   append(table, "Output", Scope::kOutput,
-         {path(
-              "-o,--output", "FILE",
-              "File to write: .mp4, .mov or .mkv (.png for one frame; default: the prompt's first words and the seed)",
-              [](auto& s) -> auto& { return s.request.output; }),
-          on_off(
-              "--overwrite", "Replace an existing file", [](auto& s) -> auto& { return s.request.overwrite; })});
+         {path("-o,--output", "FILE",
+               "File to write: .mp4, .mov or .mkv (.png for one frame; default: the prompt's first words and the seed)",
+               &GenerateRequest::output),
+          on_off("--overwrite", "Replace an existing file", &GenerateRequest::overwrite)});
   append(table, "Output", Scope::kContent,
-         {choice(
-              "--codec", "h264, h265, or ffv1 (lossless, .mkv or .mov)", {"h264", "h265", "ffv1"},
-              [](auto& s) -> auto& { return s.request.codec; })
+         {choice("--codec", "h264, h265, or ffv1 (lossless, .mkv or .mov)", {"h264", "h265", "ffv1"},
+                 &GenerateRequest::codec)
               .showing_default()
               .decoding(),
-          text(
-              "--pix-fmt",
-              "FFmpeg's name of a pixel format that the codec takes: yuv420p (default), yuv444p, yuv420p10le, …; "
-              "rgb: the codec's RGB (default of ffv1)",
-              [](auto& s) -> auto& { return s.request.pix_fmt; })
+          text("--pix-fmt",
+               "FFmpeg's name of a pixel format that the codec takes: yuv420p (default), yuv444p, yuv420p10le, …; "
+               "rgb: the codec's RGB (default of ffv1)",
+               &GenerateRequest::pix_fmt)
               .decoding(),
-          whole(
-              "--crf", "Quality of H.264 and H.265, 0 is the best", {0, kMaxCrf},
-              [](auto& s) -> auto& { return s.request.crf; })
+          whole("--crf", "Quality of H.264 and H.265, 0 is the best", {0, kMaxCrf}, &GenerateRequest::crf)
               .showing_default()
               .reported_as([](const Settings& s) {
                 return s.request.codec == "ffv1" ? ordered_json() : ordered_json(s.request.crf);
@@ -116,55 +101,42 @@ void append_encoding(Rows& table) {
 }
 
 void append_files(Rows& table) {
-  Parameter no_metadata = on_off(
-      "--no-metadata", "Do not write into the video what it was made with",
-      [](auto& s) -> auto& { return s.request.metadata; });
+  Parameter no_metadata =
+      on_off("--no-metadata", "Do not write into the video what it was made with", &GenerateRequest::metadata);
   no_metadata.set = [](Settings& s, const Given& given) { s.request.metadata = !switch_state(given); };
   no_metadata.get = [](const Settings& s) { return ordered_json(!s.request.metadata); };
-  append(table, "Output", Scope::kOutput,
-         {path(
-              "--contact-sheet", "FILE", "Also write up to 12 frames side by side into this PNG",
-              [](auto& s) -> auto& { return s.request.contact_sheet; }),
-          path(
-              "--save-frames", "DIR", "Also write each frame as frame-00001.png, … to this folder",
-              [](auto& s) -> auto& { return s.request.save_frames; }),
-          whole(
-              "--preview-every",
-              "After every so many steps, write what the video will be to <output>.preview.png; removed at the end",
-              {0, kMaxSteps}, [](auto& s) -> auto& { return s.request.preview_every; }),
-          on_off(
-              "--strict", "Exit with 8 if the video is all black, all of one colour or frozen; the file is kept",
-              [](auto& s) -> auto& { return s.request.strict; }),
-          path(
-              "--save-tensors", "FILE", "Also write noise, latent, video and timesteps to this safetensors file",
-              [](auto& s) -> auto& { return s.request.save_tensors; }),
-          std::move(no_metadata),
-          on_off(
-              "--sidecar", "Also write what it was made with beside the output, as .json",
-              [](auto& s) -> auto& { return s.request.sidecar; })});
+  append(
+      table, "Output", Scope::kOutput,
+      {path("--contact-sheet", "FILE", "Also write up to 12 frames side by side into this PNG",
+            &GenerateRequest::contact_sheet),
+       path("--save-frames", "DIR", "Also write each frame as frame-00001.png, … to this folder",
+            &GenerateRequest::save_frames),
+       whole("--preview-every",
+             "After every so many steps, write what the video will be to <output>.preview.png; removed at the end",
+             {0, kMaxSteps}, &GenerateRequest::preview_every),
+       on_off("--strict", "Exit with 8 if the video is all black, all of one colour or frozen; the file is kept",
+              &GenerateRequest::strict),
+       path("--save-tensors", "FILE", "Also write noise, latent, video and timesteps to this safetensors file",
+            &GenerateRequest::save_tensors),
+       std::move(no_metadata),
+       on_off("--sidecar", "Also write what it was made with beside the output, as .json", &GenerateRequest::sidecar)});
 }
 
 void append_rows_and_names(Rows& table) {
   append(table, "Batch", Scope::kBatch,
-         {path(
-              "--prompts-file", "FILE", "A video a row: .txt, .csv, .tsv, .json or .jsonl; - for standard input",
-              [](auto& s) -> auto& { return s.batch.prompts_file; }),
-          choice(
-              "--prompts-format", "What the prompts file is (default: by its name; of -: txt)",
-              {"txt", "csv", "tsv", "json", "jsonl"}, [](auto& s) -> auto& { return s.prompts_format; }),
-          path(
-              "--output-dir", "DIR",
-              "Folder for the videos and the run's journal, run.jsonl (default of several videos: a new folder called "
-              "after the prompts file or the prompt)",
-              [](auto& s) -> auto& { return s.batch.output_dir; }),
-          text(
-              "--name-template",
-              "Names in --output-dir, of {index} {name} {seed} {sample} {slug} {prompt} (default: {name} where all "
-              "rows have one, else {index}-{name}; and -{sample} where rows have several videos)",
-              [](auto& s) -> auto& { return s.batch.name_template; }),
-          whole(
-              "--num-samples", "Videos a row, with seed, seed + 1, …", {1, kMostSamples},
-              [](auto& s) -> auto& { return s.batch.samples; })});
+         {path("--prompts-file", "FILE", "A video a row: .txt, .csv, .tsv, .json or .jsonl; - for standard input",
+               &BatchOptions::prompts_file),
+          choice("--prompts-format", "What the prompts file is (default: by its name; of -: txt)",
+                 {"txt", "csv", "tsv", "json", "jsonl"}, &Settings::prompts_format),
+          path("--output-dir", "DIR",
+               "Folder for the videos and the run's journal, run.jsonl (default of several videos: a new folder called "
+               "after the prompts file or the prompt)",
+               &BatchOptions::output_dir),
+          text("--name-template",
+               "Names in --output-dir, of {index} {name} {seed} {sample} {slug} {prompt} (default: {name} where all "
+               "rows have one, else {index}-{name}; and -{sample} where rows have several videos)",
+               &BatchOptions::name_template),
+          whole("--num-samples", "Videos a row, with seed, seed + 1, …", {1, kMostSamples}, &BatchOptions::samples)});
 }
 
 void append_batch(Rows& table) {
@@ -174,33 +146,25 @@ void append_batch(Rows& table) {
       .type = "I/N",
       .set = set_shard,
       .get = [](const Settings& s) { return ordered_json(fmt::format("{}/{}", s.batch.shard, s.batch.shards)); }};
-  append(table, "Batch", Scope::kBatch,
-         {on_off(
-              "--resume", "Go on with the folder's run: what is finished is not made again",
-              [](auto& s) -> auto& { return s.batch.resume; }),
-          on_off(
-              "--keep-going", "Go on after a video that fails (default)", [](auto& s) -> auto& { return s.keep_going; })
-              .reported_as([](const Settings& s) { return ordered_json(!s.batch.fail_fast); })
-              .excluding({"fail-fast"}),
-          on_off(
-              "--fail-fast", "Stop at the first video that fails", [](auto& s) -> auto& { return s.batch.fail_fast; })
-              .excluding({"keep-going"}),
-          std::move(shard),
-          real(
-              "--timeout", "Seconds that one video may take; it fails then (0: any)", {0, kLongestTimeout},
-              [](auto& s) -> auto& { return s.batch.timeout; }),
-          choice(
-              "--overlap", "on: decode and write a video while the next is sampled; off; auto: on with a GPU",
-              {"auto", "on", "off"}, [](auto& s) -> auto& { return s.batch.overlap; })
-              .showing_default(),
-          on_off(
-              "--keep-latents", "Leave each video's latent beside it, as NAME.latent.safetensors",
-              [](auto& s) -> auto& { return s.batch.keep_latents; }),
-          path(
-              "--events", "FILE",
-              "Write what happens as lines of JSON to this file, to standard output (-) or to the open descriptor N: "
-              "fd:N",
-              [](auto& s) -> auto& { return s.batch.events; })});
+  append(
+      table, "Batch", Scope::kBatch,
+      {on_off("--resume", "Go on with the folder's run: what is finished is not made again", &BatchOptions::resume),
+       on_off("--keep-going", "Go on after a video that fails (default)", &Settings::keep_going)
+           .reported_as([](const Settings& s) { return ordered_json(!s.batch.fail_fast); })
+           .excluding({"fail-fast"}),
+       on_off("--fail-fast", "Stop at the first video that fails", &BatchOptions::fail_fast).excluding({"keep-going"}),
+       std::move(shard),
+       real("--timeout", "Seconds that one video may take; it fails then (0: any)", {0, kLongestTimeout},
+            &BatchOptions::timeout),
+       choice("--overlap", "on: decode and write a video while the next is sampled; off; auto: on with a GPU",
+              {"auto", "on", "off"}, &BatchOptions::overlap)
+           .showing_default(),
+       on_off("--keep-latents", "Leave each video's latent beside it, as NAME.latent.safetensors",
+              &BatchOptions::keep_latents),
+       path("--events", "FILE",
+            "Write what happens as lines of JSON to this file, to standard output (-) or to the open descriptor N: "
+            "fd:N",
+            &BatchOptions::events)});
 }
 
 }  // namespace

@@ -5,18 +5,18 @@
 
 #include <random>
 
-#include "cli/row_request.h"
 #include "media/sha256.h"
 #include "opensora/error.h"
 #include "pipeline/metadata.h"
+#include "request/layers.h"
 #include "support/contains.h"
 #include "support/temporary_folder.h"
 
 namespace opensora::pipeline {
 namespace {
 
-using cli::FlagValues;
 using nlohmann::ordered_json;
+using request::FlagValues;
 using test::contains;
 
 class RequestJson : public ::testing::Test {
@@ -28,12 +28,12 @@ class RequestJson : public ::testing::Test {
   // Flags -> request -> JSON -> flags -> request -> JSON.
   void expect_round_trip(const std::string& name, FlagValues flags) const {
     flags.insert(flags.end(), {{"output", folder_.path() / "x.mp4"}, {"device", "cpu"}});
-    const GenerateRequest request = cli::resolve_flags(flags, folder_.path(), config(name));
+    const GenerateRequest request = request::resolve(flags, folder_.path(), config(name));
     const Plan plan = make_plan(request);
     const ordered_json document = video_metadata(request, plan, {});
     FlagValues again = read_request_flags(folder_.write("x.json", document.dump()));
     again.insert(again.end(), {{"output", folder_.path() / "y.mp4"}, {"device", "cpu"}});
-    const GenerateRequest second = cli::resolve_flags(again, folder_.path(), config(name));
+    const GenerateRequest second = request::resolve(again, folder_.path(), config(name));
     const Plan second_plan = make_plan(second);
     EXPECT_EQ(request_json(second, second_plan).dump(), request_json(request, plan).dump());
     EXPECT_EQ(content_key(second, second_plan, {}), content_key(request, plan, {}));
@@ -68,7 +68,7 @@ TEST_F(RequestJson, NumbersComeBackToTheLastBit) {
     const double value = guidance(random);
     document["request"]["guidance"] = value;
     const FlagValues flags = read_request_flags(folder_.write("n.json", document.dump()));
-    EXPECT_EQ(cli::resolve_flags(flags, folder_.path(), base).config.sampling.guidance, value);
+    EXPECT_EQ(request::resolve(flags, folder_.path(), base).config.sampling.guidance, value);
   }
 }
 
@@ -78,7 +78,7 @@ TEST_F(RequestJson, TheKeyKnowsContentFromPlace) {
   const Config base = config("256px");
   const auto key = [&](FlagValues flags, const Config& config, const CheckpointIdentities& checkpoints = {}) {
     flags.insert(flags.begin(), {{"prompt", "x"}, {"seed", "1"}, {"device", "cpu"}});
-    const GenerateRequest request = cli::resolve_flags(flags, folder_.path(), config);
+    const GenerateRequest request = request::resolve(flags, folder_.path(), config);
     return content_key(request, make_plan(request), checkpoints);
   };
   const std::string plain = key({}, base), with_a = key({{"image", a}}, base);

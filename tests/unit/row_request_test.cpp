@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "request/layers.h"
 #include "support/contains.h"
 #include "support/growth.h"
 #include "support/temporary_folder.h"
@@ -93,8 +94,8 @@ TEST(RowRequest, ReferencesContradictReferences) {
 
 TEST(RowRequest, WhatFollowsFromAReplacedValueGoesWithIt) {
   const FlagValues from = {{"image", "a.png"}, {"cond-type", "i2v_tail"}, {"image-size", "64x64"}, {"width", "64"}};
-  EXPECT_EQ(lay_over(from, {{"video", "v.mp4"}}, true), (FlagValues{{"width", "64"}, {"video", "v.mp4"}}));
-  EXPECT_EQ(lay_over(from, {{"aspect-ratio", "1:1"}}, true),
+  EXPECT_EQ(request::lay_over(from, {{"video", "v.mp4"}}, true), (FlagValues{{"width", "64"}, {"video", "v.mp4"}}));
+  EXPECT_EQ(request::lay_over(from, {{"aspect-ratio", "1:1"}}, true),
             (FlagValues{{"image", "a.png"}, {"cond-type", "i2v_tail"}, {"aspect-ratio", "1:1"}}));
 }
 
