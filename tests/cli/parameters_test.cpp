@@ -1,0 +1,75 @@
+// Every row of the parameter table is where people look for it.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "request/parameter.h"
+#include "support/contains.h"
+#include "support/program.h"
+#include "support/temporary_folder.h"
+
+namespace opensora {
+namespace {
+
+using request::Parameter;
+using request::parameters;
+using test::contains;
+
+std::string output_of(const std::vector<std::string>& arguments) {
+  const test::ProgramResult result = test::run_program(arguments);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  return result.out;
+}
+
+std::string with_dashes_escaped(const std::string& text) {
+  std::string escaped;
+  for (const char c : text) escaped += c == '-' ? std::string("\\-") : std::string(1, c);
+  return escaped;
+}
+
+TEST(ParameterTable, IsInTheHelpTheManPageAndTheReadme) {
+  const std::string help = output_of({"generate", "--help"}), page = output_of({"man"});
+  const std::string readme = test::read_file(std::filesystem::path(OPENSORA_CONFIGS).parent_path() / "README.md");
+  for (const Parameter& parameter : parameters()) {
+    const std::string name = parameter.name();
+    SCOPED_TRACE(name);
+    EXPECT_TRUE(help.find("--" + name) != std::string::npos);
+    EXPECT_TRUE(page.find(with_dashes_escaped("--" + name)) != std::string::npos);
+    EXPECT_TRUE(readme.find("--" + name) != std::string::npos || readme.find("--[no-]" + name) != std::string::npos);
+  }
+}
+
+TEST(ParameterTable, IsWhatPrintConfigPrints) {
+  const auto json = nlohmann::json::parse(output_of({"generate", "-q", "-p", "x", "--strict", "--name-template",
+                                                     "{slug}", "--num-samples", "2", "--print-config", "--json"}));
+  size_t reported = 0;
+  for (const Parameter& parameter : parameters()) {
+    EXPECT_EQ(json.contains(parameter.key()), parameter.get != nullptr) << parameter.name();
+    if (parameter.get) ++reported;
+  }
+  EXPECT_EQ(json.size(), reported);
+  EXPECT_EQ(json["strict"], (nlohmann::json{{"value", true}, {"source", "--strict"}}));
+  EXPECT_EQ(json["name_template"], (nlohmann::json{{"value", "{slug}"}, {"source", "--name-template"}}));
+  EXPECT_EQ(json["num_samples"], (nlohmann::json{{"value", 2}, {"source", "--num-samples"}}));
+  EXPECT_EQ(json["contact_sheet"], (nlohmann::json{{"value", nullptr}, {"source", "built-in"}}));
+}
+
+TEST(ParameterTable, CompletionOffersWhatAParameterTakes) {
+  const std::string script = output_of({"completion", "zsh"});
+  for (const Parameter& parameter : parameters()) {
+    const std::string& type = parameter.type;
+    if (type != "FILE" && type != "PATH" && type != "DIR") continue;
+    const std::string action = type == "DIR" ? ":_files -/'" : ":_files'";
+    const std::string option = "--" + parameter.name() + "[";
+    std::istringstream lines(script);
+    bool offers_paths = false;
+    for (std::string line; std::getline(lines, line);) {
+      offers_paths = offers_paths || (line.find(option) != std::string::npos && line.find(action) != std::string::npos);
+    }
+    EXPECT_TRUE(offers_paths) << parameter.name();
+  }
+}
+
+}  // namespace
+}  // namespace opensora
