@@ -135,7 +135,8 @@ std::optional<Row> make_row(const CsvRecord& record, const CsvRecord& headings,
     if (c >= columns.size()) {
       if (!trim(cell).empty()) errors.add(record.line, "a cell in a column without a heading");
     } else if (const Column* column = columns[c]) {
-      const bool may_be_number = column->kind == ColumnKind::kText && column->name != "name" && separator != ',';
+      const bool is_words = column->kind == request::Kind::kPrompt || column->name == "name";
+      const bool may_be_number = !is_words && !column->is_list() && !column->is_path() && separator != ',';
       builder.add(row, *column, {Type::kString, may_be_number ? with_decimal_point(cell) : cell, {}}, false);
     } else {
       row.lacks_columns = true;

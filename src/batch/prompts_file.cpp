@@ -89,7 +89,7 @@ std::vector<Row> json_rows(const std::vector<JsonRow>& sources, RowBuilder& buil
     if (source.value.type == Type::kObject) {
       add_members(row, source, builder, errors);
     } else if (source.value.type == Type::kString) {
-      builder.add(row, {"prompt", ColumnKind::kPrompt}, source.value, true);
+      builder.add(row, {"prompt", request::Kind::kPrompt}, source.value, true);
     } else {
       errors.add(source.line, "expected an object or a prompt in quotes, found " +
                                   (source.value.type == Type::kList ? "a list" : source.value.text));

@@ -15,25 +15,12 @@ namespace opensora::batch {
 
 enum class PromptsFormat { kText, kCsv, kTsv, kJson, kJsonLines };
 
-enum class ColumnKind {
-  kText,      // a text, number or choice, as the flag takes it; an empty cell is as none
-  kPrompt,    // a text that may be empty: where it is the prompt, or given in JSON, "" counts
-  kList,      // several values: a JSON list, or one text with semicolons between them
-  kPath,      // of a file; relative to the prompts file's folder
-  kPathList,  // several of them
-  kSwitch,    // true or false
-};
-
-struct Column {
-  std::string name;  // the long flag without its dashes: "num-frames"
-  ColumnKind kind = ColumnKind::kText;
-};
-
 struct PromptsFileOptions {
   std::optional<PromptsFormat> format;  // nullopt: by the file's name; stdin: text
-  // Besides `name` (of the output), `ref`, and `text` and `neg` for `prompt` and `negative-prompt`.
-  std::vector<Column> columns;
-  std::vector<std::string> global_flags;  // those that a run has once: refused, with a line that says so
+  // Columns are the parameters of a video's content, and `name` (of the output), `ref`, and `text` and `neg` for
+  // `prompt` and `negative-prompt`. All other parameters are set once for a run, and refused with a line that says so;
+  // so are these flags, which are no parameters.
+  std::vector<std::string> other_flags;
 };
 
 struct Row {

@@ -16,6 +16,7 @@
 namespace opensora::batch {
 namespace {
 
+using request::Kind;
 using Type = JsonValue::Type;
 
 std::string to_lower(std::string text) {
@@ -52,12 +53,10 @@ std::vector<std::string> split_list(const std::string& text) {
   return parts;
 }
 
-bool is_list(const Column& column) { return column.kind == ColumnKind::kList || column.kind == ColumnKind::kPathList; }
-
 // Where what a column of that name means is said.
-std::string use_of(const std::string& global_flag) {
-  if (global_flag == "output") return "a row's file is called by the column \"name\", in --output-dir";
-  return fmt::format("is set once for a whole run; give --{} on the command line", global_flag);
+std::string use_of(const std::string& run_flag) {
+  if (run_flag == "output") return "a row's file is called by the column \"name\", in --output-dir";
+  return fmt::format("is set once for a whole run; give --{} on the command line", run_flag);
 }
 
 std::string describe(const JsonValue& value) {
@@ -72,21 +71,26 @@ std::string describe(const JsonValue& value) {
 }  // namespace
 
 RowBuilder::RowBuilder(std::filesystem::path folder, const PromptsFileOptions& options, RowErrors& errors)
-    : folder_(std::move(folder)),
-      global_flags_(options.global_flags.begin(), options.global_flags.end()),
-      errors_(errors) {
-  for (const Column& column : options.columns) columns_[column.name] = column;
-  columns_["prompt"] = columns_["text"] = {"prompt", ColumnKind::kPrompt};
-  columns_["negative-prompt"] = columns_["neg"] = {"negative-prompt", ColumnKind::kPrompt};
-  columns_["ref"] = {"ref", ColumnKind::kPathList};
-  columns_["name"] = {"name", ColumnKind::kText};
+    : folder_(std::move(folder)), run_flags_(options.other_flags.begin(), options.other_flags.end()), errors_(errors) {
+  for (const request::Parameter& parameter : request::parameters()) {
+    const std::string name = parameter.name();
+    if (parameter.is_column()) {
+      columns_[name] = {name, parameter.kind};
+    } else {
+      run_flags_.insert(name);
+    }
+  }
+  columns_["text"] = columns_["prompt"];
+  columns_["neg"] = columns_["negative-prompt"];
+  columns_["ref"] = {"ref", Kind::kPaths};
+  columns_["name"] = {"name", Kind::kText};
   names_.reserve(columns_.size());
   for (const auto& [name, column] : columns_) names_.push_back(name);
 }
 
 bool RowBuilder::knows(const std::string& heading) const {
   const std::string name = canonical(heading);
-  return columns_.contains(name) || global_flags_.contains(name);
+  return columns_.contains(name) || run_flags_.contains(name);
 }
 
 bool RowBuilder::is_prompt(const std::string& heading) const {
@@ -105,7 +109,7 @@ const Column* RowBuilder::find_column(const std::string& heading, int64_t line) 
   }
   if (name.empty()) {
     errors_.add(line, "a column without a heading");
-  } else if (global_flags_.contains(name)) {
+  } else if (run_flags_.contains(name)) {
     errors_.add(line, fmt::format("column \"{}\": {}", heading, use_of(name)));
   } else {
     errors_.add(line, "unknown column " + describe({Type::kString, heading, {}}) + hint(name));
@@ -133,14 +137,14 @@ void RowBuilder::add(Row& row, const Column& column, const JsonValue& cell, bool
   if (cell.type == Type::kNull) return;
   if (cell.text.find('\0') != std::string::npos) {
     errors_.add(row.line, fmt::format("column \"{}\": holds a NUL character", column.name));
-  } else if (is_list(column)) {
+  } else if (column.is_list()) {
     add_list(row, column, cell);
-  } else if (column.kind == ColumnKind::kSwitch) {
+  } else if (column.kind == Kind::kSwitch) {
     if (cell.type == Type::kList || cell.type == Type::kObject) return refuse(row, column, "true or false", cell);
     add_switch(row, column, cell.text);
   } else if (cell.type != Type::kString && cell.type != Type::kNumber) {
     refuse(row, column, "a text or a number", cell);
-  } else if (column.kind == ColumnKind::kPrompt) {
+  } else if (column.kind == Kind::kPrompt) {
     if (!cell.text.empty() || column.name == "prompt" || is_json) row.values.emplace_back(column.name, cell.text);
   } else if (const std::string_view text = trim(cell.text); !text.empty()) {
     add_text(row, column, std::string(text));
@@ -167,8 +171,7 @@ void RowBuilder::add_list(Row& row, const Column& column, const JsonValue& cell)
 }
 
 void RowBuilder::add_text(Row& row, const Column& column, const std::string& text) {
-  const bool is_path = column.kind == ColumnKind::kPath || column.kind == ColumnKind::kPathList;
-  const std::string value = is_path ? local_file(text, folder_).string() : text;
+  const std::string value = column.is_path() ? local_file(text, folder_).string() : text;
   if (column.name != "ref") {
     row.values.emplace_back(column.name, value);
   } else {

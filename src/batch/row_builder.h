@@ -10,8 +10,17 @@
 
 #include "batch/prompts_file.h"
 #include "batch/prompts_json.h"
+#include "request/parameter.h"
 
 namespace opensora::batch {
+
+struct Column {
+  std::string name;  // the long flag without its dashes: "num-frames"
+  request::Kind kind = request::Kind::kText;
+
+  bool is_list() const { return kind == request::Kind::kSeeds || kind == request::Kind::kPaths; }
+  bool is_path() const { return kind == request::Kind::kPath || kind == request::Kind::kPaths; }
+};
 
 class RowBuilder {
  public:
@@ -38,8 +47,8 @@ class RowBuilder {
 
   std::filesystem::path folder_;
   std::map<std::string, Column> columns_;  // by every name that a heading may have
-  std::set<std::string> global_flags_;
-  std::vector<std::string> names_;  // for suggestions
+  std::set<std::string> run_flags_;        // that a run has once
+  std::vector<std::string> names_;         // for suggestions
   RowErrors& errors_;
 };
 

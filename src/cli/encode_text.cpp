@@ -5,7 +5,6 @@
 
 #include "batch/stage_seconds.h"
 #include "cli/commands.h"
-#include "cli/generate_options.h"
 #include "cli/logging.h"
 #include "cli/model_folder.h"
 #include "cli/parameter_options.h"
@@ -55,15 +54,12 @@ struct Prompt {
 // The rows as `generate` reads them, but for their references: these need not be on this machine.
 std::vector<Prompt> prompts_of_file(const EncodeTextOptions& options, const CLI::App& command,
                                     const std::filesystem::path& model_dir, const Config& config) {
-  CLI::App generate;
-  GenerateOptions columns;
-  columns.add_to(generate);
   const PromptsFile file{.file = options.prompts_file,
                          .format = {},
                          .ignored = {"image", "end-image", "video", "cond-type"},
                          .makes_videos = false};
   std::vector<Prompt> prompts;
-  for (const RowRequest& row : read_rows(file, prompts_columns(generate), given_flags(command), model_dir, config)) {
+  for (const RowRequest& row : read_rows(file, command, given_flags(command), model_dir, config)) {
     prompts.push_back({row.request.prompt, row.request.negative_prompt, row.request.config});
   }
   return prompts;

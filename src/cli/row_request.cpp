@@ -18,26 +18,6 @@
 namespace opensora::cli {
 namespace {
 
-using batch::Column;
-using batch::ColumnKind;
-
-ColumnKind kind_of(const request::Parameter& parameter) {
-  switch (parameter.kind) {
-    case request::Kind::kSwitch:
-      return ColumnKind::kSwitch;
-    case request::Kind::kPrompt:
-      return ColumnKind::kPrompt;
-    case request::Kind::kPaths:
-      return ColumnKind::kPathList;
-    case request::Kind::kPath:
-      return ColumnKind::kPath;
-    case request::Kind::kSeeds:
-      return ColumnKind::kList;
-    default:
-      return ColumnKind::kText;
-  }
-}
-
 void check_reference(const std::filesystem::path& file) {
   if (const std::string name = file.string(); is_remote_url(name)) {
     throw UsageError(fmt::format("reference {}: {}", shorten_url(name), remote_url_advice(name)));
@@ -108,6 +88,16 @@ std::string replacing_flags(const std::string& cond_type) {
   return cond_type.starts_with("v2v") ? "--video FILE --cond-type " + cond_type : "--image FILE";
 }
 
+// The command's flags that are no parameters.
+std::vector<std::string> other_flags(const CLI::App& command) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : command.get_options()) {
+    const std::string name = flag_name(*option);
+    if (!name.empty() && request::find_parameter(name) == nullptr) names.push_back(name);
+  }
+  return names;
+}
+
 std::string last_of(const FlagValues& values, std::string_view name) {
   const auto found =
       std::find_if(values.rbegin(), values.rend(), [&](const auto& value) { return value.first == name; });
@@ -115,21 +105,6 @@ std::string last_of(const FlagValues& values, std::string_view name) {
 }
 
 }  // namespace
-
-batch::PromptsFileOptions prompts_columns(const CLI::App& command) {
-  batch::PromptsFileOptions options;
-  for (const CLI::Option* option : command.get_options()) {
-    const std::string name = flag_name(*option);
-    if (name.empty()) continue;
-    const request::Parameter* parameter = request::find_parameter(name);
-    if (parameter != nullptr && parameter->is_column()) {
-      options.columns.push_back({name, kind_of(*parameter)});
-    } else {
-      options.global_flags.push_back(name);
-    }
-  }
-  return options;
-}
 
 GenerateRequest resolve_flags(const FlagValues& flags) {
   const std::filesystem::path model_dir = resolve_model_dir(last_of(flags, "model-dir"));
@@ -163,12 +138,12 @@ std::vector<RowRequest> resolve_rows(const std::vector<batch::Row>& rows, const 
   return requests;
 }
 
-std::vector<RowRequest> read_rows(const PromptsFile& prompts, batch::PromptsFileOptions columns,
-                                  const FlagValues& flags, const std::filesystem::path& model_dir,
-                                  const Config& config) {
+std::vector<RowRequest> read_rows(const PromptsFile& prompts, const CLI::App& command, const FlagValues& flags,
+                                  const std::filesystem::path& model_dir, const Config& config) {
   batch::RowErrors errors(prompts.file == "-" ? "stdin" : prompts.file);
-  if (!prompts.format.empty()) columns.format = batch::parse_prompts_format(prompts.format);
-  std::vector<batch::Row> rows = batch::read_prompts_file(prompts.file, columns, errors);
+  batch::PromptsFileOptions options{.format = {}, .other_flags = other_flags(command)};
+  if (!prompts.format.empty()) options.format = batch::parse_prompts_format(prompts.format);
+  std::vector<batch::Row> rows = batch::read_prompts_file(prompts.file, options, errors);
   for (batch::Row& row : rows) {
     std::erase_if(row.values, [&](const auto& value) { return prompts.ignored.contains(value.first); });
   }
@@ -200,7 +175,7 @@ std::vector<RowRequest> rows_of_flags(const GenerateOptions& options, const CLI:
                     .format = settings.prompts_format,
                     .ignored = {},
                     .names_videos = settings.batch.name_template.empty()},
-                   prompts_columns(command), flags, model_dir, resolve_config(settings.config, model_dir));
+                   command, flags, model_dir, resolve_config(settings.config, model_dir));
 }
 
 }  // namespace

@@ -24,10 +24,6 @@ struct RowRequest {
   FlagValues values;            // what the row itself says
 };
 
-// The columns that a prompts file may have: every flag of `command` that is a parameter of one video's content, and the
-// flags that are for the whole run.
-batch::PromptsFileOptions prompts_columns(const CLI::App& command);
-
 // Each row's values over `flags` (what was given on the command line, over --from), parsed and checked as flags are.
 // `model_dir` and `config` are those of the run, loaded once. References must be files that are there.
 // All rows are tried; what is wrong with them is added to `errors`, and such rows are not in the result.
@@ -44,11 +40,11 @@ struct PromptsFile {
   bool names_videos = false;      // by the rows' own names, of which none may come twice
 };
 
-// Reads the file, and resolves and checks its rows as resolve_rows() does, and for what the file is used for. Throws
+// Reads the file for `command`, and resolves and checks its rows as resolve_rows() does, and for what the file is used
+// for. Throws
 // one UsageError with a line for each error, or for a file without rows.
-std::vector<RowRequest> read_rows(const PromptsFile& prompts, batch::PromptsFileOptions columns,
-                                  const FlagValues& flags, const std::filesystem::path& model_dir,
-                                  const Config& config);
+std::vector<RowRequest> read_rows(const PromptsFile& prompts, const CLI::App& command, const FlagValues& flags,
+                                  const std::filesystem::path& model_dir, const Config& config);
 
 // One request from flags alone, with the model folder and configuration that they name. Throws UsageError as
 // request::resolve() does.

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include "request/parse.h"
+#include "request/parameter.h"
 
 namespace opensora::cli {
 CLI::Validator one_of(const std::vector<std::string>& words) {
@@ -12,8 +12,10 @@ CLI::Validator one_of(const std::vector<std::string>& words) {
 }
 
 bool may_be_empty(const CLI::Option& option) {
-  const std::string name = option.get_name();
-  return name == "--prompt" || name == "--negative-prompt" || name == "TEXT";
+  if (!option.nonpositional()) return option.get_name() == "TEXT";
+  const request::Parameter* parameter =
+      option.get_lnames().empty() ? nullptr : request::find_parameter(option.get_lnames().front());
+  return parameter != nullptr && parameter->kind == request::Kind::kPrompt;
 }
 
 void refuse_empty_values(CLI::App& command) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "opensora/error.h"
+#include "request/parameter.h"
 #include "support/contains.h"
 #include "support/growth.h"
 #include "support/temporary_folder.h"
@@ -14,21 +15,7 @@ namespace {
 using test::contains;
 using Values = std::vector<std::pair<std::string, std::string>>;
 
-PromptsFileOptions options() {
-  return {.format = {},
-          .columns = {{"num-frames"},
-                      {"steps"},
-                      {"guidance"},
-                      {"width"},
-                      {"height"},
-                      {"seed", ColumnKind::kList},
-                      {"image", ColumnKind::kPathList},
-                      {"video", ColumnKind::kPath},
-                      {"end-image", ColumnKind::kPath},
-                      {"t2i2v", ColumnKind::kSwitch},
-                      {"cond-type"}},
-          .global_flags = {"model-dir", "config", "device", "output-dir"}};
-}
+PromptsFileOptions options() { return {.format = {}, .other_flags = {"json"}}; }
 
 std::vector<Row> good(std::string_view text, PromptsFormat format, const std::filesystem::path& folder = {}) {
   RowErrors errors("f");
@@ -41,6 +28,22 @@ std::vector<std::string> bad(std::string_view text, PromptsFormat format) {
   RowErrors errors("f");
   parse_prompts(text, format, {}, options(), errors);
   return errors.lines();
+}
+
+TEST(PromptsFile, ColumnsAreTheParametersOfAVideo) {
+  for (const request::Parameter& parameter : request::parameters()) {
+    const std::string text = "name," + parameter.name() + "\nn,\n";
+    if (parameter.is_column()) {
+      EXPECT_EQ(good(text, PromptsFormat::kCsv).size(), 1U) << parameter.name();
+      continue;
+    }
+    const auto errors = bad(text, PromptsFormat::kCsv);
+    ASSERT_EQ(errors.size(), 1U) << parameter.name();
+    EXPECT_TRUE(contains(errors[0], "f:1: column \"" + parameter.name() + "\": "));
+  }
+  EXPECT_EQ(
+      bad("name,json\nn,\n", PromptsFormat::kCsv),
+      std::vector<std::string>{"f:1: column \"json\": is set once for a whole run; give --json on the command line"});
 }
 
 TEST(PromptsFile, Text) {

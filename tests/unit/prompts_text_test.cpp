@@ -11,18 +11,12 @@ using namespace std::string_literals;
 using test::contains;
 using Values = std::vector<std::pair<std::string, std::string>>;
 
-PromptsFileOptions options() {
-  return {.format = {},
-          .columns = {{"steps"}, {"guidance"}, {"width"}, {"crf"}, {"seed", ColumnKind::kList}},
-          .global_flags = {"model-dir", "output"}};
-}
-
 struct Parsed {
   std::vector<Row> rows;
   std::vector<std::string> errors;
 };
 
-Parsed parse(std::string_view text, PromptsFormat format, const PromptsFileOptions& options_ = options()) {
+Parsed parse(std::string_view text, PromptsFormat format, const PromptsFileOptions& options_ = {}) {
   RowErrors errors("f");
   Parsed parsed{parse_prompts(text, format, {}, options_, errors), {}};
   parsed.errors = errors.lines();
@@ -248,7 +242,7 @@ TEST(PromptsText, OneFormatUnderTheNameOfAnother) {
   EXPECT_TRUE(contains(error("{\"text\": \"a\"}\n{\"text\": \"b\"}\n", PromptsFormat::kJson), "JSON Lines, .jsonl"));
   EXPECT_TRUE(contains(error("text,steps\na,1\n", PromptsFormat::kText), "f: starts with the headings of a table"));
   EXPECT_TRUE(contains(error("prompt;seed\na;1\n", PromptsFormat::kText), "call it .csv"));
-  PromptsFileOptions as_text = options();
+  PromptsFileOptions as_text;
   as_text.format = PromptsFormat::kText;
   EXPECT_EQ(parse("text,steps\na,1\n", PromptsFormat::kText, as_text).rows.size(), 2U) << "it was said so";
   EXPECT_EQ(prompts("a cat, steps\n[a] {b}\ntext\n", PromptsFormat::kText).size(), 3U);

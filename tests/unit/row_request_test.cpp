@@ -139,20 +139,6 @@ TEST(RowRequest, AllErrorsOfAllRows) {
   EXPECT_TRUE(contains(resolve({{2, {}}}, {}).errors.at(0), "f:2: --prompt is required"));
 }
 
-TEST(RowRequest, ColumnsAreTheFlagsOfAVideo) {
-  CLI::App command;
-  command.add_option("--steps", "")->group("Sampling");
-  command.add_option("--prompt", "");
-  command.add_option("--model-dir", "")->group("Model");
-  command.add_option("--output", "")->group("Output");
-  command.add_option("--crf", "")->group("Output");
-  const batch::PromptsFileOptions columns = prompts_columns(command);
-  ASSERT_EQ(columns.columns.size(), 3U);
-  EXPECT_EQ(columns.columns[1].name, "prompt");
-  EXPECT_EQ(columns.columns[1].kind, batch::ColumnKind::kPrompt);
-  EXPECT_EQ(columns.global_flags, (std::vector<std::string>{"help", "model-dir", "output"}));
-}
-
 TEST(RowRequest, ThousandsOfRowsTakeLittleTime) {
   const auto read_rows = [](size_t count) {
     std::vector<Row> rows;
