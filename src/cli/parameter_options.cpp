@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "cli/validators.h"
 
@@ -24,6 +25,16 @@ std::string hint(const CLI::App& command, const Parameter& parameter, const std:
   return takes_rows ? request::rows_hint(parameter, text) : "";
 }
 
+// CLI11 itself would let the error of a number that is none through.
+std::string switch_error(const std::string& text) {
+  try {
+    CLI::detail::to_flag_value(text);
+    return {};
+  } catch (const std::logic_error&) {  // invalid_argument, out_of_range
+    return "is a switch and takes no value but true or false";
+  }
+}
+
 CLI::Option* add_parameter(CLI::App& command, Settings& settings, const Parameter& parameter) {
   const auto set = [&command, &settings, &parameter](const std::string& text) {
     request::set_parameter(parameter, settings, text, hint(command, parameter, text));
@@ -33,7 +44,8 @@ CLI::Option* add_parameter(CLI::App& command, Settings& settings, const Paramete
       return command
           .add_flag_function(
               parameter.names, [set](int64_t count) { set(count > 0 ? "true" : "false"); }, parameter.help)
-          ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+          ->multi_option_policy(CLI::MultiOptionPolicy::TakeLast)
+          ->check(CLI::Validator(switch_error, ""));
     case Kind::kPaths:
       return command
           .add_option_function<std::vector<std::string>>(
