@@ -27,12 +27,12 @@ constexpr int64_t kGiB = int64_t{1} << 30;
 
 class Diagnosis {
  public:
-  void ok(const char* topic, std::string text) { add({topic, Health::kOk, std::move(text), "", ExitCode::kSuccess}); }
-  void warn(const char* topic, std::string text, std::string advice) {
-    add({topic, Health::kWarning, std::move(text), std::move(advice), ExitCode::kSuccess});
+  void ok(const char* topic, const std::string& text) { add(topic, Health::kOk, text, "", ExitCode::kSuccess); }
+  void warn(const char* topic, const std::string& text, const std::string& advice) {
+    add(topic, Health::kWarning, text, advice, ExitCode::kSuccess);
   }
-  void fail(const char* topic, std::string text, std::string advice, ExitCode code) {
-    add({topic, Health::kError, std::move(text), std::move(advice), code});
+  void fail(const char* topic, const std::string& text, const std::string& advice, ExitCode code) {
+    add(topic, Health::kError, text, advice, code);
   }
 
   // What goes wrong while looking is a finding too.
@@ -49,7 +49,9 @@ class Diagnosis {
   std::vector<Finding> findings;
 
  private:
-  void add(Finding finding) { findings.push_back(std::move(finding)); }
+  void add(const char* topic, Health health, const std::string& text, const std::string& advice, ExitCode code) {
+    findings.push_back({topic, health, text, advice, code});
+  }
 };
 
 void look_at_versions(Diagnosis& d) {
