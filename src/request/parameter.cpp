@@ -58,7 +58,8 @@ Parameter Parameter::decoding() && {
 }
 
 Parameter Parameter::showing_default() && {
-  const nlohmann::ordered_json value = get(Settings{});
+  static const Settings defaults{};
+  const nlohmann::ordered_json value = get(defaults);
   default_text = value.is_string() ? value.get<std::string>() : value.dump();
   return std::move(*this);
 }

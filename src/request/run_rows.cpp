@@ -20,14 +20,14 @@ constexpr double kLongestTimeout = 1e9;  // seconds
 void set_shard(Settings& settings, const Given& given) {
   const size_t slash = std::min(given.text.find('/'), given.text.size());
   const std::string_view all = given.text;
-  const auto shard = parse_whole<int64_t>(all.substr(0, slash));
-  const auto shards = slash < all.size() ? parse_whole<int64_t>(all.substr(slash + 1)) : std::nullopt;
-  if (!shard || !shards || *shard < 1 || *shard > *shards || *shards > kMostShards) {
+  const int64_t shard = parse_whole<int64_t>(all.substr(0, slash)).value_or(0);
+  const int64_t shards = slash < all.size() ? parse_whole<int64_t>(all.substr(slash + 1)).value_or(0) : 0;
+  if (shard < 1 || shard > shards || shards > kMostShards) {
     throw UsageError(fmt::format("{}: expected I/N with I from 1 to N and N up to {}, such as 2/8, found \"{}\"",
                                  given.flag, kMostShards, given.text));
   }
-  settings.batch.shard = *shard;
-  settings.batch.shards = *shards;
+  settings.batch.shard = shard;
+  settings.batch.shards = shards;
 }
 
 void append_device(Rows& table) {
