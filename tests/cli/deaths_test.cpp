@@ -52,11 +52,25 @@ class Deaths : public ::testing::TestWithParam<std::tuple<Stage, bool>> {
   static Stage stage() { return std::get<0>(GetParam()); }
   static bool is_batch() { return std::get<1>(GetParam()); }
 
-  // A first picture where its stage is to be met; previews while sampling.
-  static Arguments common() {
+  static Arguments with_model(const std::string& command) {
     const bool has_picture = stage().name == std::string("Image");
     const fs::path config = test::checkpoint_dir() / (has_picture ? "tiny_t2i2v.json" : "tiny.json");
-    Arguments arguments = {"generate", "--model-dir", test::checkpoint_dir(), "--config", config};
+    return {command, "--model-dir", test::checkpoint_dir(), "--config", config};
+  }
+  // Where texts are not what is to be met, they need not be encoded in each run.
+  void encode_texts() const {
+    Arguments arguments = with_model("encode-text");
+    arguments.insert(arguments.end(), {"-p", "a red circle", "-p", "a blue square", "--output-dir", path("texts")});
+    ASSERT_EQ(test::run_program(arguments).exit_code, 0);
+  }
+
+  // A first picture where its stage is to be met; previews while sampling.
+  Arguments common() const {
+    Arguments arguments = with_model("generate");
+    const bool has_picture = stage().name == std::string("Image");
+    if (stage().name != std::string("Text")) {
+      arguments.insert(arguments.end(), {"--text-embeddings", path("texts")});
+    }
     for (const char* word : {"-W", "32", "-H", "32", "--num-frames", "5", "-s", "1", "--device", "cpu", "--threads",
                              "1", "--timeout", "100000"}) {
       arguments.emplace_back(word);
@@ -170,6 +184,7 @@ void Deaths::die_and_try_again(const Death& death, const Files& expected) const 
 }
 
 TEST_P(Deaths, EndInARightRetry) {
+  encode_texts();
   folder_.write("p.csv", "text,seed,name\na red circle,1,one\na blue square,2,two\n");
   if (!is_batch()) fs::create_directories(path("whole"));
   const ProgramResult whole = run("whole", /*resume=*/false);
