@@ -75,6 +75,7 @@ void watch_for_early_exit() {
   if (::getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return;
   struct sigaction action {};
   action.sa_handler = tell_crash;
+  action.sa_flags = SA_ONSTACK;
   sigaction(SIGSEGV, &action, nullptr);
 }
 

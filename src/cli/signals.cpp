@@ -56,7 +56,7 @@ void handle(int signal, void (*handler)(int, siginfo_t*, void*), bool even_if_ig
   if (!is_default && !(is_ignored && even_if_ignored)) return;  // a sanitizer's, or the user's will
   struct sigaction action {};
   action.sa_sigaction = handler;
-  action.sa_flags = SA_SIGINFO | SA_RESTART;  // what waits looks by itself
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;  // what waits looks by itself
   sigfillset(&action.sa_mask);
   sigaction(signal, &action, nullptr);
 }

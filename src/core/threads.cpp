@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "core/signal_stack.h"
 #include "opensora/error.h"
 
 namespace opensora {
@@ -42,7 +43,11 @@ void use_threads(int count) {
                     started + 1, threads, needed + 1));
   }
   if (count > 0) at::set_num_threads(count);
-  at::parallel_for(0, threads, 1, [](int64_t /*begin*/, int64_t /*end*/) {});
+  prepare_team();
+}
+
+void prepare_team() {
+  at::parallel_for(0, at::get_num_threads(), 1, [](int64_t /*begin*/, int64_t /*end*/) { use_signal_stack(); });
 }
 
 }  // namespace opensora

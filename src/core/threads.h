@@ -7,4 +7,8 @@ namespace opensora {
 // started, and XNNPACK waits for it forever: this looks first, and throws OutOfMemoryError.
 void use_threads(int count);
 
+// Starts the calling thread's own team of OpenMP threads, all of them ready for signals (core/signal_stack.h). Threads
+// other than the main one call it before they compute.
+void prepare_team();
+
 }  // namespace opensora

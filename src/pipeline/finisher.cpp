@@ -7,13 +7,19 @@
 
 #include "core/device_stream.h"
 #include "core/patient_wait.h"
+#include "core/threads.h"
 #include "opensora/stop.h"
 
 namespace opensora::pipeline {
 
 Finisher::Finisher(bool threaded, at::Device device, std::function<void(Video&)> finish)
     : device_(device), finish_(std::move(finish)) {
-  if (threaded) thread_ = std::thread([this] { work(); });
+  if (threaded) {
+    thread_ = std::thread([this] {
+      prepare_team();
+      work();
+    });
+  }
 }
 
 Finisher::~Finisher() {

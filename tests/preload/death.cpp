@@ -5,6 +5,7 @@
 // OPENSORA_DEATH, what happens then:
 //   signal:N      this process gets signal N
 //   twice:N       likewise, and once more after a quarter of a second
+//   flood         from now on this process gets a signal every fifth of a millisecond that it passes over
 //   clock         a million seconds have passed
 //   disk          from now on writes to regular files fail with ENOSPC, but for *.jsonl: a journal has set space aside
 //   memory        from now on aligned allocations, which tensors and FFmpeg ask for, fail
@@ -45,6 +46,10 @@ bool is_the_moment(std::string_view written) {
   return !g_happened.exchange(true);
 }
 
+void* flood(void* /*nothing*/) {
+  for (const timespec pause{0, 200'000};; nanosleep(&pause, nullptr)) kill(getpid(), SIGPIPE);
+}
+
 void happen() {
   const char* what = std::getenv("OPENSORA_DEATH");
   const std::string_view death(what != nullptr ? what : "");
@@ -55,6 +60,7 @@ void happen() {
     nanosleep(&pause, nullptr);
     kill(getpid(), number());
   }
+  if (pthread_t thread{}; death == "flood") pthread_create(&thread, nullptr, flood, nullptr);
   if (death == "clock") g_clock_jumped = true;
   if (death == "disk") g_disk_is_full = true;
   if (death == "memory") g_memory_is_out = true;
