@@ -5,11 +5,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <fstream>
+#include <cmath>
 #include <iostream>
 #include <memory>
 
-#include "cli/bench_plot.h"
 #include "cli/commands.h"
 #include "cli/logging.h"
 #include "cli/model_folder.h"
@@ -18,7 +17,6 @@
 #include "cli/result_json.h"
 #include "cli/signals.h"
 #include "cli/traced.h"
-#include "opensora/error.h"
 #include "request/layers.h"
 
 namespace opensora::cli {
@@ -30,7 +28,6 @@ struct BenchOptions {
   BenchRequest request;
   std::string stages;  // "step,decode"; empty: all
   bool scaling = false;
-  std::filesystem::path plot;
   std::string progress = "auto";
   bool json = false;
   request::Settings settings;
@@ -137,6 +134,20 @@ void print_table(const std::vector<ScalingPoint>& points) {
   }
 }
 
+// Bars of FLOPs a second: where they are equally long, the cost is in proportion to the work.
+void print_chart(const std::vector<ScalingPoint>& points) {
+  constexpr double kLongest = 40;
+  double highest = 0;
+  for (const ScalingPoint& point : points) highest = std::max(highest, point.flops / point.seconds);
+  std::cout << "GFLOP/s; bars of one length: cost in proportion to work\n";
+  for (const ScalingPoint& point : points) {
+    const double rate = point.flops / point.seconds;
+    const auto length = static_cast<size_t>(std::lround(kLongest * rate / highest));
+    std::cout << fmt::format("{:<18}  {:>7}  {:>8.1f}  {}\n", point.stage + " by " + point.quantity, point.value,
+                             rate / 1e9, std::string(length, '#'));
+  }
+}
+
 // Without a folder the weights are random, and the configuration is the small one for that.
 GenerateRequest resolve_run(const BenchOptions& options, const CLI::App& command) {
   const std::string& config = options.settings.config;
@@ -154,20 +165,15 @@ GenerateRequest resolve_run(const BenchOptions& options, const CLI::App& command
 }
 
 void run_scaling(const BenchOptions& options, const GenerateRequest& run, ProgressReporter& reporter) {
-  std::ofstream plot;
-  if (!options.plot.empty()) {
-    plot.open(options.plot);  // before the long work
-    if (!plot) throw OutputError("--plot " + options.plot.string() + ": cannot be written");
-  }
   const std::vector<ScalingPoint> points = bench_scaling(run, std::ref(reporter));
-  if (plot.is_open()) plot << scaling_plot(points);
   if (options.json) {
     ordered_json list = ordered_json::array();
     for (const ScalingPoint& point : points) list.push_back(to_json(point));
     return print_json(list);
   }
   print_table(points);
-  std::cout << '\n' << scaling_chart(points);
+  std::cout << '\n';
+  print_chart(points);
 }
 
 void run(const BenchOptions& options, const CLI::App& command) {
@@ -193,17 +199,12 @@ void add_measuring_options(CLI::App& command, BenchOptions& options) {
                      ->default_str(std::to_string(request.warmup));
   auto* repetitions = add_whole(command, "--repetitions", request.repetitions, {1, 1000}, "Runs of each stage that are")
                           ->default_str(std::to_string(request.repetitions));
-  auto* scaling =
-      command
-          .add_flag(
-              "--scaling", options.scaling,
-              "Instead: seconds against tokens, frames and steps, each 1, 2, 4 and 8 times, as a table and a chart")
-          ->excludes(stages)
-          ->excludes(warmup)
-          ->excludes(repetitions);
-  command.add_option("--plot", options.plot, "Also draw the chart into this SVG file")
-      ->type_name("FILE")
-      ->needs(scaling);
+  command
+      .add_flag("--scaling", options.scaling,
+                "Instead: seconds against tokens, frames and steps, each 1, 2, 4 and 8 times, as a table and a chart")
+      ->excludes(stages)
+      ->excludes(warmup)
+      ->excludes(repetitions);
 }
 
 }  // namespace
@@ -231,7 +232,7 @@ void add_bench(CLI::App& app) {
       "  opensora bench\n"
       "  opensora bench --model-dir ./ckpts --config 256px --num-frames 17 --stages load,step\n"
       "  opensora bench --config 256px --stages decode,encode,write --device cpu --json\n"
-      "  opensora bench --scaling --plot scaling.svg");
+      "  opensora bench --scaling --json > scaling.json");
   command->callback([options, command] { run_traced(options->settings.trace, [&] { run(*options, *command); }); });
 }
 
