@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <string_view>
 
-#include "text/html_entities.h"
 #include "text/unicode.h"
 
 namespace opensora::text {
@@ -47,31 +47,42 @@ std::optional<UnicodeString> numeric_entity(std::string_view name) {
   return UnicodeString(character);
 }
 
-const HtmlEntity* find_entity(std::string_view name) {
-  static_assert(std::ranges::is_sorted(kHtmlEntities, {}, &HtmlEntity::name));
-  const auto* found = std::ranges::lower_bound(kHtmlEntities, name, {}, &HtmlEntity::name);
-  return found != std::end(kHtmlEntities) && found->name == name ? found : nullptr;
+// The named character references of HTML, as " name=CODE" or " name=CODE+CODE" in hexadecimal: every name of the HTML
+// standard's table that ends in ';' (left out here) and has at most the 24 characters that entity_at() looks for.
+constexpr std::string_view kHtmlEntities =
+#include "text/html_entities.inc"
+    ;
+
+std::optional<UnicodeString> find_entity(const std::string& name) {
+  const std::string start = " " + name + "=";
+  size_t at = kHtmlEntities.find(start);
+  if (at == std::string_view::npos) return std::nullopt;
+  at += start.size() - 1;  // its '=' or, then, its '+'
+  UnicodeString characters;
+  while (kHtmlEntities[at] == '=' || kHtmlEntities[at] == '+') {
+    UChar32 character = 0;
+    for (++at; u_isxdigit(kHtmlEntities[at]); ++at) character = 16 * character + u_digit(kHtmlEntities[at], 16);
+    characters.append(character);
+  }
+  return characters;
 }
 
-std::optional<UnicodeString> named_entity(std::string_view name) {
-  const auto characters = [](const HtmlEntity& entity) {
-    return UnicodeString(entity.characters.data(), static_cast<int32_t>(entity.characters.size()));
-  };
-  if (const HtmlEntity* entity = find_entity(name)) return characters(*entity);
+std::optional<UnicodeString> named_entity(const std::string& name) {
+  if (auto characters = find_entity(name)) return characters;
 
   // "P&EACUTE;REZ": a lower-case name in capitals means the capital, unless a parser of HTML would stop after one of
   // the names that need no semicolon.
   for (const char* prefix : {"AMP", "COPY", "ETH", "GT", "LT", "QUOT", "REG", "THORN"}) {
     if (name.starts_with(prefix)) return std::nullopt;
   }
-  std::string lower(name);
+  std::string lower = name;
   for (char& letter : lower) {
     if (letter >= 'a' && letter <= 'z') return std::nullopt;
     if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');
   }
-  const HtmlEntity* entity = find_entity(lower);
-  if (entity == nullptr) return std::nullopt;
-  return characters(*entity).toUpper(icu::Locale::getRoot());
+  auto characters = find_entity(lower);
+  if (characters) characters->toUpper(icu::Locale::getRoot());
+  return characters;
 }
 
 // Decodes the entity whose name starts at `begin`, just after an '&', and sets `end` to where it ends after its ';'.
