@@ -92,7 +92,13 @@ int run_with_output(int argc, char** argv) {
   init_logging();
   CLI::App app("Video from text with Open-Sora 2.0.");
   set_up(app);
-  const int code = parse_and_run(app, {argv + 1, argv + argc});
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  int code = 0;
+  if (!arguments.empty() && arguments.front() == kCompleteCommand) {
+    print_completions(app, {arguments.begin() + 1, arguments.end()});
+  } else {
+    code = parse_and_run(app, arguments);
+  }
   return exit_code(code, output.finish(), ends_by_pipe);
 }
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
 
 namespace opensora::cli {
 
@@ -19,5 +21,12 @@ void add_man(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_random_model(CLI::App& app);
 void add_selftest(CLI::App& app);
+
+// The first argument with which the scripts of `opensora completion` ask the program what may follow.
+inline constexpr const char* kCompleteCommand = "__complete";
+
+// Prints what the last of `words` (those after kCompleteCommand; it may be empty) may be, a line each: the word, a tab
+// and its description. A line ":file" or ":directory" stands for the paths that the shell finds.
+void print_completions(const CLI::App& app, const std::vector<std::string>& words);
 
 }  // namespace opensora::cli
