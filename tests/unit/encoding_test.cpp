@@ -25,6 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 using test::contains;
 using test::DecodedVideo;
+using test::message_of;
 using test::read_file;
 using test::read_video;
 using Pixels = std::vector<uint8_t>;
@@ -59,18 +60,6 @@ int largest_error(const Pixels& a, const Pixels& b) {
   int largest = 0;
   for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) largest = std::max(largest, std::abs(a[i] - b[i]));
   return largest;
-}
-
-template <typename E>
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const E& error) {
-    EXPECT_FALSE(contains(error.what(), "\n")) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return {};
 }
 
 class EncodingTest : public testing::Test {

@@ -11,15 +11,14 @@
 #include "support/growth.h"
 #include "support/temporary_folder.h"
 #include "text/clip_tokenizer.h"
-#include "text/fix_text.h"
 #include "text/t5_tokenizer.h"
-#include "text/unicode.h"
 
 namespace opensora::text {
 namespace {
 
 namespace fs = std::filesystem;
 using test::contains;
+using test::message_of;
 using Ids = std::vector<int64_t>;
 using Pieces = std::vector<std::string>;
 
@@ -41,19 +40,6 @@ const T5Tokenizer& t5() {
 const nlohmann::json& reference_texts() {
   static const nlohmann::json texts = nlohmann::json::parse(std::ifstream(kReference / "cases/tokens.json"));
   return texts;
-}
-
-// The message of the `ErrorType` that `action` throws; it must be one line.
-template <typename ErrorType>
-std::string message_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const ErrorType& error) {
-    EXPECT_FALSE(contains(error.what(), "\n"));
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
 }
 
 // A folder with the tokenizer files of the demo model, for a test to break.
@@ -80,58 +66,6 @@ class TokenizerFiles : public ::testing::Test {
   test::TemporaryFolder temporary_;
   const fs::path folder_ = temporary_.path();
 };
-
-// --- UTF-8 and fix_text ---------------------------------------------------------------------------
-
-TEST(CheckUtf8, AcceptsTextAndNamesTheFirstBadByte) {
-  EXPECT_NO_THROW(check_utf8("", "the prompt"));
-  EXPECT_NO_THROW(check_utf8("na\u00EFve \u6771\u4EAC \U0001F3AC", "the prompt"));
-  const auto check = [](std::string text) { return message_of<UsageError>([=] { check_utf8(text, "the prompt"); }); };
-  EXPECT_EQ(check("twelve bytes\xC3"), "the prompt is not valid UTF-8: byte 0xC3 at offset 12");
-  EXPECT_EQ(check("\xC3("), "the prompt is not valid UTF-8: byte 0xC3 at offset 0");
-  EXPECT_EQ(check("a\x80"), "the prompt is not valid UTF-8: byte 0x80 at offset 1");
-  EXPECT_EQ(check("\u00E9\xED\xA0\x80"), "the prompt is not valid UTF-8: byte 0xED at offset 2");  // a surrogate
-  EXPECT_EQ(check("\xC0\xAF"), "the prompt is not valid UTF-8: byte 0xC0 at offset 0");            // overlong
-}
-
-TEST(Excerpt, IsAFewWordsOnOneLine) {
-  EXPECT_EQ(excerpt(""), "");
-  EXPECT_EQ(excerpt(" \n one\ttwo\n"), "one two");
-  EXPECT_EQ(excerpt("1 2 3 4 5 6 7 8"), "1 2 3 4 5 6");
-  EXPECT_EQ(excerpt(std::string(1000, 'x')), std::string(60, 'x'));
-}
-
-TEST(FixText, MatchesFtfy) {
-  for (const auto& text : reference_texts()) {
-    if (text["mojibake"].get<bool>()) continue;
-    EXPECT_EQ(fix_text(text["text"].get<std::string>()), text["fixed"].get<std::string>());
-  }
-}
-
-TEST(FixText, DecodesHtmlEntities) {
-  EXPECT_EQ(fix_text("&lt;b&gt; caf&eacute; &#233; &#xE9; &frac12; &NotEqualTilde;"), "<b> café é é ½ ≂̸");
-  EXPECT_EQ(fix_text("P&EACUTE;REZ BUNDESSTRA&SZLIG;E"), "PÉREZ BUNDESSTRASSE");
-  EXPECT_EQ(fix_text("&eacute &nTILDE; &bogus; &; &#; &#x; &#12ab; a&b;c"),
-            "&eacute &nTILDE; &bogus; &; &#; &#x; &#12ab; a&b;c");
-  EXPECT_EQ(fix_text("&amp;amp;eacute; &#38;lt;"), "é <");
-  EXPECT_EQ(fix_text("[&#0;][&#xD800;][&#99999999999;][&#xFFFE;][&#1;]"), "[\uFFFD][\uFFFD][\uFFFD][][]");
-  EXPECT_EQ(fix_text("&#x80; &#133;"), "€ …");
-}
-
-TEST(FixText, LeavesEntitiesFromTheFirstLineWithATagOn) {
-  EXPECT_EQ(fix_text("&amp;\n<html>\n&amp;"), "&\n<html>\n&amp;");
-}
-
-TEST(FixText, CleansCharacters) {
-  EXPECT_EQ(fix_text("\u201Cit\u2019s\u201D \u02BC"), "\"it's\" '");
-  EXPECT_EQ(fix_text("\u0149 \uFB05 \u01C6 \uFB03"), "'n \u017Ft d\u017E ffi");
-  EXPECT_EQ(fix_text("\uFF2C\uFF2F\uFF35\uFF24\u3000\uFF76\uFF9E"), "LOUD \u30AC");
-  EXPECT_EQ(fix_text("a\r\nb\rc\u2028d\u2029e"), "a\nb\nc\nd\ne");
-  EXPECT_EQ(fix_text("\x1b[1;31mred\x1b[0m \uFEFFa\u206Ab\x07\x7F\uFFFC"), "red ab");
-  EXPECT_EQ(fix_text("\u0085\u0093x\u0094"), "…\"x\"");
-  EXPECT_EQ(fix_text("e\u0301 \u212B"), "é Å");
-  EXPECT_EQ(fix_text(std::string("a\0b", 3)), "ab");
-}
 
 // --- CLIP -----------------------------------------------------------------------------------------
 
