@@ -14,8 +14,10 @@
 
 namespace opensora {
 
+// Pixels.
 struct PixelSize {
   int64_t width = 0, height = 0;
+  friend bool operator==(const PixelSize&, const PixelSize&) = default;
 };
 
 // `model`, `img_flux`: the MMDiT transformer (type "flux").
@@ -149,7 +151,7 @@ struct Config {
   TextEncoderConfig t5;
   TextEncoderConfig clip;
   SamplingConfig sampling;
-  std::string cond_type = "t2v";  // the official words: "t2v", "i2v_head", …
+  std::string cond_type = "t2v";  // one of condition_types()
   std::optional<TextToImageConfig> text_to_image;
   bool use_t2i2v = false;                         // text to image to video
   std::optional<std::string> motion_score = "4";  // null: no motion-score suffix
@@ -160,6 +162,9 @@ struct Config {
   std::optional<PixelSize> output_size;
   std::optional<Vocabulary> vocabulary;
 };
+
+// "t2v", "i2v_head", …: the official words for what a video starts from.
+const std::vector<std::string>& condition_types();
 
 // Reads a configuration file. `_base_` (a file name or a list, relative to this file) is read first and overridden,
 // objects key by key; a null overrides too.

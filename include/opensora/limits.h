@@ -6,7 +6,7 @@
 
 namespace opensora {
 
-inline constexpr int64_t kMaxEdge = 16384;     // pixels of a side, made or written: what H.264 and H.265 can hold
+inline constexpr int64_t kMaxEdge = 16384;     // pixels of a side, read, made or written: what H.264 and H.265 can hold
 inline constexpr int64_t kMaxFrames = 100000;  // more than an hour at 24 frames a second
 inline constexpr int64_t kMaxSteps = 10000;
 inline constexpr int64_t kMaxThreads = 1024;

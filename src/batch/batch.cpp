@@ -50,8 +50,9 @@ void check_options(const std::vector<BatchRow>& rows, const BatchOptions& option
     throw UsageError(
         fmt::format("--shard: expected I/N with I from 1 to N, found {}/{}", options.shard, options.shards));
   }
-  if (options.resume && options.output_dir.empty())
+  if (options.resume && options.output_dir.empty()) {
     throw UsageError("--resume needs --output-dir: the journal is there");
+  }
   if (rows.empty()) throw UsageError(options.prompts_file + ": has no prompts");
 }
 

@@ -7,7 +7,7 @@
 
 #include "batch/prompts_text.h"
 #include "core/file_kind.h"
-#include "core/utf8.h"
+#include "core/text.h"
 
 namespace opensora::batch {
 namespace {

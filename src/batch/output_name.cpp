@@ -6,7 +6,7 @@
 #include <unordered_map>
 
 #include "core/nearest.h"
-#include "core/utf8.h"
+#include "core/text.h"
 #include "opensora/error.h"
 #include "opensora/generate.h"
 
@@ -44,12 +44,6 @@ std::string safe_file_name(std::string_view prompt) {
   std::replace_if(
       name.begin(), name.end(), [](char c) { return c == '/' || is_control(c); }, '_');
   return name.empty() ? "video" : name;
-}
-
-std::string slug(const std::string& prompt) {
-  std::string name = default_output(prompt, 0, 2).stem().string();  // "a-red-circle-0"
-  name.resize(name.size() - 2);
-  return name;
 }
 
 NameTemplate::NameTemplate(const std::string& text) : text_(text) {
@@ -90,10 +84,10 @@ std::string NameTemplate::render(const NameFields& fields) const {
   for (const Part& part : parts_) {
     if (part.field.empty()) name += part.literal;
     if (part.field == "index") name += fmt::format("{:05}", fields.index);
-    if (part.field == "name") name += fields.name.empty() ? slug(fields.prompt) : fields.name;
+    if (part.field == "name") name += fields.name.empty() ? prompt_slug(fields.prompt) : fields.name;
     if (part.field == "seed") name += std::to_string(fields.seed);
     if (part.field == "sample") name += std::to_string(fields.sample);
-    if (part.field == "slug") name += slug(fields.prompt);
+    if (part.field == "slug") name += prompt_slug(fields.prompt);
     if (part.field == "prompt") name += safe_file_name(fields.prompt);
   }
   return name;

@@ -23,9 +23,6 @@ struct NameFields {
 // "video" where nothing is left. `prompt` is valid UTF-8.
 std::string safe_file_name(std::string_view prompt);
 
-// The first words of a prompt in ASCII, "a-red-circle-moving"; "video" where there are none.
-std::string slug(const std::string& prompt);
-
 // --name-template: text with fields in braces. "{{" and "}}" stand for single braces.
 class NameTemplate {
  public:

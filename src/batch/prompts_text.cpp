@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "core/utf8.h"
+#include "core/text.h"
 
 namespace opensora::batch {
 namespace {

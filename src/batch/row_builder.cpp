@@ -11,7 +11,7 @@
 #include "core/file_kind.h"
 #include "core/local_file.h"
 #include "core/nearest.h"
-#include "core/utf8.h"
+#include "core/text.h"
 
 namespace opensora::batch {
 namespace {
@@ -19,15 +19,9 @@ namespace {
 using request::Kind;
 using Type = JsonValue::Type;
 
-std::string to_lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
-
 // "Num_Frames" -> "num-frames"
 std::string canonical(const std::string& heading) {
-  std::string name = to_lower(std::string(trim(heading)));
+  std::string name = to_lower(trim(heading));
   std::replace(name.begin(), name.end(), '_', '-');
   return name;
 }
@@ -35,10 +29,7 @@ std::string canonical(const std::string& heading) {
 // By what it holds, or by its name where that tells nothing. Animated GIFs are images (their first frame counts).
 bool is_video(const std::string& path) {
   if (const std::optional<FileKind> kind = file_kind(path)) return kind->group == FileGroup::kVideo;
-  constexpr std::array kVideos = {".mp4", ".m4v",  ".mov", ".mkv", ".webm", ".avi", ".mpg",
-                                  ".ts",  ".mpeg", ".wmv", ".flv", ".ogv",  ".y4m"};
-  const std::string extension = to_lower(std::filesystem::path(path).extension().string());
-  return std::find(kVideos.begin(), kVideos.end(), extension) != kVideos.end();
+  return has_video_name(path);
 }
 
 // "a.png; b.png" -> "a.png", "b.png"
@@ -180,7 +171,7 @@ void RowBuilder::add_text(Row& row, const Column& column, const std::string& tex
 }
 
 void RowBuilder::add_switch(Row& row, const Column& column, const std::string& text) {
-  const std::string word = to_lower(std::string(trim(text)));
+  const std::string word = to_lower(trim(text));
   if (word.empty()) return;
   const bool on = word == "true" || word == "yes" || word == "1";
   const bool off = word == "false" || word == "no" || word == "0";

@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <system_error>
 
-#include "batch/output_name.h"
+#include "core/text.h"
 #include "opensora/error.h"
 
 namespace opensora::cli {
@@ -16,7 +16,7 @@ namespace fs = std::filesystem;
 
 // "prompts" of data/prompts.csv; a name that would be hidden or empty is none.
 std::string folder_name(const std::vector<RowRequest>& rows, const std::string& prompts_file) {
-  if (prompts_file.empty()) return batch::slug(rows.front().request.prompt);
+  if (prompts_file.empty()) return prompt_slug(rows.front().request.prompt);
   const std::string name = fs::path(prompts_file).stem().string();
   return name.empty() || name.starts_with('.') ? "videos" : name;
 }

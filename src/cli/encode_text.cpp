@@ -9,6 +9,7 @@
 #include "cli/model_folder.h"
 #include "cli/parameter_options.h"
 #include "cli/progress_reporter.h"
+#include "cli/result_json.h"
 #include "cli/row_request.h"
 #include "cli/signals.h"
 #include "cli/validators.h"
@@ -104,10 +105,7 @@ void run(const EncodeTextOptions& options, const CLI::App& command) {
   catch_signals();
   ProgressReporter reporter(style);
   const EncodeTextResult result = encode_text(request, std::ref(reporter));
-  if (options.json) {
-    std::cout << to_json(result).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
-    return;
-  }
+  if (options.json) return print_json(to_json(result));
   for (const EncodedTextFile& file : result.files) std::cout << file.file.string() << '\n';
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "cli/result_json.h"
 #include "core/byte_size.h"
 #include "core/file_kind.h"
 #include "core/json_text.h"
@@ -48,21 +49,20 @@ std::string kind_name(const std::filesystem::path& path) {
   return kind && kind->group == FileGroup::kPicture ? "picture" : "video";
 }
 
-void print_json(const std::filesystem::path& path, const VideoInfo& info, const ordered_json& metadata) {
+void print_object(const std::filesystem::path& path, const VideoInfo& info, const ordered_json& metadata) {
   const bool is_plain = metadata.is_null() && !info.comment.empty();
-  std::cout << dump({{"path", path.string()},
-                     {"kind", kind_name(path)},
-                     {"width", info.width},
-                     {"height", info.height},
-                     {"frames", info.frames},
-                     {"fps", info.fps},
-                     {"duration", info.duration},
-                     {"codec", info.codec},
-                     {"pixel_format", info.pixel_format},
-                     {"bytes", std::filesystem::file_size(path)},
-                     {"metadata", metadata},
-                     {"comment", is_plain ? ordered_json(info.comment) : ordered_json()}})
-            << '\n';
+  print_json({{"path", path.string()},
+              {"kind", kind_name(path)},
+              {"width", info.width},
+              {"height", info.height},
+              {"frames", info.frames},
+              {"fps", info.fps},
+              {"duration", info.duration},
+              {"codec", info.codec},
+              {"pixel_format", info.pixel_format},
+              {"bytes", std::filesystem::file_size(path)},
+              {"metadata", metadata},
+              {"comment", is_plain ? ordered_json(info.comment) : ordered_json()}});
 }
 
 void print_text(const std::filesystem::path& path, const VideoInfo& info, const ordered_json& metadata) {
@@ -91,18 +91,14 @@ bool is_video_or_picture(const std::filesystem::path& path) {
     if (kind->group == FileGroup::kVideo || kind->group == FileGroup::kPicture) return true;
     if (kind->group == FileGroup::kModel) return false;
   }
-  constexpr std::array<std::string_view, 5> kExtensions = {".mp4", ".mov", ".m4v", ".mkv", ".webm"};
-  std::string extension = path.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return std::find(kExtensions.begin(), kExtensions.end(), extension) != kExtensions.end();
+  return has_video_name(path);
 }
 
 void inspect_video(const std::filesystem::path& path, bool json) {
   const VideoInfo info = read_video_info(path);
   const ordered_json metadata = metadata_of(info);
   if (json) {
-    print_json(path, info, metadata);
+    print_object(path, info, metadata);
   } else {
     print_text(path, info, metadata);
   }

@@ -5,8 +5,7 @@
 
 namespace opensora::cli {
 
-// By what it holds, whatever its name; or where that tells nothing, by its name (.mp4, .mov, .m4v, .mkv or .webm, in
-// any case).
+// By what it holds, whatever its name; or where that tells nothing, by its name.
 bool is_video_or_picture(const std::filesystem::path& path);
 
 // Prints the video to stdout: a line for each fact and each entry of its metadata, or one JSON object. Throws

@@ -7,6 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "cli/result_json.h"
 #include "opensora/metadata.h"
 #include "request/layers.h"
 
@@ -85,7 +86,7 @@ std::string table_text(const ordered_json& value) {
 void print_object(const std::vector<Line>& lines) {
   ordered_json object;
   for (const auto& [key, value, source] : lines) object[key] = {{"value", value}, {"source", source}};
-  std::cout << object.dump() << '\n';
+  print_json(object);
 }
 
 void print_table(const std::vector<Line>& lines) {

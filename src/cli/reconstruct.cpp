@@ -12,6 +12,7 @@
 #include "cli/model_folder.h"
 #include "cli/parameter_options.h"
 #include "cli/progress_reporter.h"
+#include "cli/result_json.h"
 #include "cli/signals.h"
 #include "cli/validators.h"
 #include "core/local_file.h"
@@ -74,7 +75,7 @@ void run(const ReconstructOptions& options) {
   ProgressReporter reporter(style);
   const ReconstructResult result = reconstruct(request, std::ref(reporter));
   if (options.json) {
-    std::cout << to_json(result).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+    print_json(to_json(result));
   } else {
     std::cout << fmt::format("PSNR {:.2f} dB, SSIM {:.4f}: {}\n", result.mean_psnr, result.mean_ssim,
                              result.output.string());

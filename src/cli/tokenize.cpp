@@ -7,6 +7,7 @@
 #include "cli/logging.h"
 #include "cli/model_folder.h"
 #include "cli/parameter_options.h"
+#include "cli/result_json.h"
 #include "opensora/error.h"
 #include "opensora/tokenize.h"
 
@@ -44,11 +45,7 @@ void run(const TokenizeOptions& options) {
   Config config = resolve_config(options.settings.config, folder);
   if (options.t5_max_length > 0) config.t5.max_length = options.t5_max_length;
   const TokenizedPrompt tokens = tokenize(options.text, folder, config);
-  if (options.json) {
-    const nlohmann::json object = {{"clip", to_json(tokens.clip)}, {"t5", to_json(tokens.t5)}};
-    std::cout << object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
-    return;
-  }
+  if (options.json) return print_json(nlohmann::json{{"clip", to_json(tokens.clip)}, {"t5", to_json(tokens.t5)}});
   print("clip", tokens.clip);
   print("t5", tokens.t5);
 }

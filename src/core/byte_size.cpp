@@ -5,7 +5,7 @@
 #include <array>
 #include <string_view>
 
-#include "core/number_text.h"
+#include "core/text.h"
 #include "opensora/error.h"
 
 namespace opensora {

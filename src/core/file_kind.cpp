@@ -7,7 +7,7 @@
 #include <fstream>
 #include <system_error>
 
-#include "core/utf8.h"
+#include "core/text.h"
 
 namespace opensora {
 namespace {
@@ -254,6 +254,12 @@ std::optional<FileKind> file_kind(const std::filesystem::path& path) {
   file.read(head.data(), kHead);
   head.resize(static_cast<size_t>(file.gcount()));
   return file_kind(head, error ? head.size() : size);
+}
+
+bool has_video_name(const std::filesystem::path& path) {
+  constexpr std::array<std::string_view, 13> kExtensions = {".mp4", ".m4v",  ".mov", ".mkv", ".webm", ".avi", ".mpg",
+                                                            ".ts",  ".mpeg", ".wmv", ".flv", ".ogv",  ".y4m"};
+  return std::ranges::find(kExtensions, to_lower(path.extension().string())) != kExtensions.end();
 }
 
 }  // namespace opensora

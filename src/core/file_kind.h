@@ -30,4 +30,7 @@ std::optional<FileKind> file_kind(const std::filesystem::path& path);
 // The same of bytes at hand: `head` is how the file begins, `size` how long it is.
 std::optional<FileKind> file_kind(std::string_view head, size_t size);
 
+// Whether a file is called like a video, in any case: for those of which file_kind() knows nothing.
+bool has_video_name(const std::filesystem::path& path);
+
 }  // namespace opensora

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "core/number_text.h"
+#include "core/text.h"
 #include "opensora/limits.h"
 
 namespace opensora {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/byte_size.h"
-#include "core/utf8.h"
+#include "core/text.h"
 
 namespace opensora {
 namespace {

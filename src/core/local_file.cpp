@@ -6,19 +6,12 @@
 #include <optional>
 #include <string_view>
 
-#include "core/utf8.h"
+#include "core/text.h"
 
 namespace opensora {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string to_lower(std::string_view text) {
-  std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return lower;
-}
 
 // "https" of "HTTPS://…", or nothing. A single letter is a drive's, not a scheme's.
 std::string scheme_of(std::string_view text) {

@@ -15,7 +15,7 @@
 #include <utility>
 
 #include "core/temporary.h"
-#include "core/utf8.h"
+#include "core/text.h"
 #include "core/working_folder.h"
 #include "opensora/error.h"
 

@@ -74,7 +74,7 @@ Weights Weights::on_host() const {
   return scope;
 }
 
-Weights Weights::as_block() const {
+Weights Weights::begin_block() const {
   if (!binding_->stream) return *this;
   Weights scope = *this;
   scope.in_block_ = true;

@@ -89,7 +89,7 @@ class Weights {
   Weights on_host() const;
   // The same scope for a block of many, the next of the model's stream(): its tensors hold data between
   // stream()->use(its group) and the next use(). Where there is no stream, just this scope.
-  Weights as_block() const;
+  Weights begin_block() const;
   // nullptr: weights are there all the time.
   std::shared_ptr<WeightStream> stream() const;
 

@@ -215,8 +215,7 @@ std::optional<at::Tensor> Checkpoint::find(const std::string& name, at::IntArray
 }
 
 void Checkpoint::advise(const at::Tensor& tensor, PageAdvice advice) const {
-  advise_mapped(tensor.const_data_ptr(), tensor.nbytes(),
-                advice == PageAdvice::kRead ? MappedAdvice::kRead : MappedAdvice::kLetGo);
+  advise_mapped(tensor.const_data_ptr(), tensor.nbytes(), advice);
 }
 
 std::vector<std::string> Checkpoint::names() const {

@@ -280,9 +280,7 @@ void read_root(const ConfigDocument& document, Config& config) {
   }
   int64_t patch_size = 0;  // said again in the model's section: see check_agreement()
   section.read("use_t2i2v", config.use_t2i2v);
-  section.read_choice(
-      "cond_type", config.cond_type,
-      {"t2v", "i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy"});
+  section.read_choice("cond_type", config.cond_type, condition_types());
   config.motion_score = read_motion_score(section, config.motion_score);
   read_frame_rate(section, config.fps_save);
   section.read("patch_size", patch_size);

@@ -4,7 +4,7 @@
 #include <cctype>
 
 #include "core/json_text.h"
-#include "core/utf8.h"
+#include "core/text.h"
 
 namespace opensora::io {
 namespace {

@@ -117,13 +117,13 @@ void check_mapped_files() {
   }
 }
 
-void advise_mapped(const void* address, uint64_t bytes, MappedAdvice advice) {
+void advise_mapped(const void* address, uint64_t bytes, PageAdvice advice) {
   const auto from = reinterpret_cast<uintptr_t>(address), to = from + bytes;
   // The caller's tensor keeps the mapping.
   if (bytes == 0 || !is_mapped(from, to)) return;
   const uintptr_t first = from / kPage * kPage, last = (to + kPage - 1) / kPage * kPage;
   auto* const pages = reinterpret_cast<void*>(first);
-  if (advice == MappedAdvice::kLetGo) {
+  if (advice == PageAdvice::kLetGo) {
     ::madvise(pages, last - first, MADV_DONTNEED);
     return;
   }

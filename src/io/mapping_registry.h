@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <filesystem>
 
+#include "core/weights.h"
+
 namespace opensora::io {
 
 // Registers a mapping for as long as it lives. Any thread.
@@ -27,12 +29,8 @@ class MappingEntry {
 // as it was for those who have it mapped. Cheap: one fstat a file.
 void check_mapped_files();
 
-enum class MappedAdvice {
-  kRead,   // the pages are read now, by the calling thread
-  kLetGo,  // the pages leave this process' memory, not the system's cache
-};
 // Of a range within one mapped file; nothing happens to other memory. Best effort: what the system refuses is left.
-void advise_mapped(const void* address, uint64_t bytes, MappedAdvice advice);
+void advise_mapped(const void* address, uint64_t bytes, PageAdvice advice);
 
 // The lines to print when an address faults: without memory allocation or locks, for a signal handler. They end in
 // newlines and live as long as the mapping.

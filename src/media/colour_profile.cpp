@@ -8,7 +8,7 @@
 #include <optional>
 #include <string_view>
 
-#include "core/utf8.h"
+#include "core/text.h"
 #include "media/file_bytes.h"
 
 namespace opensora::media {

@@ -14,13 +14,14 @@
 #include "media/ffmpeg_functions.h"
 #include "media/heif_canvas.h"
 #include "opensora/error.h"
+#include "opensora/limits.h"
 
 namespace opensora::media {
 namespace {
 
 namespace fs = std::filesystem;
 
-bool is_too_large(Size size) { return std::max(size.width, size.height) > kMaxInputEdge; }
+bool is_too_large(Size size) { return std::max(size.width, size.height) > kMaxEdge; }
 
 bool is_image_format(std::string_view name) {
   return name.ends_with("_pipe") || name == "image2" || name == "gif" || name == "apng" || name == "ico";
@@ -94,7 +95,7 @@ void Decoder::open_decoder() {
   decoder_.reset(not_null(avcodec_alloc_context3(codec)));
   check_input(avcodec_parameters_to_context(decoder_.get(), &parameters), path_, "be decoded");
   decoder_->pkt_timebase = stream().time_base;
-  decoder_->max_pixels = int64_t{kMaxInputEdge} * kMaxInputEdge;
+  decoder_->max_pixels = kMaxEdge * kMaxEdge;
   decoder_->opaque = this;
   decoder_->get_buffer2 = allocate_frame;
   if (is_image_) {
@@ -257,7 +258,7 @@ void Decoder::throw_decoding_failed(int error) const {
 
 void Decoder::throw_too_large(Size size) const {
   throw InputMediaError(fmt::format("{}: is of {}x{} pixels; expected at most {} each way: scale it down",
-                                    path_.string(), size.width, size.height, kMaxInputEdge));
+                                    path_.string(), size.width, size.height, kMaxEdge));
 }
 
 }  // namespace opensora::media

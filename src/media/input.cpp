@@ -15,6 +15,7 @@
 #include "media/container_faults.h"
 #include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
+#include "opensora/limits.h"
 
 namespace opensora::media {
 namespace {
@@ -90,7 +91,7 @@ void find_stream_info(const Input& input, const fs::path& path) {
   // To learn its parameters FFmpeg may decode a frame: not an enormous one.
   std::vector<AVDictionary*> options(format.nb_streams);
   for (AVDictionary*& each : options) {
-    av_dict_set_int(&each, "max_pixels", int64_t{kMaxInputEdge} * kMaxInputEdge, 0);
+    av_dict_set_int(&each, "max_pixels", kMaxEdge * kMaxEdge, 0);
   }
   const int found = avformat_find_stream_info(&format, options.empty() ? nullptr : options.data());
   for (AVDictionary*& each : options) av_dict_free(&each);

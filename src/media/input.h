@@ -45,7 +45,4 @@ double frame_rate(const Input& input, int stream_index);
 // The length of an average frame in the stream's time base; 0 if unknown.
 int64_t frame_ticks(const Input& input, int stream_index);
 
-// The widest and highest picture that is read, in pixels.
-inline constexpr int kMaxInputEdge = 16384;
-
 }  // namespace opensora::media

@@ -6,6 +6,7 @@
 
 #include "media/ffmpeg_functions.h"
 #include "media/input.h"
+#include "opensora/limits.h"
 
 namespace opensora::media {
 
@@ -14,7 +15,7 @@ std::optional<Size> square_size(Size stored, Ratio pixel_aspect) {
   const double aspect = static_cast<double>(pixel_aspect.num) / pixel_aspect.den;
   if (aspect > kNonsense || aspect < 1 / kNonsense) return std::nullopt;
   const double width = stored.width * std::max(aspect, 1.0), height = stored.height * std::max(1 / aspect, 1.0);
-  if (std::max(width, height) > kMaxInputEdge) return std::nullopt;
+  if (std::max(width, height) > kMaxEdge) return std::nullopt;
   return Size{static_cast<int>(std::lround(width)), static_cast<int>(std::lround(height))};
 }
 

@@ -63,7 +63,7 @@ RunPlan describe(const GenerateRequest& request, const Plan& plan, const Target&
   RunPlan run;
   run.output = plan.output;
   run.condition = sampling::condition_name(plan.condition);
-  const sampling::Size size = request.image_only ? plan.picture_size : plan.size;
+  const PixelSize size = request.image_only ? plan.picture_size : plan.size;
   run.width = size.width;
   run.height = size.height;
   run.frames = request.image_only ? 1 : request.config.sampling.num_frames;

@@ -3,7 +3,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <random>
 #include <system_error>
@@ -11,6 +10,7 @@
 
 #include "core/device.h"
 #include "core/output_file.h"
+#include "core/text.h"
 #include "media/encoding.h"
 #include "opensora/error.h"
 #include "opensora/limits.h"
@@ -24,20 +24,7 @@ namespace opensora {
 
 std::filesystem::path default_output(const std::string& prompt, uint64_t seed, int64_t frames,
                                      const std::string& codec) {
-  constexpr size_t kLongestName = 40;
-  std::string name;
-  for (const unsigned char c : prompt) {
-    if (std::isalnum(c) != 0) {
-      name += static_cast<char>(std::tolower(c));
-    } else if (!name.empty() && name.back() != '-') {
-      if (name.size() >= kLongestName) break;
-      name += '-';
-    }
-    if (name.size() >= 2 * kLongestName) break;
-  }
-  while (!name.empty() && name.back() == '-') name.pop_back();
-  if (name.empty()) name = "video";
-  return name + "-" + std::to_string(seed) + (frames == 1 ? ".png" : media::default_extension(codec));
+  return prompt_slug(prompt) + "-" + std::to_string(seed) + (frames == 1 ? ".png" : media::default_extension(codec));
 }
 
 namespace pipeline {
@@ -83,27 +70,27 @@ void check_numbers(const GenerateRequest& request) {
   check_frames(request.config);
 }
 
-void check_size(const char* flags, sampling::Size size) {
+void check_size(const char* flags, PixelSize size) {
   if (std::min(size.height, size.width) >= 1 && std::max(size.height, size.width) <= kMaxEdge) return;
   throw UsageError(
       fmt::format("{}: expected 1 to {} pixels each, found {}x{}", flags, kMaxEdge, size.width, size.height));
 }
 
-sampling::Size requested_size(const Config& config) {
+PixelSize requested_size(const Config& config) {
   const SamplingConfig& s = config.sampling;
-  sampling::Size size;
+  PixelSize size;
   if (s.resolution && s.aspect_ratio) {
     size = sampling::image_size(*s.resolution, *s.aspect_ratio, config.ae_spatial_compression);
   } else if (s.resolution || s.aspect_ratio) {
     throw UsageError("a resolution and an aspect ratio go together: only " +
                      std::string(s.resolution ? "the resolution" : "the aspect ratio") + " is given");
   } else if (s.height && s.width) {
-    size = {*s.height, *s.width};
+    size = {*s.width, *s.height};
   } else {
     throw UsageError("no size: give --resolution and --aspect-ratio, or --width and --height");
   }
   check_size("--width and --height", size);
-  const sampling::Size rounded = sampling::round_up(size, config.ae_spatial_compression);
+  const PixelSize rounded = sampling::round_up(size, config.ae_spatial_compression);
   if (rounded != size) {
     spdlog::info("size {}x{} is rounded up to {}x{}, a multiple of {}", size.width, size.height, rounded.width,
                  rounded.height, config.ae_spatial_compression);
@@ -111,7 +98,7 @@ sampling::Size requested_size(const Config& config) {
   return rounded;
 }
 
-sampling::LatentShape latent_shape_of(const Config& config, sampling::Size size) {
+sampling::LatentShape latent_shape_of(const Config& config, PixelSize size) {
   const int64_t patch = config.model.patch_size;
   return {.channels = config.model.in_channels / (patch * patch),
           .frames = sampling::latent_frames(config.sampling.num_frames, config.sampling.temporal_reduction),
@@ -120,7 +107,7 @@ sampling::LatentShape latent_shape_of(const Config& config, sampling::Size size)
 }
 
 // As it will be encoded: of the frames, or what they are scaled to.
-void check_encoding(const GenerateRequest& request, sampling::Size size, const std::filesystem::path& output) {
+void check_encoding(const GenerateRequest& request, PixelSize size, const std::filesystem::path& output) {
   const media::Encoding encoding = media::resolve_encoding(output, request.codec, request.pix_fmt);
   const PixelSize scaled = request.output_size.value_or(PixelSize{});
   const media::Size made{static_cast<int>(size.width), static_cast<int>(size.height)};
@@ -145,11 +132,10 @@ std::filesystem::path output_of(const GenerateRequest& request, const Plan& plan
   return output;
 }
 
-sampling::Size picture_size(const GenerateRequest& request, sampling::Size video) {
+PixelSize picture_size(const GenerateRequest& request, PixelSize video) {
   if (request.image_size) {
-    const sampling::Size size{request.image_size->height, request.image_size->width};
-    check_size("--image-size", size);
-    return sampling::round_up(size, 16);
+    check_size("--image-size", *request.image_size);
+    return sampling::round_up(*request.image_size, 16);
   }
   const std::string ratio = request.config.sampling.aspect_ratio.value_or(sampling::nearest_aspect_ratio(video));
   return sampling::text_to_image_size(request.config.text_to_image->resolution, ratio);

@@ -18,12 +18,12 @@ struct Plan {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
   uint64_t seed = 0;
-  sampling::Size size;  // pixels, rounded up to what the model can make
+  PixelSize size;  // pixels, rounded up to what the model can make
   sampling::LatentShape latent_shape;
   sampling::ScheduleOptions schedule;
   sampling::ConditionType condition = sampling::ConditionType::kT2V;
   bool makes_picture = false;  // FLUX first
-  sampling::Size picture_size;
+  PixelSize picture_size;
   sampling::LatentShape picture_latent;
   sampling::ScheduleOptions picture_schedule;
   std::filesystem::path output;

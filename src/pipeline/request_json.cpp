@@ -84,7 +84,7 @@ request::Settings settled(const GenerateRequest& given, const Plan& plan) {
   request.config.sampling.width = plan.size.width;
   request.config.sampling.height = plan.size.height;
   request.image_size.reset();
-  if (plan.makes_picture) request.image_size = PixelSize{plan.picture_size.width, plan.picture_size.height};
+  if (plan.makes_picture) request.image_size = plan.picture_size;
   request.seed = plan.seed;
   request.dtype = dtype_name(plan.dtype);
   return settings;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "opensora/config.h"
 #include "opensora/error.h"
 #include "pipeline/bicubic.h"
 
@@ -13,16 +14,12 @@ namespace {
 
 constexpr int64_t kMaxPixels = int64_t{1} << 28;  // of the picture before it is cropped
 
-struct Extent {
-  int64_t height, width;
-};
-
 // The smallest size of the input's shape that covers the target. Python's round(), which the reference uses, takes
 // halves to the even neighbour; so does nearbyint().
-Extent covering_size(Extent input, Extent target) {
+PixelSize covering_size(PixelSize input, PixelSize target) {
   const double scale_height = static_cast<double>(target.height) / static_cast<double>(input.height);
   const double scale_width = static_cast<double>(target.width) / static_cast<double>(input.width);
-  Extent size = target;
+  PixelSize size = target;
   if (scale_height > scale_width) {
     size.width = static_cast<int64_t>(std::nearbyint(static_cast<double>(input.width) * scale_height));
   } else {
@@ -37,7 +34,7 @@ Extent covering_size(Extent input, Extent target) {
 }
 
 // [N, H, W, 3] with the two middle dimensions cut to `target`.
-at::Tensor crop(const at::Tensor& pictures, int64_t top, int64_t left, Extent target) {
+at::Tensor crop(const at::Tensor& pictures, int64_t top, int64_t left, PixelSize target) {
   return pictures.narrow(1, top, target.height).narrow(2, left, target.width);
 }
 
@@ -46,15 +43,15 @@ int64_t rounded_half(int64_t value) { return static_cast<int64_t>(std::nearbyint
 }  // namespace
 
 at::Tensor resize_crop_image(const at::Tensor& rgb, int64_t height, int64_t width) {
-  const Extent target{height, width};
-  const Extent size = covering_size({rgb.size(0), rgb.size(1)}, target);
+  const PixelSize target{width, height};
+  const PixelSize size = covering_size({rgb.size(1), rgb.size(0)}, target);
   const int64_t top = rounded_half(size.height - height), left = rounded_half(size.width - width);
   return resize_bicubic(rgb, size.height, size.width, {top, height}, {left, width});
 }
 
 at::Tensor resize_crop_video(const at::Tensor& frames, int64_t height, int64_t width) {
-  const Extent target{height, width};
-  const Extent size = covering_size({frames.size(1), frames.size(2)}, target);
+  const PixelSize target{width, height};
+  const PixelSize size = covering_size({frames.size(2), frames.size(1)}, target);
   const at::Tensor pictures = frames.permute({0, 3, 1, 2}).to(at::kFloat);  // [T, 3, H, W]
   const at::Tensor resized =
       at::upsample_bilinear2d(pictures, {size.height, size.width}, /*align_corners=*/false).permute({0, 2, 3, 1});

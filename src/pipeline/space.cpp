@@ -53,7 +53,7 @@ std::vector<Need> needs_of(const Video& video, int64_t waiting) {
   const int64_t frames = request.config.sampling.num_frames;
   const int64_t pixels = plan.size.width * plan.size.height * frames;
   const int64_t latent = shape.channels * shape.frames * shape.height * shape.width * kFloat;
-  const int64_t file = expected_file_bytes(request, {plan.size.width, plan.size.height}, frames);
+  const int64_t file = expected_file_bytes(request, plan.size, frames);
   std::vector<Need> needs = {{"the latent takes " + format_bytes(latent), folder_of(plan.latent), latent},
                              {"the video about " + format_bytes(file), folder_of(plan.output), file}};
   const auto add = [&](const std::string& what, const fs::path& folder, int64_t bytes) {

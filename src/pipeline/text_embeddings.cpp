@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include "core/device.h"
+#include "core/text.h"
 #include "core/weights.h"
 #include "io/safetensors.h"
 #include "io/safetensors_writer.h"
@@ -21,21 +22,6 @@ constexpr const char* kSchemaVersion = "1";
 // What is wrong with a file: who reads it, what was found, and what to do.
 [[noreturn]] void fail(const fs::path& file, const std::string& problem) {
   throw CheckpointError(file.string() + ": " + problem);
-}
-
-std::string slug(const std::string& text) {
-  constexpr size_t kLongest = 40;
-  std::string words;
-  for (const unsigned char c : text) {
-    if (words.size() >= kLongest) break;
-    if (c < 0x80 && std::isalnum(c) != 0) {
-      words += static_cast<char>(std::tolower(c));
-    } else if (!words.empty() && words.back() != '-') {
-      words += '-';
-    }
-  }
-  while (!words.empty() && words.back() == '-') words.pop_back();
-  return words.empty() ? "text" : words;
 }
 
 const std::string* find_entry(const io::SafetensorsFile& file, const std::string& key) {
@@ -117,7 +103,9 @@ std::vector<fs::path> candidates(const fs::path& source, const std::string& text
 std::string embedding_file_name(const std::string& text, const std::vector<TextEncoderKind>& encoders) {
   constexpr size_t kDigits = 16;
   const std::string infix = encoders.size() == 1 ? std::string(".") + encoder_key(encoders.front()) : "";
-  return slug(text) + "-" + media::sha256_of_text(text).substr(0, kDigits) + infix + ".safetensors";
+  const std::string words = slug(text, 40, 40);
+  return (words.empty() ? "text" : words) + "-" + media::sha256_of_text(text).substr(0, kDigits) + infix +
+         ".safetensors";
 }
 
 void save_embedding(const fs::path& file, const std::string& text, const EncodedParts& parts,

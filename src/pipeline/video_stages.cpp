@@ -118,7 +118,7 @@ void write(Video& video, const at::Tensor& latent, Decoded decoded) {
 std::unique_ptr<GraphRecorder> graph_recorder_for(Video& video, const diffusion::MMDiT& model) {
   const std::string& wanted = video.request.cuda_graphs;
   std::string missing = why_no_graphs(video.plan.device);
-  const bool waits = missing.empty() && model.double_blocks.wait_for_weights();
+  const bool waits = missing.empty() && model.double_blocks.is_streamed();
   if (waits) missing = "blocks are streamed: --offload";  // a replay would not wait for them
   video.result.cuda_graphs = wanted == "off" || missing.empty() ? "off" : "off (" + missing + ")";
   if (wanted == "on" && !missing.empty()) {
@@ -216,8 +216,9 @@ at::Tensor sample_latent(Video& video, Models& models) {
     const sampling::SamplerResult sampled = sampling::sample(*model, input, video.plan.device);
     at::Tensor latent = sampled.latent.to(at::kCPU);
     video.result.forwards = sampled.forwards;
-    if (graphs)
+    if (graphs) {
       video.result.cuda_graphs = sampled.dropped_graphs ? "dropped" : sampled.replayed > 0 ? "replayed" : "off";
+    }
     sampling::place_references(video.plan.condition, video.references, latent);
     video.prompt = video.negative = {};
     video.references.clear();

@@ -101,8 +101,7 @@ void append_references(Rows& table) {
     return is_video_condition(s.request.config) ? references(s).at(0) : ordered_json();
   };
   append(table, "Reference", Scope::kContent,
-         {choice("--cond-type", "Default: from what is given, and v2v_head for a video",
-                 {"t2v", "i2v_head", "i2v_tail", "i2v_loop", "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy"},
+         {choice("--cond-type", "Default: from what is given, and v2v_head for a video", condition_types(),
                  &Config::cond_type)
               .from_config({"cond_type"})
               .also_by(files)

@@ -12,7 +12,7 @@
 
 #include "core/byte_size.h"
 #include "core/nearest.h"
-#include "core/number_text.h"
+#include "core/text.h"
 #include "opensora/error.h"
 #include "opensora/limits.h"
 

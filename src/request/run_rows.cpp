@@ -3,7 +3,7 @@
 #include <optional>
 #include <string_view>
 
-#include "core/number_text.h"
+#include "core/text.h"
 #include "opensora/error.h"
 #include "opensora/limits.h"
 #include "request/rows.h"

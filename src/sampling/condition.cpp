@@ -1,23 +1,22 @@
 #include "sampling/condition.h"
 
-#include <array>
-#include <utility>
+#include <algorithm>
 
 #include "core/nearest.h"
 #include "opensora/error.h"
 #include "sampling/size.h"
 
-namespace opensora::sampling {
-namespace {
+namespace opensora {
 
-const std::array<std::pair<const char*, ConditionType>, 8> kNames = {{{"t2v", ConditionType::kT2V},
-                                                                      {"i2v_head", ConditionType::kI2VHead},
-                                                                      {"i2v_tail", ConditionType::kI2VTail},
-                                                                      {"i2v_loop", ConditionType::kI2VLoop},
-                                                                      {"v2v_head", ConditionType::kV2VHead},
-                                                                      {"v2v_tail", ConditionType::kV2VTail},
-                                                                      {"v2v_head_easy", ConditionType::kV2VHeadEasy},
-                                                                      {"v2v_tail_easy", ConditionType::kV2VTailEasy}}};
+const std::vector<std::string>& condition_types() {
+  // In the order of ConditionType.
+  static const std::vector<std::string> types = {"t2v",      "i2v_head", "i2v_tail",      "i2v_loop",
+                                                 "v2v_head", "v2v_tail", "v2v_head_easy", "v2v_tail_easy"};
+  return types;
+}
+
+namespace sampling {
+namespace {
 
 bool is_easy(ConditionType type) { return type == ConditionType::kV2VHeadEasy || type == ConditionType::kV2VTailEasy; }
 
@@ -29,16 +28,14 @@ int64_t all_given(ConditionType type) { return given_latent_frames(type) * refer
 }  // namespace
 
 ConditionType parse_condition_type(const std::string& name) {
-  std::vector<std::string> known;
-  for (const auto& [text, type] : kNames) {
-    if (name == text) return type;
-    known.emplace_back(text);
-  }
+  const std::vector<std::string>& known = condition_types();
+  const auto found = std::find(known.begin(), known.end(), name);
+  if (found != known.end()) return static_cast<ConditionType>(found - known.begin());
   throw UsageError("--cond-type: expected one of " + join_names(known) + ", found \"" + name + "\"" +
                    did_you_mean(name, known));
 }
 
-std::string condition_name(ConditionType type) { return kNames[static_cast<size_t>(type)].first; }
+std::string condition_name(ConditionType type) { return condition_types()[static_cast<size_t>(type)]; }
 
 bool is_image_condition(ConditionType type) {
   return type == ConditionType::kI2VHead || type == ConditionType::kI2VTail || type == ConditionType::kI2VLoop;
@@ -98,4 +95,5 @@ void place_references(ConditionType type, const std::vector<at::Tensor>& referen
   if (type == ConditionType::kI2VLoop) latent.narrow(2, last, 1).copy_(references.back());
 }
 
-}  // namespace opensora::sampling
+}  // namespace sampling
+}  // namespace opensora

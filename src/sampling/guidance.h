@@ -6,13 +6,14 @@
 
 namespace opensora::sampling {
 
+// As it stands, no guidance: a configuration has the values that a model wants.
 struct GuidanceOptions {
-  double text = 7.5;       // scale of the prompt against the negative prompt; 1 leaves the prompt alone
-  double image = 3.0;      // scale of the condition against none; without a condition it has no effect
-  bool text_osci = true;   // from step 10 on, every odd step uses 1 for the text
-  bool image_osci = true;  // likewise for the image
-  bool temporal_osci =
-      false;  // image conditions only: the image scale grows over the latent frames, falls over the steps
+  double text = 1;          // scale of the prompt against the negative prompt; 1 leaves the prompt alone
+  double image = 1;         // scale of the condition against none; without a condition it has no effect
+  bool text_osci = false;   // from step 10 on, every odd step uses 1 for the text
+  bool image_osci = false;  // likewise for the image
+  // Image conditions only: the image scale grows over the latent frames and falls over the steps.
+  bool temporal_osci = false;
 };
 
 // The scale that `step` (from 0) uses.

@@ -42,22 +42,23 @@ int64_t pixels_of(const std::string& resolution) {
 }
 
 // The arithmetic of the official table, step by step: the width is rounded down first, the height follows from it.
-Size size_of(const AspectRatio& ratio, int64_t pixels, int64_t multiple) {
+PixelSize size_of(const AspectRatio& ratio, int64_t pixels, int64_t multiple) {
   const double edge = static_cast<double>(multiple);
   const double area = static_cast<double>(pixels);
   const int64_t width =
       static_cast<int64_t>(std::floor(std::sqrt(area * (ratio.width / ratio.height)) / edge)) * multiple;
   const int64_t height = static_cast<int64_t>(std::floor(area / static_cast<double>(width) / edge)) * multiple;
-  return {height, width};
+  return {width, height};
 }
 
 // The table that the model was trained with: of a size and its four neighbours, the one nearest to the area.
-Size trained_size_of(const AspectRatio& ratio, int64_t pixels, int64_t multiple) {
-  const Size base = size_of(ratio, pixels, multiple);
-  const auto off = [pixels](Size size) { return std::abs(size.height * size.width - pixels); };
-  Size best = base;
-  for (const Size& candidate : {Size{base.height - multiple, base.width}, Size{base.height + multiple, base.width},
-                                Size{base.height, base.width - multiple}, Size{base.height, base.width + multiple}}) {
+PixelSize trained_size_of(const AspectRatio& ratio, int64_t pixels, int64_t multiple) {
+  const PixelSize base = size_of(ratio, pixels, multiple);
+  const auto off = [pixels](PixelSize size) { return std::abs(size.height * size.width - pixels); };
+  PixelSize best = base;
+  for (const PixelSize& candidate :
+       {PixelSize{base.width, base.height - multiple}, PixelSize{base.width, base.height + multiple},
+        PixelSize{base.width - multiple, base.height}, PixelSize{base.width + multiple, base.height}}) {
     if (off(candidate) < off(best)) best = candidate;
   }
   return best;
@@ -65,22 +66,22 @@ Size trained_size_of(const AspectRatio& ratio, int64_t pixels, int64_t multiple)
 
 }  // namespace
 
-Size text_to_image_size(const std::string& resolution, const std::string& aspect_ratio) {
+PixelSize text_to_image_size(const std::string& resolution, const std::string& aspect_ratio) {
   constexpr int64_t kMultiple = 16;
   const int64_t pixels = pixels_of(resolution);
-  std::vector<Size> seen;  // a ratio whose size another one has already is left out of the official table
-  std::optional<Size> upright;
+  std::vector<PixelSize> seen;  // a ratio whose size another one has already is left out of the official table
+  std::optional<PixelSize> upright;
   for (const AspectRatio& ratio : kAspectRatios) {
-    const Size size = trained_size_of(ratio, pixels, kMultiple);
+    const PixelSize size = trained_size_of(ratio, pixels, kMultiple);
     if (std::find(seen.begin(), seen.end(), size) != seen.end()) continue;
     seen.push_back(size);
-    if (aspect_ratio == ratio.vertical) return {size.width, size.height};
+    if (aspect_ratio == ratio.vertical) return {size.height, size.width};
     if (aspect_ratio == ratio.name) upright = size;
   }
   return upright ? *upright : image_size(resolution, aspect_ratio, kMultiple);
 }
 
-std::string nearest_aspect_ratio(Size size) {
+std::string nearest_aspect_ratio(PixelSize size) {
   const auto off = [&size](const std::string& name) {
     const size_t colon = name.find(':');
     const double ratio = std::stod(name.substr(0, colon)) / std::stod(name.substr(colon + 1));
@@ -103,13 +104,13 @@ const std::vector<std::string>& known_aspect_ratios() {
   return names;
 }
 
-Size image_size(const std::string& resolution, const std::string& aspect_ratio, int64_t ae_spatial_compression) {
+PixelSize image_size(const std::string& resolution, const std::string& aspect_ratio, int64_t ae_spatial_compression) {
   const int64_t pixels = pixels_of(resolution);
   // The turned ratios come first: in the official table they replace entries of the same name (16:9, 9:16).
   for (const AspectRatio& ratio : kAspectRatios) {
     if (aspect_ratio != ratio.vertical) continue;
-    const Size turned = size_of(ratio, pixels, ae_spatial_compression);
-    return {turned.width, turned.height};
+    const PixelSize turned = size_of(ratio, pixels, ae_spatial_compression);
+    return {turned.height, turned.width};
   }
   for (const AspectRatio& ratio : kAspectRatios) {
     if (aspect_ratio == ratio.name) return size_of(ratio, pixels, ae_spatial_compression);
@@ -118,9 +119,9 @@ Size image_size(const std::string& resolution, const std::string& aspect_ratio, 
                    " (known, as width:height: " + join_names(known_aspect_ratios()) + ")");
 }
 
-Size round_up(Size size, int64_t multiple) {
+PixelSize round_up(PixelSize size, int64_t multiple) {
   const auto up = [multiple](int64_t edge) { return (edge + multiple - 1) / multiple * multiple; };
-  return {up(size.height), up(size.width)};
+  return {up(size.width), up(size.height)};
 }
 
 int64_t latent_frames(int64_t frames, int64_t temporal_reduction) { return (frames - 1) / temporal_reduction + 1; }

@@ -5,14 +5,9 @@
 #include <string>
 #include <vector>
 
-namespace opensora::sampling {
+#include "opensora/config.h"
 
-// Pixels.
-struct Size {
-  int64_t height = 0;
-  int64_t width = 0;
-  friend bool operator==(const Size&, const Size&) = default;
-};
+namespace opensora::sampling {
 
 // The names that image_size() knows, in the order in which messages list them. A resolution is a number of pixels:
 // "256px" that of a 256x256 square, "720p" that of a 16:9 picture 720 pixels high. A ratio is width:height.
@@ -22,17 +17,18 @@ const std::vector<std::string>& known_aspect_ratios();
 // The official size of a video of that resolution and aspect ratio; both sides are multiples of
 // `ae_spatial_compression` (pixels a latent patch: HunyuanVAE 16, DC-AE 32).
 // Throws UsageError that lists the known names if one is unknown.
-Size image_size(const std::string& resolution, const std::string& aspect_ratio, int64_t ae_spatial_compression = 16);
+PixelSize image_size(const std::string& resolution, const std::string& aspect_ratio,
+                     int64_t ae_spatial_compression = 16);
 
 // The size of the picture that FLUX makes in front of a video, from the table that the model was trained with;
 // multiples of 16 whatever the video's autoencoder. Throws as image_size().
-Size text_to_image_size(const std::string& resolution, const std::string& aspect_ratio);
+PixelSize text_to_image_size(const std::string& resolution, const std::string& aspect_ratio);
 
 // The known aspect ratio that is nearest to a size's.
-std::string nearest_aspect_ratio(Size size);
+std::string nearest_aspect_ratio(PixelSize size);
 
 // Each side rounded up to a multiple of `multiple`.
-Size round_up(Size size, int64_t multiple);
+PixelSize round_up(PixelSize size, int64_t multiple);
 
 // Latent frames of a video: the first frame alone, then `temporal_reduction` frames each (a last group may be short).
 int64_t latent_frames(int64_t frames, int64_t temporal_reduction);

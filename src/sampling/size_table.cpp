@@ -10,7 +10,7 @@ std::vector<SizeRow> size_table(const Config& config) {
   std::vector<SizeRow> rows;
   for (const std::string& resolution : sampling::known_resolutions()) {
     for (const std::string& ratio : sampling::known_aspect_ratios()) {
-      const auto [height, width] = sampling::image_size(resolution, ratio, pixels);
+      const auto [width, height] = sampling::image_size(resolution, ratio, pixels);
       rows.push_back({resolution, ratio, width, height, frames * (height / pixels) * (width / pixels)});
     }
   }

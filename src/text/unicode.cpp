@@ -6,7 +6,7 @@
 #include <optional>
 #include <stdexcept>
 
-#include "core/utf8.h"
+#include "core/text.h"
 #include "opensora/error.h"
 
 namespace opensora::text {

@@ -90,15 +90,15 @@ TEST(SamplingGolden, TextToImageSizes) {
   for (const nlohmann::json& row : sampling_cases()["sizes"]) {
     if (row["ae_spatial_compression"] != 16) continue;
     const char* prefix = row["training_height"].is_null() ? "" : "training_";
-    const sampling::Size expected{row[std::string(prefix) + "height"], row[std::string(prefix) + "width"]};
+    const PixelSize expected{row[std::string(prefix) + "width"], row[std::string(prefix) + "height"]};
     EXPECT_EQ(sampling::text_to_image_size(row["resolution"], row["aspect_ratio"]), expected) << row;
   }
 }
 
 TEST(SamplingGolden, NearestAspectRatio) {
-  EXPECT_EQ(sampling::nearest_aspect_ratio({192, 336}), "16:9");
+  EXPECT_EQ(sampling::nearest_aspect_ratio({336, 192}), "16:9");
   EXPECT_EQ(sampling::nearest_aspect_ratio({64, 64}), "1:1");
-  EXPECT_EQ(sampling::nearest_aspect_ratio({336, 192}), "9:16");
+  EXPECT_EQ(sampling::nearest_aspect_ratio({192, 336}), "9:16");
 }
 
 // In text to video the official third branch equals the second: it is not run.
@@ -154,7 +154,7 @@ TEST(Sampler, ReplayedForwardsMakeTheSameLatent) {
                                .negative = text(),
                                .condition = at::randn({1, 17, 3, 4, 4}),
                                .timesteps = {1.0F, 0.9F, 0.7F, 0.5F, 0.3F, 0.1F, 0.0F},
-                               .guidance = {},
+                               .guidance = {.text = 7.5, .image = 3, .text_osci = true, .image_osci = true},
                                .distilled_guidance = {},
                                .on_step = {}};
   const sampling::SamplerResult plain = sampling::sample(model, input, at::kCPU);

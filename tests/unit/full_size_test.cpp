@@ -103,7 +103,7 @@ TEST(FullSize, DCAE) { expect_autoencoder<autoencoder::DCAE>("F32T4C128_AE", DCA
 TEST(FullSize, Autoencoder2D) { expect_autoencoder<autoencoder::Autoencoder2D>("flux1-dev-ae", Autoencoder2DConfig{}); }
 
 FlopCount forward_on_meta(const Config& config) {
-  const auto [height, width] = sampling::image_size(*config.sampling.resolution, *config.sampling.aspect_ratio, 16);
+  const auto [width, height] = sampling::image_size(*config.sampling.resolution, *config.sampling.aspect_ratio, 16);
   const int64_t frames = sampling::latent_frames(config.sampling.num_frames, config.sampling.temporal_reduction);
   const int64_t tokens = frames * (height / 16) * (width / 16), text = config.t5.max_length;
   const MMDiTConfig& m = config.model;

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "core/utf8.h"
+#include "core/text.h"
 #include "opensora/error.h"
 #include "support/contains.h"
 

@@ -59,7 +59,7 @@ TEST_P(Sampler, IsItsStepsOneByOne) {
                                .negative = random_text(config),
                                .condition = has_condition ? at::randn({1, 17, 2, 4, 6}) : at::Tensor(),
                                .timesteps = {},
-                               .guidance = {.text = 2.5, .image = 1.5},
+                               .guidance = {.text = 2.5, .image = 1.5, .text_osci = true, .image_osci = true},
                                .distilled_guidance = {},
                                .on_step = {}};
   for (int64_t i = 0; i <= steps; ++i) {

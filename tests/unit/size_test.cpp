@@ -12,7 +12,7 @@
 
 namespace opensora::sampling {
 
-void PrintTo(const Size& size, std::ostream* out) { *out << size.height << "x" << size.width << " (h x w)"; }
+void PrintTo(const PixelSize& size, std::ostream* out) { *out << size.height << "x" << size.width << " (h x w)"; }
 
 namespace {
 
@@ -31,19 +31,19 @@ TEST(Size, AgreesWithTheOfficialTableInEveryRow) {
   const nlohmann::json rows = nlohmann::json::parse(file).at("sizes");
   ASSERT_EQ(rows.size(), 252U);
   for (const nlohmann::json& row : rows) {
-    const Size expected{row.at("height"), row.at("width")};
+    const PixelSize expected{row.at("width"), row.at("height")};
     EXPECT_EQ(image_size(row.at("resolution"), row.at("aspect_ratio"), row.at("ae_spatial_compression")), expected)
         << row;
   }
 }
 
 TEST(Size, KnowsTheUsualNames) {
-  EXPECT_EQ(image_size("720p", "16:9"), (Size{720, 1280}));
-  EXPECT_EQ(image_size("768px", "16:9"), (Size{576, 1024}));
+  EXPECT_EQ(image_size("720p", "16:9"), (PixelSize{1280, 720}));
+  EXPECT_EQ(image_size("768px", "16:9"), (PixelSize{1024, 576}));
   for (const std::string& resolution : known_resolutions()) {
     for (const std::string& ratio : known_aspect_ratios()) {
       for (const int64_t multiple : {16, 32}) {
-        const Size size = image_size(resolution, ratio, multiple);
+        const PixelSize size = image_size(resolution, ratio, multiple);
         EXPECT_TRUE(size.height > 0 && size.width > 0) << resolution << " " << ratio;
         EXPECT_EQ(round_up(size, multiple), size) << resolution << " " << ratio;
       }
@@ -63,9 +63,9 @@ TEST(Size, RefusesUnknownNamesAndListsTheKnown) {
 }
 
 TEST(Size, RoundsUpToAMultiple) {
-  EXPECT_EQ(round_up({64, 64}, 16), (Size{64, 64}));
-  EXPECT_EQ(round_up({1, 65}, 16), (Size{16, 80}));
-  EXPECT_EQ(round_up({704, 720}, 32), (Size{704, 736}));
+  EXPECT_EQ(round_up({64, 64}, 16), (PixelSize{64, 64}));
+  EXPECT_EQ(round_up({65, 1}, 16), (PixelSize{80, 16}));
+  EXPECT_EQ(round_up({720, 704}, 32), (PixelSize{736, 704}));
 }
 
 TEST(Size, CountsLatentFrames) {

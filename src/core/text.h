@@ -1,0 +1,46 @@
+// Texts as people write them: UTF-8 and where it may be cut, numbers, and words for file names.
+#pragma once
+
+#include <charconv>
+#include <cmath>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+namespace opensora {
+
+// Offset in bytes of the first byte that belongs to no character, or nullopt where all of `text` is valid.
+std::optional<size_t> find_invalid_utf8(std::string_view text);
+
+// The longest beginning of `text` (valid UTF-8) that has at most `bytes` bytes and ends between two characters.
+std::string_view cut_utf8(std::string_view text, size_t bytes);
+
+// ASCII letters in lower case, all else as it is.
+std::string to_lower(std::string_view text);
+
+// "A red circle, moving" -> "a-red-circle-moving": its ASCII letters and digits. It ends with the word that reaches
+// `soft` bytes, and within a word at `hard` bytes. Empty where the text has none of them.
+std::string slug(std::string_view text, size_t soft, size_t hard);
+
+// How a video of that prompt is called: the slug of some 40 bytes, or "video".
+std::string prompt_slug(std::string_view prompt);
+
+// "42", and "-42" where T is signed: no plus, no spaces, no exponent, no hexadecimal. nullopt for all else, and for
+// what T cannot hold.
+template <typename T>
+std::optional<T> parse_whole(std::string_view text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+// "7.5", "-1", "1e-3"; the decimal sign is a point in every language. nullopt for all else, and for what is not finite.
+inline std::optional<double> parse_decimal(std::string_view text) {
+  const std::optional<double> value = parse_whole<double>(text);
+  return value && std::isfinite(*value) ? value : std::nullopt;
+}
+
+}  // namespace opensora
