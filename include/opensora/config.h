@@ -14,6 +14,16 @@
 
 namespace opensora {
 
+// A model of a run, by its section of the configuration.
+enum class Component {
+  kModel,  // "model": the video transformer
+  kAe,     // "ae": its autoencoder
+  kClip,
+  kT5,         // "clip", "t5": the text encoders
+  kImgFlux,    // "img_flux": FLUX.1's transformer
+  kImgFluxAe,  // "img_flux_ae": its autoencoder
+};
+
 // Pixels.
 struct PixelSize {
   int64_t width = 0, height = 0;

@@ -13,13 +13,11 @@
 
 namespace opensora {
 
-enum class AutoencoderChoice { kVideo, kFlux };  // the configuration's `ae`, its `img_flux_ae`
-
 struct ReconstructRequest {
   std::filesystem::path input;  // an image or a video, of any size
   std::filesystem::path model_dir;
   Config config;
-  AutoencoderChoice autoencoder = AutoencoderChoice::kVideo;
+  Component autoencoder = Component::kAe;  // or kImgFluxAe
   // Weights of any of the three autoencoders, in place of that choice; empty: as configured. What a file holds is
   // recognised from its tensors. The parameters are the configuration's of that kind, else the official model's.
   std::filesystem::path vae;

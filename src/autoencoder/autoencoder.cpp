@@ -1,7 +1,5 @@
 #include "autoencoder/autoencoder.h"
 
-#include <algorithm>
-
 #include "autoencoder/autoencoder_2d.h"
 #include "autoencoder/dc_ae.h"
 #include "autoencoder/hunyuan_vae.h"
@@ -55,34 +53,6 @@ std::unique_ptr<Autoencoder> make_autoencoder(const Weights& weights, const Auto
     }
   };
   return std::visit(Maker{weights, half}, config);
-}
-
-std::optional<AutoencoderKind> autoencoder_kind(std::span<const std::string> tensor_names) {
-  // Either half tells.
-  static const std::pair<const char*, AutoencoderKind> marks[] = {
-      {"decoder.conv_in.conv.weight", AutoencoderKind::kHunyuanVAE},
-      {"encoder.conv_in.conv.weight", AutoencoderKind::kHunyuanVAE},
-      {"decoder.project_in.main.conv.weight", AutoencoderKind::kDCAE},
-      {"encoder.project_in.conv.weight", AutoencoderKind::kDCAE},
-      {"decoder.mid.attn_1.proj_out.weight", AutoencoderKind::kAutoencoder2D},
-      {"encoder.mid.attn_1.proj_out.weight", AutoencoderKind::kAutoencoder2D},
-  };
-  for (const auto& [name, kind] : marks) {
-    if (std::find(tensor_names.begin(), tensor_names.end(), name) != tensor_names.end()) return kind;
-  }
-  return std::nullopt;
-}
-
-std::string autoencoder_kind_name(AutoencoderKind kind) {
-  switch (kind) {
-    case AutoencoderKind::kHunyuanVAE:
-      return "hunyuan_vae";
-    case AutoencoderKind::kDCAE:
-      return "dc_ae";
-    case AutoencoderKind::kAutoencoder2D:
-      return "autoencoder_2d";
-  }
-  return {};
 }
 
 }  // namespace opensora::autoencoder

@@ -1,12 +1,10 @@
-// What the three autoencoders have in common, and which of them a checkpoint holds.
+// What the three autoencoders have in common.
 #pragma once
 
 #include <ATen/ATen.h>
 
 #include <memory>
 #include <optional>
-#include <span>
-#include <string>
 #include <variant>
 
 #include "autoencoder/tiling.h"
@@ -61,13 +59,5 @@ using AutoencoderConfig = std::variant<HunyuanVAEConfig, DCAEConfig, Autoencoder
 
 // Binds the weights; throws CheckpointError for what is missing or mis-shaped.
 std::unique_ptr<Autoencoder> make_autoencoder(const Weights& weights, const AutoencoderConfig& config, Half half);
-
-enum class AutoencoderKind { kHunyuanVAE, kDCAE, kAutoencoder2D };
-
-// Recognised by tensor names that no other model has (without a wrapping prefix); nullopt: none of the three.
-std::optional<AutoencoderKind> autoencoder_kind(std::span<const std::string> tensor_names);
-
-// "hunyuan_vae", "dc_ae", "autoencoder_2d": the configurations' words.
-std::string autoencoder_kind_name(AutoencoderKind kind);
 
 }  // namespace opensora::autoencoder

@@ -88,7 +88,7 @@ void add_autoencoder_options(CLI::App& command, ReconstructRequest& request) {
                      .add_option_function<std::string>(
                          "--autoencoder",
                          [&request](const std::string& word) {
-                           request.autoencoder = word == "flux" ? AutoencoderChoice::kFlux : AutoencoderChoice::kVideo;
+                           request.autoencoder = word == "flux" ? Component::kImgFluxAe : Component::kAe;
                          },
                          "video: the configuration's ae (default); flux: its img_flux_ae")
                      ->check(one_of({"video", "flux"}))

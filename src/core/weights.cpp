@@ -25,8 +25,13 @@ int64_t count_numbered(const WeightSource& source, const std::string& prefix, co
 }
 
 std::optional<at::Tensor> MetaSource::find(const std::string& name, at::IntArrayRef expected_shape) const {
-  requested_.push_back({name, expected_shape.vec()});
-  return at::empty(expected_shape, at::TensorOptions().dtype(dtype_).device(at::kMeta));
+  if (!contains(name)) return std::nullopt;
+  const Entry& found = requested_.emplace_back(entry(name, expected_shape));
+  // As a view of a mapped file: MetaDevice does not count it.
+  return at::for_blob(nullptr, found.shape)
+      .target_device(at::kMeta)
+      .options(at::TensorOptions(found.dtype).device(at::kMeta))
+      .make_tensor();
 }
 
 struct Weights::Binding {

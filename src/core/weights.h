@@ -50,16 +50,16 @@ struct WeightOptions {
   int64_t ahead = 2;              // blocks that are on their way beside the one in use
   bool gives_back_pages = false;  // of blocks that have been used, or copied
   // The device works on the source's tensors where their dtype is the run's.
-  std::optional<bool> works_on_views;  // default: if it is the CPU
+  std::optional<bool> works_on_views = {};  // default: if it is the CPU
   int64_t staging_bytes = -1;  // of a buffer between file and device; default: 32 MiB for an accelerator, else none
 };
 
-// A source without data: answers every request with a meta tensor of the expected shape and remembers it. With it a
-// full-size model runs shape-only and its parameters are counted and listed without weights.
-class MetaSource final : public WeightSource {
+// A source without data: answers with meta tensors, which take no memory of their own, and remembers them. With it a
+// full-size model runs shape-only and its parameters are counted and listed. This one has whatever it is asked for.
+class MetaSource : public WeightSource {
  public:
   explicit MetaSource(at::ScalarType dtype = at::kBFloat16) : dtype_(dtype) {}
-  std::optional<at::Tensor> find(const std::string& name, at::IntArrayRef expected_shape) const override;
+  std::optional<at::Tensor> find(const std::string& name, at::IntArrayRef expected_shape) const final;
   bool contains(const std::string&) const override { return true; }
   std::vector<std::string> names() const override { return {}; }
   std::string description() const override { return "meta device"; }
@@ -67,10 +67,19 @@ class MetaSource final : public WeightSource {
   struct Entry {
     std::string name;
     std::vector<int64_t> shape;
+    at::ScalarType dtype = at::kBFloat16;
+
+    int64_t elements() const { return c10::multiply_integers(shape); }
   };
+  // What was asked for and is there, in order.
   const std::vector<Entry>& requested() const { return requested_; }
 
  private:
+  // For a name that contains() knows.
+  virtual Entry entry(const std::string& name, at::IntArrayRef expected_shape) const {
+    return {name, expected_shape.vec(), dtype_};
+  }
+
   at::ScalarType dtype_;
   mutable std::vector<Entry> requested_;
 };

@@ -11,18 +11,17 @@
 #include "core/cpu_features.h"
 #include "core/device.h"
 #include "core/machine.h"
+#include "models/examination.h"
 #include "opensora/error.h"
 #include "pipeline/bench_probe.h"
 #include "pipeline/bench_stage.h"
 #include "pipeline/bench_work.h"
-#include "pipeline/examination.h"
 #include "pipeline/video.h"
 
 namespace opensora {
 namespace {
 
 using pipeline::BenchKind;
-using pipeline::BenchModel;
 using pipeline::BenchSetup;
 
 std::vector<const BenchKind*> chosen_stages(const BenchRequest& request) {
@@ -44,11 +43,11 @@ std::vector<const BenchKind*> chosen_stages(const BenchRequest& request) {
 }
 
 int64_t random_bytes(const BenchSetup& setup, const BenchKind& kind) {
+  models::ModelSet models = pipeline::models_without_data(setup);
   int64_t bytes = 0;
-  for (const BenchModel model : kind.models) {
-    const auto source = std::make_shared<MetaSource>(at::kBFloat16);
-    bind_all(model, setup, Weights(source, at::kMeta, at::kBFloat16));
-    for (const MetaSource::Entry& entry : source->requested()) bytes += 2 * c10::multiply_integers(entry.shape);
+  for (const Component component : kind.components) {
+    models.bind(component);
+    for (const MetaSource::Entry& tensor : models.tensors(component)) bytes += 2 * tensor.elements();
   }
   return bytes;
 }
@@ -70,17 +69,14 @@ void check_memory(const BenchSetup& setup, const std::vector<const BenchKind*>& 
 // All that the stages bind, before the first is timed.
 void check_weights(const BenchSetup& setup, const std::vector<const BenchKind*>& kinds) {
   if (!pipeline::has_weights(setup)) return;
-  std::vector<io::Component> components;
-  const auto is_bound = [&](std::initializer_list<const char*> stages) {
-    return std::any_of(kinds.begin(), kinds.end(), [&](const BenchKind* kind) {
-      return std::find(stages.begin(), stages.end(), kind->stage) != stages.end();
-    });
-  };
-  if (is_bound({"load", "step"})) components.push_back(io::Component::kModel);
-  if (is_bound({"load", "encode", "decode"})) components.push_back(io::Component::kAe);
-  if (is_bound({"load", "text"})) components.insert(components.end(), {io::Component::kT5, io::Component::kClip});
-  const GenerateRequest& run = setup.request;
-  pipeline::check_models(components, run.model_dir, run.config, run.files);
+  std::vector<Component> components;
+  for (const Component component : {Component::kModel, Component::kAe, Component::kT5, Component::kClip}) {
+    const auto binds = [&](const BenchKind* kind) {
+      return std::find(kind->components.begin(), kind->components.end(), component) != kind->components.end();
+    };
+    if (std::any_of(kinds.begin(), kinds.end(), binds)) components.push_back(component);
+  }
+  check_models(components, models::choice_of(setup.request));
 }
 
 void check_counts(const BenchRequest& request) {
@@ -132,9 +128,7 @@ BenchReport bench(const BenchRequest& request, const ProgressCallback& progress)
   check_counts(request);
   const std::vector<const BenchKind*> kinds = chosen_stages(request);
   const pipeline::BenchFolder folder;
-  const bool has_text = std::any_of(kinds.begin(), kinds.end(),
-                                    [](const auto* kind) { return kind->stage == "text" || kind->stage == "load"; });
-  const BenchSetup setup = pipeline::make_bench_setup(request.run, has_text, folder.path());
+  const BenchSetup setup = pipeline::make_bench_setup(request.run, folder.path());
   check_memory(setup, kinds);
   check_weights(setup, kinds);
   pipeline::prepare_machine(setup.request);

@@ -59,12 +59,12 @@ class Scaling {
   }
 
   void tokens() {
-    const BenchSetup base = pipeline::make_bench_setup(run_, false, folder_.path());
+    const BenchSetup base = pipeline::make_bench_setup(run_, folder_.path());
     pipeline::prepare_machine(base.request);
     for (const int64_t factor : kFactors) {
       const int64_t wide = factor == 8 ? 4 : std::min<int64_t>(factor, 2), high = factor / wide;
       const BenchSetup setup = pipeline::make_bench_setup(
-          with_size(run_, base.plan.size.width * wide, base.plan.size.height * high), false, folder_.path());
+          with_size(run_, base.plan.size.width * wide, base.plan.size.height * high), folder_.path());
       points_.push_back(point("tokens", setup.plan.image_tokens(), setup, stage(setup, "step")));
     }
   }
@@ -74,7 +74,7 @@ class Scaling {
       for (const int64_t factor : kFactors) {
         GenerateRequest run = run_;
         run.config.sampling.num_frames = 1 + (factor - 1) * run.config.sampling.temporal_reduction;
-        const BenchSetup setup = pipeline::make_bench_setup(run, false, folder_.path());
+        const BenchSetup setup = pipeline::make_bench_setup(run, folder_.path());
         points_.push_back(point("frames", run.config.sampling.num_frames, setup, stage(setup, name)));
       }
     }
@@ -82,7 +82,7 @@ class Scaling {
 
   // Of one run of as many steps as the most: what it took up to each.
   void steps() {
-    const BenchSetup setup = pipeline::make_bench_setup(run_, false, folder_.path());
+    const BenchSetup setup = pipeline::make_bench_setup(run_, folder_.path());
     const int64_t most = kFactors[std::size(kFactors) - 1];
     const BenchStage all = pipeline::run_bench_stage(setup, kind_of("step"), /*warmup=*/0, most, progress_);
     for (const int64_t steps : kFactors) {

@@ -8,13 +8,8 @@
 #include "core/device.h"
 #include "core/meta_device.h"
 #include "core/trace.h"
-#include "io/checkpoint.h"
-#include "io/model_files.h"
-#include "io/random_source.h"
 #include "opensora/error.h"
-#include "pipeline/component_files.h"
 #include "pipeline/stage.h"
-#include "pipeline/text_model.h"
 
 namespace opensora::pipeline {
 namespace {
@@ -24,40 +19,17 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-io::TextEncoderFiles text_files(const GenerateRequest& run, BenchModel model) {
-  return model == BenchModel::kT5
-             ? io::find_text_encoder(run.model_dir, io::Component::kT5, run.config.t5.from_pretrained, run.files.t5xxl)
-             : io::find_text_encoder(run.model_dir, io::Component::kClip, run.config.clip.from_pretrained,
-                                     run.files.clip_l);
-}
-
-fs::path weights_file(const GenerateRequest& run, BenchModel model) {
-  switch (model) {
-    case BenchModel::kTransformer:
-      return video_transformer_file(run);
-    case BenchModel::kAutoencoder:
-      return video_autoencoder_file(run);
-    default:
-      return text_files(run, model).weights;
-  }
-}
-
-BenchPlace real_place(const BenchSetup& setup) {
-  return {.device = setup.plan.device, .weights = [&setup](BenchModel model) -> Weights {
-            if (!has_weights(setup)) {
-              return {std::make_shared<io::RandomSource>(), setup.plan.device, setup.plan.dtype};
-            }
-            return {io::Checkpoint::open(weights_file(setup.request, model)), setup.plan.device, setup.plan.dtype};
-          }};
+models::ModelSet bench_models(const BenchSetup& setup, models::Source source) {
+  return models::ModelSet(models::choice_of(setup.request),
+                          {.source = source, .device = setup.plan.device, .dtype = setup.plan.dtype});
 }
 
 // Of one run after the first, so that what is done once does not count.
 FlopCount count_flops(const BenchSetup& setup, const BenchKind& kind) {
-  if (kind.models.empty()) return {};
+  if (kind.components.empty()) return {};
   MetaDevice meta_device(setup.plan.device);
-  const auto work = kind.bind(setup, {.device = at::kMeta, .weights = [&](BenchModel) -> Weights {
-                                        return {std::make_shared<MetaSource>(), at::kMeta, setup.plan.dtype};
-                                      }});
+  models::ModelSet models = models_without_data(setup);
+  const auto work = kind.bind(setup, models);
   const auto flops_of = [&](int64_t times) {
     meta_device.reset_flops();
     work(times, [] {});
@@ -75,7 +47,8 @@ std::vector<double> time_work(const BenchSetup& setup, const BenchKind& kind, in
   const at::Device device = setup.plan.device;
   const TraceSpan span(kind.stage);
   if (progress) progress({kind.stage, 0, 0});
-  const auto work = kind.bind(setup, real_place(setup));
+  models::ModelSet models = bench_models(setup, has_weights(setup) ? models::Source::kFiles : models::Source::kRandom);
+  const auto work = kind.bind(setup, models);
   std::vector<double> seconds;
   Clock::time_point start = Clock::now();
   work(warmup + repetitions, [&] {
@@ -103,22 +76,18 @@ BenchFolder::~BenchFolder() {
 
 bool has_weights(const BenchSetup& setup) { return !setup.request.model_dir.empty(); }
 
-BenchSetup make_bench_setup(const GenerateRequest& run, bool has_text, const fs::path& folder) {
-  BenchSetup setup{.request = run, .plan = {}, .clip = {}, .t5 = {}, .folder = folder};
+models::ModelSet models_without_data(const BenchSetup& setup) {
+  return bench_models(setup, has_weights(setup) ? models::Source::kHeaders : models::Source::kPublished);
+}
+
+BenchSetup make_bench_setup(const GenerateRequest& run, const fs::path& folder) {
+  BenchSetup setup{.request = run, .plan = {}, .folder = folder};
   Config& config = setup.request.config;
   config.cond_type = "t2v";
   config.use_t2i2v = setup.request.image_only = setup.request.metadata = false;
   setup.request.references.clear();
   if (!setup.request.seed) setup.request.seed = 0;
   setup.plan = make_plan(setup.request);
-  if (has_weights(setup) && has_text) {
-    const io::TextEncoderFiles clip = text_files(run, BenchModel::kClip), t5 = text_files(run, BenchModel::kT5);
-    setup.clip = clip_config(clip, *io::Checkpoint::open(clip.weights));
-    setup.t5 = t5_config(t5, *io::Checkpoint::open(t5.weights));
-  } else if (has_text) {
-    setup.clip = proportioned_clip(config);
-    setup.t5 = proportioned_t5(config);
-  }
   return setup;
 }
 

@@ -24,8 +24,11 @@ class BenchFolder {
 // False: the weights are random.
 bool has_weights(const BenchSetup& setup);
 
-// Checks the request as a run of text to video, and with `has_text` finds the sizes of the text encoders.
-BenchSetup make_bench_setup(const GenerateRequest& run, bool has_text, const std::filesystem::path& folder);
+// Checks the request as a run of text to video.
+BenchSetup make_bench_setup(const GenerateRequest& run, const std::filesystem::path& folder);
+
+// Its models without data: what they ask for, and what they compute.
+models::ModelSet models_without_data(const BenchSetup& setup);
 
 // Loads the stage's models, runs it `warmup` and then `repetitions` times, and releases them. Without share_of_peak.
 BenchStage run_bench_stage(const BenchSetup& setup, const BenchKind& kind, int64_t warmup, int64_t repetitions,

@@ -7,9 +7,9 @@
 #include <variant>
 
 #include "core/json_text.h"
+#include "models/examination.h"
 #include "opensora/error.h"
 #include "opensora/metadata.h"
-#include "pipeline/examination.h"
 #include "pipeline/latent_file.h"
 #include "pipeline/request_json.h"
 #include "pipeline/runner.h"
@@ -132,8 +132,7 @@ GenerateResult decode(const std::filesystem::path& latent, const GenerateRequest
                       const ProgressCallback& progress) {
   const c10::InferenceMode inference;
   Video video = plan_decoding(latent, request);
-  pipeline::check_models({io::Component::kAe}, request.model_dir, request.config, request.files,
-                         autoencoder::Half::kDecoder);
+  check_models({Component::kAe}, models::choice_of(request), autoencoder::Half::kDecoder);
   pipeline::prepare_machine(request);
   ProgressObserver observer(progress);
   pipeline::RunOptions options;

@@ -11,8 +11,10 @@
 #include "core/device.h"
 #include "core/output_file.h"
 #include "core/threads.h"
+#include "models/examination.h"
+#include "models/text_encoder.h"
 #include "opensora/error.h"
-#include "pipeline/examination.h"
+#include "pipeline/identity.h"
 #include "pipeline/stage.h"
 #include "pipeline/text_embeddings.h"
 #include "text/prompt.h"
@@ -22,12 +24,11 @@ namespace opensora {
 namespace {
 
 namespace fs = std::filesystem;
-using pipeline::TextEncoderKind;
 
 struct Job {
   const EncodeTextRequest& request;
-  std::vector<TextEncoderKind> kinds;  // CLIP first: what it makes is small and is kept until T5 is done
-  pipeline::TextStageOptions options;
+  std::vector<Component> encoders;  // CLIP first: what it makes is small and is kept until T5 is done
+  models::ModelSet models;
   pipeline::EncoderIdentities identities;
   pipeline::StageClock& clock;
 };
@@ -50,17 +51,10 @@ std::vector<std::string> distinct(const std::vector<std::string>& texts) {
 
 pipeline::EncoderIdentities identities_of(const Job& job) {
   pipeline::EncoderIdentities identities;
-  for (const TextEncoderKind kind : job.kinds) {
-    identities[kind] = pipeline::encoder_identity(pipeline::find_encoder(kind, job.request.config, job.options));
+  for (const Component encoder : job.encoders) {
+    identities[encoder] = pipeline::encoder_identity(locate(encoder, job.models.choice()));
   }
   return identities;
-}
-
-void check_encoders(const Job& job) {
-  std::vector<io::Component> components;
-  components.reserve(job.kinds.size());
-  for (const TextEncoderKind kind : job.kinds) components.push_back(pipeline::encoder_component(kind));
-  pipeline::check_models(components, job.request.model_dir, job.request.config, job.request.files);
 }
 
 // True if the file is there and holds what this run would put into it (whatever the dtype).
@@ -68,12 +62,13 @@ bool is_done(const Job& job, const EncodedTextFile& target) {
   std::error_code unreadable;
   if (job.request.overwrite || !fs::exists(target.file, unreadable)) return false;
   try {
-    for (const TextEncoderKind kind : job.kinds) {
-      const pipeline::ExpectedEmbedding expected = {.max_length = encoder_max_length(kind, job.request.config),
-                                                    .width = encoder_width(kind, job.request.config),
-                                                    .identity = job.identities.at(kind),
-                                                    .identity_file = job.request.model_dir};
-      if (!read_embedding(target.file, target.text, kind, expected)) {
+    for (const Component encoder : job.encoders) {
+      const pipeline::ExpectedEmbedding expected = {
+          .max_length = models::encoder_max_length(encoder, job.request.config),
+          .width = models::encoder_width(encoder, job.request.config),
+          .identity = job.identities.at(encoder),
+          .identity_file = job.request.model_dir};
+      if (!read_embedding(target.file, target.text, encoder, expected)) {
         throw CheckpointError(target.file.string() + ": holds another text");
       }
     }
@@ -88,7 +83,7 @@ std::vector<EncodedTextFile> plan_files(const Job& job) {
   for (const std::string& text : distinct(job.request.texts)) {
     EncodedTextFile& file = files.emplace_back();
     file.text = text;
-    file.file = job.request.output_dir / pipeline::embedding_file_name(text, job.kinds);
+    file.file = job.request.output_dir / pipeline::embedding_file_name(text, job.encoders);
     file.kept = is_done(job, file);
     if (!file.kept) check_output(file.file, job.request.overwrite);
   }
@@ -96,29 +91,30 @@ std::vector<EncodedTextFile> plan_files(const Job& job) {
 }
 
 // Runs one encoder over all texts that are still to be made. `write`: the last encoder's parts complete each file.
-void run_encoder(const Job& job, TextEncoderKind kind, const std::vector<EncodedTextFile>& files,
+void run_encoder(Job& job, Component encoder, const std::vector<EncodedTextFile>& files,
                  std::map<std::string, pipeline::EncodedParts>& parts, bool write) {
   const auto to_do = std::count_if(files.begin(), files.end(), [](const EncodedTextFile& file) { return !file.kept; });
-  const pipeline::EncodeText encode = load_text_encoder(kind, job.request.config, job.options);
+  const models::TextEncoder encode(encoder, job.models);
   int64_t done = 0;
   for (const EncodedTextFile& file : files) {
     if (file.kept) continue;
-    pipeline::EncodedText encoded = encode(file.text);
+    models::EncodedText encoded = encode(file.text);
     pipeline::EncodedParts& all = parts[file.text];
-    all[kind] = {encoded.ids, encoded.states.cpu()};
+    all[encoder] = {encoded.ids, encoded.states.cpu()};
     if (write) {
-      save_embedding(file.file, file.text, all, job.identities, job.request.overwrite);
+      pipeline::save_embedding(file.file, file.text, all, job.identities, job.request.overwrite);
       parts.erase(file.text);
     }
-    job.clock.report({encoder_key(kind), ++done, to_do});
+    job.clock.report({models::component_name(encoder), ++done, to_do});
   }
 }
 
-void encode_all(const Job& job, const std::vector<EncodedTextFile>& files) {
+void encode_all(Job& job, const std::vector<EncodedTextFile>& files) {
   if (std::all_of(files.begin(), files.end(), [](const EncodedTextFile& file) { return file.kept; })) return;
   std::map<std::string, pipeline::EncodedParts> parts;  // by text
-  for (const TextEncoderKind kind : job.kinds) {
-    job.clock.run(encoder_key(kind), [&] { run_encoder(job, kind, files, parts, kind == job.kinds.back()); });
+  for (const Component encoder : job.encoders) {
+    job.clock.run(models::component_name(encoder),
+                  [&] { run_encoder(job, encoder, files, parts, encoder == job.encoders.back()); });
   }
 }
 
@@ -135,17 +131,14 @@ EncodeTextResult encode_text(const EncodeTextRequest& request, const ProgressCal
   const at::Device device = resolve_device(request.device);
   pipeline::StageClock clock(device, progress);
   Job job{.request = request,
-          .kinds = {},
-          .options = {.model_dir = request.model_dir,
-                      .device = device,
-                      .dtype = resolve_dtype(request.dtype, device),
-                      .t5_weights = request.files.t5xxl,
-                      .clip_weights = request.files.clip_l},
+          .encoders = {},
+          .models = models::ModelSet(models::choice_of(request),
+                                     {.device = device, .dtype = resolve_dtype(request.dtype, device)}),
           .identities = {},
           .clock = clock};
-  if (request.clip) job.kinds.push_back(TextEncoderKind::kClip);
-  if (request.t5) job.kinds.push_back(TextEncoderKind::kT5);
-  check_encoders(job);
+  if (request.clip) job.encoders.push_back(Component::kClip);
+  if (request.t5) job.encoders.push_back(Component::kT5);
+  check_models(job.encoders, job.models.choice());
   job.identities = identities_of(job);
   use_threads(request.threads);
 
@@ -154,7 +147,7 @@ EncodeTextResult encode_text(const EncodeTextRequest& request, const ProgressCal
   result.files = plan_files(job);
   encode_all(job, result.files);
   result.device = device.str();
-  result.dtype = dtype_name(job.options.dtype);
+  result.dtype = dtype_name(job.models.options().dtype);
   result.seconds = clock.seconds();
   result.peak_resident_bytes = peak_resident_bytes();
   result.peak_device_bytes = peak_device_bytes(device);

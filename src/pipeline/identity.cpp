@@ -3,19 +3,17 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <system_error>
 
 #include "io/checkpoint.h"
 #include "io/mapped_file.h"
-#include "io/model_files.h"
 #include "media/sha256.h"
 #include "opensora/error.h"
-#include "pipeline/text_encoders.h"
 
 namespace opensora::pipeline {
 namespace {
 
 namespace fs = std::filesystem;
-using io::Component;
 
 constexpr uint64_t kBlock = 4096, kBlocks = 64;
 
@@ -49,16 +47,7 @@ std::string name_of(const fs::path& path, const fs::path& model_dir) {
   return is_inside ? relative.string() : path.filename().string();
 }
 
-CheckpointIdentity identify(const GenerateRequest& request, Component component, const fs::path& path) {
-  return {io::component_name(component), name_of(path, request.model_dir),
-          identity_of(io::Checkpoint::open(path)->files())};
-}
-
-CheckpointIdentity identify_text_encoder(const GenerateRequest& request, Component component,
-                                         const std::string& configured, const fs::path& chosen) {
-  const io::TextEncoderFiles found = io::find_text_encoder(request.model_dir, component, configured, chosen);
-  return {io::component_name(component), name_of(found.weights, request.model_dir), encoder_identity(found)};
-}
+bool is_text_encoder(Component component) { return component == Component::kT5 || component == Component::kClip; }
 
 }  // namespace
 
@@ -68,30 +57,34 @@ std::string identity_of(const std::vector<fs::path>& files) {
   return hash.finish();
 }
 
-CheckpointIdentities identify_checkpoints(const GenerateRequest& request) {
-  const Config& config = request.config;
-  const ModelFiles& chosen = request.files;
-  const auto plain = [&](Component component, const std::string& configured, const fs::path& file) {
-    return identify(request, component, io::find_component(request.model_dir, component, configured, file));
-  };
-  CheckpointIdentities all;
-  const auto text_encoder = [&](Component component, const std::string& configured, const fs::path& file) {
-    try {
-      all.push_back(identify_text_encoder(request, component, configured, file));
-    } catch (const CheckpointError&) {
-      if (request.text_embeddings.empty()) throw;  // with them the encoder need not be there
-    }
-  };
-  text_encoder(Component::kT5, config.t5.from_pretrained, chosen.t5xxl);
-  text_encoder(Component::kClip, config.clip.from_pretrained, chosen.clip_l);
-  if (config.use_t2i2v && config.text_to_image) {
-    all.push_back(plain(Component::kImgFlux, config.text_to_image->model.from_pretrained, chosen.flux));
-    all.push_back(plain(Component::kImgFluxAe, config.text_to_image->ae.from_pretrained, chosen.flux_ae));
+std::string encoder_identity(const models::ComponentFiles& files) {
+  std::vector<fs::path> all = io::Checkpoint::open(files.weights)->files();
+  for (const char* name : {"spiece.model", "vocab.json", "merges.txt", "tokenizer_config.json", "added_tokens.json"}) {
+    std::error_code unreadable;
+    const fs::path file = files.tokenizer_folder / name;
+    if (fs::is_regular_file(file, unreadable) && fs::file_size(file, unreadable) > 0) all.push_back(file);
   }
-  if (request.image_only) return all;
-  const std::string autoencoder = std::visit([](const auto& ae) { return ae.from_pretrained; }, config.ae);
-  all.push_back(plain(Component::kModel, config.model.from_pretrained, chosen.diffusion_model));
-  all.push_back(plain(Component::kAe, autoencoder, chosen.vae));
+  return identity_of(all);
+}
+
+CheckpointIdentities identify_checkpoints(const GenerateRequest& request) {
+  const models::ModelChoice choice = models::choice_of(request);
+  std::vector<Component> components = {Component::kT5, Component::kClip};
+  if (request.config.use_t2i2v && request.config.text_to_image) {
+    components.insert(components.end(), {Component::kImgFlux, Component::kImgFluxAe});
+  }
+  if (!request.image_only) components.insert(components.end(), {Component::kModel, Component::kAe});
+  CheckpointIdentities all;
+  for (const Component component : components) {
+    try {
+      const models::ComponentFiles files = locate(component, choice);
+      all.push_back({models::component_name(component), name_of(files.weights, request.model_dir),
+                     is_text_encoder(component) ? encoder_identity(files)
+                                                : identity_of(io::Checkpoint::open(files.weights)->files())});
+    } catch (const CheckpointError&) {
+      if (!is_text_encoder(component) || request.text_embeddings.empty()) throw;  // with them it need not be there
+    }
+  }
   return all;
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "models/model_files.h"
 #include "opensora/generate.h"
 
 namespace opensora::pipeline {
@@ -19,6 +20,9 @@ using CheckpointIdentities = std::vector<CheckpointIdentity>;
 // 4 KiB that lie evenly over the rest, the last one at its end. Tells checkpoints apart at the cost of a glance: a
 // change within a few bytes may pass unseen. Throws CheckpointError for a file that cannot be read.
 std::string identity_of(const std::vector<std::filesystem::path>& files);
+
+// Of a text encoder's weights and tokenizer. Throws CheckpointError.
+std::string encoder_identity(const models::ComponentFiles& files);
 
 // Of all checkpoints that the request uses, in a fixed order; those of text encoders include the tokenizer's files.
 // To be computed once a run. Throws CheckpointError for files that are missing or cannot be read.

@@ -24,9 +24,9 @@ int scaled(int64_t edge, int64_t longest) {
 
 std::filesystem::path preview_file(const std::filesystem::path& output) { return beside(output, ".preview.png"); }
 
-Preview::Preview(const GenerateRequest& request, const Plan& plan, Models& models)
+Preview::Preview(const GenerateRequest& request, const Plan& plan, models::ModelSet& models)
     : every_(request.preview_every), file_(preview_file(plan.output)) {
-  if (every_ > 0) decoder_ = models.video_decoder(request.config.ae);
+  if (every_ > 0) decoder_ = models.video_autoencoder(autoencoder::Half::kDecoder, request.config.ae);
 }
 
 Preview::~Preview() {

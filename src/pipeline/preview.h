@@ -9,8 +9,8 @@
 
 #include "autoencoder/autoencoder.h"
 #include "core/file_lock.h"
+#include "models/model_set.h"
 #include "opensora/generate.h"
-#include "pipeline/models.h"
 #include "pipeline/plan.h"
 
 namespace opensora::pipeline {
@@ -26,7 +26,7 @@ inline constexpr const char* kPreviewNote = "preview";
 class Preview {
  public:
   // Loads the decoder if previews are wanted. Throws CheckpointError.
-  Preview(const GenerateRequest& request, const Plan& plan, Models& models);
+  Preview(const GenerateRequest& request, const Plan& plan, models::ModelSet& models);
   ~Preview();
   Preview(const Preview&) = delete;
   Preview& operator=(const Preview&) = delete;

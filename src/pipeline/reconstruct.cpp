@@ -8,15 +8,18 @@
 #include <cmath>
 #include <memory>
 #include <numeric>
+#include <variant>
 
 #include "core/device.h"
 #include "core/output_file.h"
 #include "core/threads.h"
+#include "io/checkpoint.h"
+#include "io/checkpoint_kind.h"
 #include "media/media_reader.h"
+#include "models/model_set.h"
 #include "nn/attention.h"
 #include "opensora/error.h"
 #include "opensora/limits.h"
-#include "pipeline/autoencoder_file.h"
 #include "pipeline/frames.h"
 #include "pipeline/quality.h"
 #include "pipeline/resize.h"
@@ -28,6 +31,65 @@ namespace {
 
 using autoencoder::Autoencoder;
 using pipeline::StageClock;
+
+// Which autoencoder the request means: that of the weights, with the request's tiling.
+struct ChosenAutoencoder {
+  Component component;
+  models::ModelChoice choice;
+  std::string type;  // the configurations' word
+};
+
+std::filesystem::path weights_file(const ReconstructRequest& request) {
+  if (!request.vae.empty()) return models::find_component(request.model_dir, Component::kAe, "", request.vae);
+  if (request.autoencoder == Component::kImgFluxAe && !request.config.text_to_image) {
+    throw UsageError("--autoencoder flux: " + request.config.name + " has no img_flux_ae; try --config t2i2v_256px");
+  }
+  return models::locate(request.autoencoder, {request.model_dir, request.config}).weights;
+}
+
+// `configured` if it is of this kind, else the official model's parameters.
+template <typename AutoencoderConfig>
+AutoencoderConfig config_of_kind(const Config& config, const AutoencoderConfig* configured, const char* type,
+                                 const AutoencoderConfig& official) {
+  if (configured != nullptr) return *configured;
+  spdlog::info("{} has no {}: the official parameters are used", config.name, type);
+  return official;
+}
+
+// Reads no weights. Throws UsageError if the configuration lacks what the request chooses, CheckpointError if there is
+// no file, it is damaged, or it holds no autoencoder.
+ChosenAutoencoder find_autoencoder(const ReconstructRequest& request) {
+  const std::filesystem::path weights = weights_file(request);
+  const auto checkpoint = io::Checkpoint::open(weights);
+  const std::string kind = io::recognise(*checkpoint).name;
+  ChosenAutoencoder found{Component::kAe, {request.model_dir, request.config}, ""};
+  Config& config = found.choice.config;
+  if (kind == "HunyuanVAE") {
+    found.type = "hunyuan_vae";
+    HunyuanVAEConfig official;  // tiled as the bundled configurations tile it, and so the next
+    official.use_spatial_tiling = true;
+    config.ae = config_of_kind(config, std::get_if<HunyuanVAEConfig>(&config.ae), "hunyuan_vae", official);
+  } else if (kind == "DC-AE") {
+    found.type = "dc_ae";
+    DCAEConfig official;
+    official.use_spatial_tiling = official.use_temporal_tiling = true;
+    config.ae = config_of_kind(config, std::get_if<DCAEConfig>(&config.ae), "dc_ae", official);
+  } else if (kind == "FLUX autoencoder") {
+    found.type = "autoencoder_2d";
+    found.component = Component::kImgFluxAe;
+    const auto* configured = config.text_to_image ? &config.text_to_image->ae : nullptr;
+    const Autoencoder2DConfig ae = config_of_kind(config, configured, "autoencoder_2d", Autoencoder2DConfig{});
+    config.text_to_image.emplace().ae = ae;
+  } else {
+    throw CheckpointError(checkpoint->description() +
+                          ": no autoencoder; expected HunyuanVAE, DC-AE or FLUX's (see opensora inspect)");
+  }
+  found.choice.files.vae = found.choice.files.flux_ae = weights;
+  if (request.tiling) {
+    std::visit([&](auto& ae) { ae.use_spatial_tiling = ae.use_temporal_tiling = *request.tiling; }, config.ae);
+  }
+  return found;
+}
 
 struct Input {
   at::Tensor frames;  // uint8 [T, H, W, 3]
@@ -125,7 +187,7 @@ void write(const ReconstructRequest& request, const Input& input, const at::Tens
   pipeline::write_frames(file, count, frame, [&](int64_t written) { clock.report({"write", written, count}); });
 }
 
-void run_stages(const ReconstructRequest& request, const pipeline::AutoencoderFile& file, at::Device device,
+void run_stages(const ReconstructRequest& request, const ChosenAutoencoder& chosen, at::Device device,
                 at::ScalarType dtype, StageClock& clock, ReconstructResult& result) {
   const Input input = clock.run("read", [&] { return read_input(request, clock); });
   const at::Tensor& rgb = input.frames;
@@ -136,8 +198,9 @@ void run_stages(const ReconstructRequest& request, const pipeline::AutoencoderFi
   spdlog::info("{}: {}x{}, {} frame(s), {} {}", result.autoencoder, result.width, result.height, result.frames,
                result.device, result.dtype);
 
-  std::unique_ptr<Autoencoder> model = clock.run("load", [&] {
-    return make_autoencoder({file.checkpoint, device, dtype}, file.config, autoencoder::Half::kBoth);
+  auto model = clock.run("load", [&] {
+    models::ModelSet models(chosen.choice, {.device = device, .dtype = dtype});
+    return models.autoencoder(chosen.component, autoencoder::Half::kBoth);
   });
   const at::Tensor latent = clock.run("encode", [&] { return encode(request, *model, rgb, device, clock); });
   result.latent_shape = latent[0].sizes().vec();
@@ -155,17 +218,18 @@ ReconstructResult reconstruct(const ReconstructRequest& request, const ProgressC
   check_output(request.output, request.overwrite);
   const at::Device device = resolve_device(request.device);
   const at::ScalarType dtype = resolve_dtype(request.dtype, device);
-  const pipeline::AutoencoderFile file = pipeline::find_autoencoder(request);
+  const ChosenAutoencoder chosen = find_autoencoder(request);
+  models::ModelSet(chosen.choice, {.source = models::Source::kHeaders}).bind(chosen.component);
   use_threads(request.threads);
   nn::prefer_fast_attention();
 
   ReconstructResult result;
   result.output = request.output;
-  result.autoencoder = autoencoder_kind_name(file.kind);
+  result.autoencoder = chosen.type;
   result.device = device.str();
   result.dtype = dtype_name(dtype);
   StageClock clock(device, progress);
-  run_stages(request, file, device, dtype, clock, result);
+  run_stages(request, chosen, device, dtype, clock, result);
   result.seconds = clock.seconds();
   result.peak_resident_bytes = peak_resident_bytes();
   result.peak_device_bytes = peak_device_bytes(device);

@@ -2,6 +2,7 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 
+#include "pipeline/frames.h"
 #include "pipeline/reference_media.h"
 
 namespace opensora::pipeline {
@@ -39,7 +40,7 @@ std::vector<at::Tensor> encode_references(const GenerateRequest& request, const 
   std::vector<at::Tensor> latents;
   latents.reserve(references.size());
   for (const at::Tensor& frames : references) {
-    latents.push_back(encoder.encode(frames.to(plan.device), options).to(at::kCPU, at::kFloat));
+    latents.push_back(to_host(encoder.encode(frames.to(plan.device), options).to(at::kFloat)));
   }
   return latents;
 }

@@ -17,15 +17,17 @@
 #include "pipeline/expected_time.h"
 #include "pipeline/finisher.h"
 #include "pipeline/latent_file.h"
-#include "pipeline/offload.h"
 #include "pipeline/references.h"
 #include "pipeline/remains.h"
+#include "pipeline/run_models.h"
 #include "pipeline/space.h"
 #include "pipeline/suspicious.h"
 #include "pipeline/video_stages.h"
 
 namespace opensora::pipeline {
 namespace {
+
+using autoencoder::Half;
 
 // Bounds what embeddings hold in memory: 8 MB a text of T5-XXL in float32. The text encoders are loaded again for the
 // next so many videos.
@@ -36,14 +38,15 @@ constexpr size_t kVideosPerDecoding = 8;
 struct FailedFast {};
 struct Cancelled {};
 
-ModelSource model_source(std::span<const Video> videos) {
-  const Video& first = videos.front();
-  int64_t tokens = 0;
-  for (const Video& video : videos) tokens = std::max(tokens, video.plan.image_tokens());
-  return {.request = first.request,
-          .device = first.plan.device,
-          .dtype = first.plan.dtype,
-          .tokens = tokens + first.request.config.t5.max_length};
+// For the largest of the videos.
+models::SetOptions set_options(std::span<const Video> videos) {
+  models::SetOptions options = set_options(videos.front().request, videos.front().plan);
+  for (const Video& video : videos) {
+    const models::SetOptions its = set_options(video.request, video.plan);
+    options.video_tokens = std::max(options.video_tokens, its.video_tokens);
+    options.picture_tokens = std::max(options.picture_tokens, its.picture_tokens);
+  }
+  return options;
 }
 
 bool may_overlap(std::span<const Video> videos, const RunOptions& options) {
@@ -88,10 +91,7 @@ class Runner {
   const RunOptions& options_;
   RunObserver& observer_;
   std::mutex observer_mutex_;
-  Models::LoadCallback on_load_ = [this](std::string_view model, double seconds) {
-    tell([&] { observer_.model_loaded(model, seconds); });
-  };
-  Models models_;
+  models::ModelSet models_;
   bool overlap_, keeps_models_;
   std::optional<MemoryBudget> budget_;
   Finisher* finisher_ = nullptr;   // while sampling
@@ -106,9 +106,11 @@ Runner::Runner(std::span<Video> videos, const RunOptions& options, RunObserver& 
     : videos_(videos),
       options_(options),
       observer_(observer),
-      models_(model_source(videos), on_load_),
+      models_(
+          models::choice_of(videos.front().request), set_options(videos),
+          [this](std::string_view model, double seconds) { tell([&] { observer_.model_loaded(model, seconds); }); }),
       overlap_(may_overlap(videos, options)),
-      keeps_models_(options.keep_models || parse_offload(videos.front().request.offload) == Offload::kNone) {
+      keeps_models_(options.keep_models || models_.options().offload == models::Offload::kNone) {
   const int64_t limit = videos.front().request.max_memory;
   if (limit > 0) budget_.emplace(videos.front().plan.device, limit);
   for (Video& video : videos_) {
@@ -141,12 +143,12 @@ void Runner::encode_references(std::span<Video> videos) {
     attempt(video, [&] {
       video.references = video.clock->run("encode", [&] {
         const std::vector<at::Tensor> frames = read_references(video.request, video.plan, *video.clock);
-        return pipeline::encode_references(video.request, video.plan, *models_.video_encoder(video.request.config.ae),
-                                           frames, *video.clock);
+        const auto encoder = models_.video_autoencoder(Half::kEncoder, video.request.config.ae);
+        return pipeline::encode_references(video.request, video.plan, *encoder, frames, *video.clock);
       });
     });
   }
-  if (!keeps_models_) models_.release_video_encoder();
+  if (!keeps_models_) models_.release(Component::kAe, Half::kEncoder);
 }
 
 void Runner::encode_texts(std::span<Video> videos) {
@@ -158,7 +160,7 @@ void Runner::encode_texts(std::span<Video> videos) {
   StageClock clock(wanting.front()->plan.device,
                    [this](const Progress& progress) { tell([&] { observer_.progress(nullptr, progress); }); });
   try {
-    clock.run("text", [&] { encode_video_texts(wanting, on_load_); });
+    clock.run("text", [&] { encode_video_texts(wanting, models_); });
   } catch (const InterruptedError&) {
     throw;
   } catch (...) {
@@ -179,17 +181,20 @@ void Runner::make_pictures(std::span<Video> videos) {
       if (video.request.image_only) complete(video);
     });
   }
-  if (!keeps_models_) models_.release_image_models();
+  if (!keeps_models_) {
+    models_.release(Component::kImgFlux);
+    models_.release(Component::kImgFluxAe);
+  }
   for (Video& video : videos) {
     if (!video.plan.makes_picture || video.has_latent || video.request.image_only) continue;
     attempt(video, [&] { encode_first_picture(video, models_); });
   }
-  if (!keeps_models_) models_.release_video_encoder();
+  if (!keeps_models_) models_.release(Component::kAe, Half::kEncoder);
 }
 
 // Returns how many of the first are done with: where the disk fills up, those that wait to be written make room first.
 size_t Runner::sample_and_finish(std::span<Video> videos) {
-  Finisher finisher(overlap_, models_.source().device, [this](Video& video) { finish(video); });
+  Finisher finisher(overlap_, models_.device(), [this](Video& video) { finish(video); });
   finisher_ = &finisher;
   size_t count = 0;
   for (Video& video : videos) {
@@ -204,12 +209,12 @@ size_t Runner::sample_and_finish(std::span<Video> videos) {
     ++waiting_;
     finisher.submit(video);
   }
-  if (!keeps_models_) models_.release_video_transformer();
+  if (!keeps_models_) models_.release(Component::kModel);
   transformer_present_ = false;
   finisher.finish_all();
   finisher_ = nullptr;
   retry_postponed();
-  if (!keeps_models_ && !overlap_) models_.release_video_decoder();
+  if (!keeps_models_ && !overlap_) models_.release(Component::kAe, Half::kDecoder);
   return count;
 }
 
@@ -223,7 +228,7 @@ void Runner::sample(Video& video) {
     if (!overlap_) throw;
     spdlog::warn("{}; again when no other video is being decoded and the decoder is gone", error.what());
     finisher_->wait_until_idle();
-    models_.release_video_decoder();
+    models_.release(Component::kAe, Half::kDecoder);
     video.latent = sample_latent(video, models_);
   }
   save_latent(video);
@@ -296,7 +301,7 @@ void Runner::finish(Video& video) {
     } catch (const OutOfMemoryError& error) {
       if (!transformer_present_) throw;
       spdlog::warn("{}; again when the transformer is gone", error.what());
-      models_.release_video_decoder();
+      models_.release(Component::kAe, Half::kDecoder);
       const std::lock_guard lock(observer_mutex_);
       ++waiting_;  // as it goes on
       postponed_.push_back(&video);

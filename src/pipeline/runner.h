@@ -5,7 +5,6 @@
 #include <span>
 #include <string_view>
 
-#include "pipeline/models.h"
 #include "pipeline/video.h"
 
 namespace opensora::pipeline {

@@ -5,16 +5,12 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "autoencoder/autoencoder.h"
 #include "core/device.h"
 #include "core/json_text.h"
-#include "diffusion/mmdit.h"
-#include "io/checkpoint.h"
 #include "io/safetensors.h"
+#include "models/model_set.h"
 #include "opensora/generate.h"
 #include "pipeline/selftest_check.h"
-#include "text/clip_encoder.h"
-#include "text/t5_encoder.h"
 
 namespace opensora::pipeline {
 namespace {
@@ -31,10 +27,11 @@ struct Golden {
   io::SafetensorsFile open_case(const std::string& name) const {
     return io::SafetensorsFile(data / "cases" / (name + ".safetensors"));
   }
-  Weights weights(const std::string& file, const WeightOptions& options = {}) const {
-    return {io::Checkpoint::open(checkpoints() / file), device, dtype, options};
-  }
   Config config(const char* file) const { return load_config(checkpoints() / file); }
+  models::ModelSet models(const Config& its_config, models::Offload offload = models::Offload::kModel) const {
+    return models::ModelSet({.model_dir = checkpoints(), .config = its_config},
+                            {.device = device, .dtype = dtype, .offload = offload});
+  }
 };
 
 using RunCase = std::function<Outcome(const Golden&, double limit)>;
@@ -46,49 +43,48 @@ struct GoldenCase {
 };
 
 Outcome run_clip(const Golden& golden, double limit) {
-  const char* folder = "openai/clip-vit-large-patch14";
   const io::SafetensorsFile reference = golden.open_case("clip");
-  const text::ClipEncoder encoder(golden.weights(folder), text::load_clip_config(golden.checkpoints() / folder));
-  return compare(encoder.forward(reference.tensor("ids").to(golden.device)).last_hidden_state,
+  const auto encoder = golden.models(golden.config("tiny.json")).clip();
+  return compare(encoder->forward(reference.tensor("ids").to(golden.device)).last_hidden_state,
                  reference.tensor("last_hidden_state"), limit);
 }
 
 Outcome run_t5(const Golden& golden, double limit) {
-  const char* folder = "google/t5-v1_1-xxl";
   const io::SafetensorsFile reference = golden.open_case("t5");
-  const text::T5Encoder encoder(golden.weights(folder), text::load_t5_config(golden.checkpoints() / folder));
-  return compare(encoder.forward(reference.tensor("ids").to(golden.device)), reference.tensor("out"), limit);
+  const auto encoder = golden.models(golden.config("tiny.json")).t5();
+  return compare(encoder->forward(reference.tensor("ids").to(golden.device)), reference.tensor("out"), limit);
 }
 
 // The last of so many forwards counts.
-RunCase transformer_case(const char* name, const char* file, const std::function<MMDiTConfig(const Golden&)>& config_of,
-                         const WeightOptions& options = {}, int forwards = 1) {
+RunCase transformer_case(const char* name, const char* config_file, Component component = Component::kModel,
+                         models::Offload offload = models::Offload::kModel, int forwards = 1) {
   return [=](const Golden& golden, double limit) {
-    const MMDiTConfig config = config_of(golden);
     const io::SafetensorsFile reference = golden.open_case(name);
     const auto input = [&](const char* key) { return reference.tensor(key).to(golden.device); };
-    const diffusion::MMDiT model(golden.weights(file, options), config);
+    const auto model = golden.models(golden.config(config_file), offload).transformer(component);
+    const MMDiTConfig& config = model->config;
     const at::Tensor ids = at::cat({input("in.txt_ids")[0], input("in.img_ids")[0]});
     at::Tensor out;
     for (int i = 0; i < forwards; ++i) {
-      out = model.forward({.img = input("in.img"),
-                           .txt = input("in.txt"),
-                           .y_vec = input("in.y_vec"),
-                           .timesteps = input("in.timesteps"),
-                           .cond = config.cond_embed ? input("in.cond") : at::Tensor(),
-                           .guidance = config.guidance_embed ? input("in.guidance") : at::Tensor()},
-                          diffusion::rotary_embedding(ids, config));
+      out = model->forward({.img = input("in.img"),
+                            .txt = input("in.txt"),
+                            .y_vec = input("in.y_vec"),
+                            .timesteps = input("in.timesteps"),
+                            .cond = config.cond_embed ? input("in.cond") : at::Tensor(),
+                            .guidance = config.guidance_embed ? input("in.guidance") : at::Tensor()},
+                           diffusion::rotary_embedding(ids, config));
     }
     return compare(out, reference.tensor("out"), limit);
   };
 }
 
-// Both halves of an autoencoder; the worse of the two counts.
-RunCase autoencoder_case(const char* name, const char* file,
-                         const std::function<autoencoder::AutoencoderConfig(const Golden&)>& config_of) {
+// Both halves of an autoencoder, without tiles; the worse of the two counts.
+RunCase autoencoder_case(const char* name, const char* config_file, Component component = Component::kAe) {
   return [=](const Golden& golden, double limit) {
     const io::SafetensorsFile reference = golden.open_case(name);
-    const auto model = autoencoder::make_autoencoder(golden.weights(file), config_of(golden), autoencoder::Half::kBoth);
+    Config config = golden.config(config_file);
+    std::visit([](auto& ae) { ae.use_spatial_tiling = ae.use_temporal_tiling = false; }, config.ae);
+    const auto model = golden.models(config).autoencoder(component, autoencoder::Half::kBoth);
     const auto input = [&](const char* key) { return reference.tensor(key).to(golden.device, golden.dtype); };
     Outcome encoded = compare(model->encode(input("in.x")), reference.tensor("z"), limit);
     Outcome decoded = compare(model->decode(input("z")), reference.tensor("out"), limit);
@@ -145,41 +141,27 @@ RunCase whole_run_case(const char* name) {
   };
 }
 
-autoencoder::AutoencoderConfig hunyuan(const Golden& golden) {
-  auto config = std::get<HunyuanVAEConfig>(golden.config("tiny.json").ae);
-  config.use_spatial_tiling = config.use_temporal_tiling = false;
-  return config;
-}
-
-autoencoder::AutoencoderConfig dc_ae(const Golden& golden) {
-  auto config = std::get<DCAEConfig>(golden.config("tiny_high_compression.json").ae);
-  config.use_spatial_tiling = config.use_temporal_tiling = false;
-  return config;
-}
-
 // Measured on a CPU: models 7e-6, 2e-3 and 2e-2 at most (fp32, fp16, bf16), whole runs 2e-4, 3e-3 and 2e-2. TF32 in
 // place of float32 would be ten times over the limit.
 constexpr Limits kModel{1e-4, 1e-2, 5e-2}, kWholeRun{2e-3, 2e-2, 1e-1};
 
 std::vector<GoldenCase> golden_cases() {
-  const auto video = [](const Golden& golden) { return golden.config("tiny.json").model; };
-  const auto compressed = [](const Golden& golden) { return golden.config("tiny_high_compression.json").model; };
-  const auto flux = [](const Golden& golden) { return golden.config("tiny_t2i2v.json").text_to_image->model; };
-  const auto flux_ae = [](const Golden& golden) { return golden.config("tiny_t2i2v.json").text_to_image->ae; };
-  WeightOptions streamed;
-  streamed.residence = Residence::kStreamed;
+  constexpr const char* kVideo = "tiny.json";
+  constexpr const char* kCompressed = "tiny_high_compression.json";
+  constexpr const char* kFlux = "tiny_t2i2v.json";
   return {
       {"clip", kModel, run_clip},
       {"t5", kModel, run_t5},
-      {"mmdit", kModel, transformer_case("mmdit", "Open_Sora_v2.safetensors", video)},
-      {"mmdit, blocks streamed", kModel, transformer_case("mmdit", "Open_Sora_v2.safetensors", video, streamed, 3)},
-      {"mmdit_dc_ae", kModel, transformer_case("mmdit_dc_ae", "Open_Sora_v2_Video_DC_AE.safetensors", compressed)},
-      {"flux", kModel, transformer_case("flux", "flux1-dev.safetensors", flux)},
-      {"flux_ae", kModel, autoencoder_case("flux_ae", "flux1-dev-ae.safetensors", flux_ae)},
-      {"hunyuan_vae_image", kModel, autoencoder_case("hunyuan_vae_image", "hunyuan_vae.safetensors", hunyuan)},
-      {"hunyuan_vae", kModel, autoencoder_case("hunyuan_vae_untiled", "hunyuan_vae.safetensors", hunyuan)},
-      {"dc_ae_image", kModel, autoencoder_case("dc_ae_image", "F32T4C128_AE.safetensors", dc_ae)},
-      {"dc_ae", kModel, autoencoder_case("dc_ae_untiled", "F32T4C128_AE.safetensors", dc_ae)},
+      {"mmdit", kModel, transformer_case("mmdit", kVideo)},
+      {"mmdit, blocks streamed", kModel,
+       transformer_case("mmdit", kVideo, Component::kModel, models::Offload::kBlock, 3)},
+      {"mmdit_dc_ae", kModel, transformer_case("mmdit_dc_ae", kCompressed)},
+      {"flux", kModel, transformer_case("flux", kFlux, Component::kImgFlux)},
+      {"flux_ae", kModel, autoencoder_case("flux_ae", kFlux, Component::kImgFluxAe)},
+      {"hunyuan_vae_image", kModel, autoencoder_case("hunyuan_vae_image", kVideo)},
+      {"hunyuan_vae", kModel, autoencoder_case("hunyuan_vae_untiled", kVideo)},
+      {"dc_ae_image", kModel, autoencoder_case("dc_ae_image", kCompressed)},
+      {"dc_ae", kModel, autoencoder_case("dc_ae_untiled", kCompressed)},
       {"text to video", kWholeRun, whole_run_case("pipeline_t2v")},
       {"image to video", kWholeRun, whole_run_case("pipeline_i2v_head")},
   };

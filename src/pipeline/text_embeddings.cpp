@@ -51,32 +51,33 @@ void check_shape(const io::SafetensorsFile& file, const std::string& name, const
        "tensor \"" + name + "\": expected " + shape_string(expected) + ", found " + shape_string(found->second.shape));
 }
 
-void check_identity(const io::SafetensorsFile& file, TextEncoderKind kind, const ExpectedEmbedding& expected) {
-  const std::string& identity = entry(file, std::string(encoder_key(kind)) + "_identity");
+void check_identity(const io::SafetensorsFile& file, Component component, const ExpectedEmbedding& expected) {
+  const std::string& identity = entry(file, std::string(models::component_name(component)) + "_identity");
   if (expected.identity.empty() || identity == expected.identity) return;
-  fail(file.path(), std::string("was made by another ") + encoder_name(kind) + " than " +
+  fail(file.path(), std::string("was made by another ") + models::encoder_name(component) + " than " +
                         expected.identity_file.string() + ": expected the identity " + expected.identity + ", found " +
                         identity);
 }
 
-void check_length(const io::SafetensorsFile& file, TextEncoderKind kind, const ExpectedEmbedding& expected) {
-  const std::string& length = entry(file, std::string(encoder_key(kind)) + "_max_length");
+void check_length(const io::SafetensorsFile& file, Component component, const ExpectedEmbedding& expected) {
+  const std::string& length = entry(file, std::string(models::component_name(component)) + "_max_length");
   if (length == std::to_string(expected.max_length)) return;
-  fail(file.path(), std::string("was made with a max_length of ") + length + " tokens for " + encoder_name(kind) +
-                        ", the configuration's is " + std::to_string(expected.max_length));
+  fail(file.path(), std::string("was made with a max_length of ") + length + " tokens for " +
+                        models::encoder_name(component) + ", the configuration's is " +
+                        std::to_string(expected.max_length));
 }
 
-std::vector<int64_t> expected_shape(TextEncoderKind kind, const ExpectedEmbedding& expected) {
-  if (kind == TextEncoderKind::kT5) return {1, expected.max_length, expected.width};
+std::vector<int64_t> expected_shape(Component component, const ExpectedEmbedding& expected) {
+  if (component == Component::kT5) return {1, expected.max_length, expected.width};
   return {1, expected.width};
 }
 
-void check_part(const io::SafetensorsFile& file, TextEncoderKind kind, const ExpectedEmbedding& expected) {
-  const std::string key = encoder_key(kind);
-  check_identity(file, kind, expected);
-  check_length(file, kind, expected);
+void check_part(const io::SafetensorsFile& file, Component component, const ExpectedEmbedding& expected) {
+  const std::string key = models::component_name(component);
+  check_identity(file, component, expected);
+  check_length(file, component, expected);
   check_shape(file, key + "_ids", {1, expected.max_length});
-  check_shape(file, key, expected_shape(kind, expected));
+  check_shape(file, key, expected_shape(component, expected));
   if (!at::isFloatingType(file.tensors().at(key).dtype)) {
     fail(file.path(), "tensor \"" + key + "\": expected floating-point numbers, found " +
                           std::string(*io::dtype_to_safetensors(file.tensors().at(key).dtype)));
@@ -84,14 +85,14 @@ void check_part(const io::SafetensorsFile& file, TextEncoderKind kind, const Exp
 }
 
 // The files of a source that may hold the text.
-std::vector<fs::path> candidates(const fs::path& source, const std::string& text, TextEncoderKind kind) {
+std::vector<fs::path> candidates(const fs::path& source, const std::string& text, Component component) {
   std::error_code unreadable;
   if (!fs::exists(source, unreadable)) {
     throw CheckpointError(source.string() + ": no such file or folder of text embeddings");
   }
   if (!fs::is_directory(source, unreadable)) return {source};
   std::vector<fs::path> files;
-  for (const auto& encoders : {std::vector{TextEncoderKind::kClip, TextEncoderKind::kT5}, std::vector{kind}}) {
+  for (const auto& encoders : {std::vector{Component::kClip, Component::kT5}, std::vector{component}}) {
     const fs::path file = source / embedding_file_name(text, encoders);
     if (fs::exists(file, unreadable)) files.push_back(file);
   }
@@ -100,9 +101,9 @@ std::vector<fs::path> candidates(const fs::path& source, const std::string& text
 
 }  // namespace
 
-std::string embedding_file_name(const std::string& text, const std::vector<TextEncoderKind>& encoders) {
+std::string embedding_file_name(const std::string& text, const std::vector<Component>& encoders) {
   constexpr size_t kDigits = 16;
-  const std::string infix = encoders.size() == 1 ? std::string(".") + encoder_key(encoders.front()) : "";
+  const std::string infix = encoders.size() == 1 ? std::string(".") + models::component_name(encoders.front()) : "";
   const std::string words = slug(text, 40, 40);
   return (words.empty() ? "text" : words) + "-" + media::sha256_of_text(text).substr(0, kDigits) + infix +
          ".safetensors";
@@ -113,11 +114,11 @@ void save_embedding(const fs::path& file, const std::string& text, const Encoded
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   std::map<std::string, std::string> metadata = {
       {"schema_version", kSchemaVersion}, {"program_version", version()}, {"text", text}};
-  for (const auto& [kind, encoded] : parts) {
-    const std::string key = encoder_key(kind);
+  for (const auto& [component, encoded] : parts) {
+    const std::string key = models::component_name(component);
     tensors.emplace_back(key, encoded.states);
     tensors.emplace_back(key + "_ids", encoded.ids);
-    metadata[key + "_identity"] = identities.at(kind);
+    metadata[key + "_identity"] = identities.at(component);
     metadata[key + "_max_length"] = std::to_string(encoded.ids.size(1));
     metadata[key + "_dtype"] = dtype_name(encoded.states.scalar_type());
   }
@@ -126,12 +127,12 @@ void save_embedding(const fs::path& file, const std::string& text, const Encoded
 
 std::string embedded_text(const fs::path& file) { return checked_text(io::SafetensorsFile(file)); }
 
-std::optional<StoredEmbedding> read_embedding(const fs::path& file, const std::string& text, TextEncoderKind kind,
+std::optional<StoredEmbedding> read_embedding(const fs::path& file, const std::string& text, Component component,
                                               const ExpectedEmbedding& expected) {
   const io::SafetensorsFile opened(file);
-  const std::string key = encoder_key(kind);
+  const std::string key = models::component_name(component);
   if (checked_text(opened) != text || find_entry(opened, key + "_identity") == nullptr) return std::nullopt;
-  check_part(opened, kind, expected);
+  check_part(opened, component, expected);
   // Copies: a batch has more texts than a process may have files mapped.
   return StoredEmbedding{.file = file,
                          .encoded = {opened.tensor(key + "_ids").clone(), opened.tensor(key).clone()},
@@ -139,10 +140,10 @@ std::optional<StoredEmbedding> read_embedding(const fs::path& file, const std::s
 }
 
 std::optional<StoredEmbedding> find_embedding(const std::vector<fs::path>& sources, const std::string& text,
-                                              TextEncoderKind kind, const ExpectedEmbedding& expected) {
+                                              Component component, const ExpectedEmbedding& expected) {
   for (const fs::path& source : sources) {
-    for (const fs::path& file : candidates(source, text, kind)) {
-      if (auto stored = read_embedding(file, text, kind, expected)) return stored;
+    for (const fs::path& file : candidates(source, text, component)) {
+      if (auto stored = read_embedding(file, text, component, expected)) return stored;
     }
   }
   return std::nullopt;

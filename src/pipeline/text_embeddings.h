@@ -15,20 +15,20 @@
 #include <string>
 #include <vector>
 
-#include "pipeline/text_encoders.h"
+#include "models/text_encoder.h"
 
 namespace opensora::pipeline {
 
 // "raining-sea-0f8a6b9c2d7e4a51.safetensors": the text's first words and 16 digits of its SHA-256, so that a text is
 // found without opening other files. `encoders`: those in the file; one alone puts its key in front of the suffix
 // (".t5.safetensors"), so that T5's and CLIP's may be made one after the other.
-std::string embedding_file_name(const std::string& text, const std::vector<TextEncoderKind>& encoders);
+std::string embedding_file_name(const std::string& text, const std::vector<Component>& encoders);
 
 // One encoder's part of a file.
 struct StoredEmbedding {
   std::filesystem::path file;
-  EncodedText encoded;   // on the CPU, in memory of its own
-  std::string identity;  // of the encoder: encoder_identity()
+  models::EncodedText encoded;  // on the CPU, in memory of its own
+  std::string identity;         // of the encoder: encoder_identity()
 };
 
 // What a stored embedding must agree with to be used.
@@ -40,9 +40,9 @@ struct ExpectedEmbedding {
 };
 
 // One encoder's part of a text's file, of which `file` holds none or all.
-using EncodedParts = std::map<TextEncoderKind, EncodedText>;
+using EncodedParts = std::map<Component, models::EncodedText>;
 // encoder_identity() of each encoder in `parts`.
-using EncoderIdentities = std::map<TextEncoderKind, std::string>;
+using EncoderIdentities = std::map<Component, std::string>;
 // Throws OutputError as save_safetensors() does.
 void save_embedding(const std::filesystem::path& file, const std::string& text, const EncodedParts& parts,
                     const EncoderIdentities& identities, bool overwrite);
@@ -54,12 +54,12 @@ std::string embedded_text(const std::filesystem::path& file);
 // The encoder's part of `file`; nullopt: it holds another text, or nothing of this encoder. Throws CheckpointError that
 // names the file: damaged, not written by encode-text, or not as `expected`.
 std::optional<StoredEmbedding> read_embedding(const std::filesystem::path& file, const std::string& text,
-                                              TextEncoderKind kind, const ExpectedEmbedding& expected);
+                                              Component component, const ExpectedEmbedding& expected);
 
 // The same in folders, by name, and single files; the first of `sources` that holds it. Throws CheckpointError also if
 // one of `sources` is not there.
 std::optional<StoredEmbedding> find_embedding(const std::vector<std::filesystem::path>& sources,
-                                              const std::string& text, TextEncoderKind kind,
+                                              const std::string& text, Component component,
                                               const ExpectedEmbedding& expected);
 
 }  // namespace opensora::pipeline

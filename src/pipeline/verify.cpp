@@ -1,18 +1,18 @@
 #include <fmt/format.h>
 
+#include <map>
 #include <numeric>
 
 #include "media/sha256.h"
+#include "models/examination.h"
 #include "opensora/checkpoint.h"
 #include "opensora/error.h"
-#include "pipeline/examination.h"
 
 namespace opensora {
 namespace {
 
 namespace fs = std::filesystem;
-using io::Component;
-using pipeline::Examination;
+using models::Examination;
 
 // In pieces, so that a float copy of the largest tensor is not needed.
 int64_t count_not_finite(const at::Tensor& tensor) {
@@ -37,12 +37,12 @@ void examine_in_full(Examination& examination, const VerifyOptions& options) {
     }
   }
   if (!examination.checkpoint) return;
-  for (const std::string& name : examination.shapes->bound()) {
+  std::map<std::string, int64_t> elements;  // by name, in order
+  for (const MetaSource::Entry& tensor : examination.headers->requested()) elements[tensor.name] = tensor.elements();
+  for (const auto& [name, all] : elements) {
     const int64_t count = count_not_finite(*examination.checkpoint->find(name, {}));
     if (count == 0) continue;
-    examination.result.problems.push_back(
-        fmt::format("{}: {} of {} values are NaN or infinite", name, count,
-                    c10::multiply_integers(examination.checkpoint->info(name).shape)));
+    examination.result.problems.push_back(fmt::format("{}: {} of {} values are NaN or infinite", name, count, all));
   }
 }
 
@@ -63,14 +63,15 @@ int64_t VerifyReport::problems() const {
 }
 
 VerifyReport verify(const fs::path& model_dir, const Config& config, const VerifyOptions& options) {
+  const models::ModelChoice choice{model_dir, config};
   VerifyReport report;
   for (const Component component : components_of(config)) {
     // Both halves of the autoencoder: an image to start from needs the encoder.
-    Examination examination = pipeline::examine(component, model_dir, config);
+    Examination examination = examine(component, choice);
     if (options.full) examine_in_full(examination, options);
     report.components.push_back(std::move(examination.result));
   }
-  if (report.problems() > 0) report.advice = pipeline::other_configuration(model_dir, config);
+  if (report.problems() > 0) report.advice = other_configuration(choice);
   return report;
 }
 

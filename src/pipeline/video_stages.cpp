@@ -18,14 +18,15 @@
 #include "pipeline/reference_media.h"
 #include "pipeline/references.h"
 #include "pipeline/remains.h"
-#include "pipeline/rgb_frames.h"
+#include "pipeline/stage_work.h"
 #include "pipeline/text_stage.h"
-#include "pipeline/text_to_image.h"
 #include "sampling/sampler.h"
 
 namespace opensora::pipeline {
 namespace {
 
+using autoencoder::Half;
+using models::ModelSet;
 using sampling::TextEmbedding;
 
 // Where each text's embedding belongs. A picture alone needs nothing of the video's texts.
@@ -52,50 +53,27 @@ std::vector<StagedFile> staged(const std::unique_ptr<OutputFile>& file) {
   return file ? std::vector{file->staged()} : std::vector<StagedFile>();
 }
 
-sampling::SamplerInput sampler_input(const Video& video) {
-  const Plan& plan = video.plan;
-  return {.noise = sampling::make_noise(plan.latent_shape, plan.seed),
-          .prompt = video.prompt,
-          .negative = video.negative,
-          .condition = sampling::make_condition(plan.condition, video.references, plan.latent_shape),
-          .timesteps = sampling::timesteps(plan.schedule),
-          .guidance = guidance_options(video.request.config, plan.condition),
-          .distilled_guidance = {},
-          .on_step = [&](int64_t step, int64_t steps) {
-            video.clock->report({"denoise", step, steps});
-          }};
-}
-
 // What has to be one tensor at the end is kept in float; all else goes on as soon as it is there.
 struct Decoded {
   std::unique_ptr<OutputWriter> writer;
   at::Tensor video;  // [1, 3, T, H, W], for request.save_tensors alone
 };
 
-Decoded decode(const Video& video, const at::Tensor& latent, Models& models) {
+Decoded decode(const Video& video, const at::Tensor& latent, ModelSet& models) {
   const GenerateRequest& request = video.request;
-  const auto decoder = models.video_decoder(request.config.ae);
-  const FrameSize size{request.config.sampling.num_frames, latent.size(3) * decoder->spatial_compression(),
-                       latent.size(4) * decoder->spatial_compression()};
+  const auto decoder = models.video_autoencoder(Half::kDecoder, request.config.ae);
+  const FrameSize size = frame_size(request.config, *decoder, latent);
   Decoded decoded;
   decoded.writer = std::make_unique<OutputWriter>(request, video.plan,
                                                   std::min(size.frames, decoder->decoded_frames(latent.size(2))));
-  RgbFrames rgb(size, "the decoded video",
-                [&](const at::Tensor& frames) { decoded.writer->push(frames, *video.clock); });
-  const auto decode_to = [&](const autoencoder::PieceSink& sink) {
-    decoder->decode_pieces(latent.to(models.source().device), sink, [&](int64_t done, int64_t total) {
-      video.clock->report({"decode", done, total});
-    });
+  const auto decode_to = [&](const autoencoder::PieceSink& keep) {
+    const auto push = [&](const at::Tensor& frames) { decoded.writer->push(frames, *video.clock); };
+    decode_frames(*decoder, latent.to(models.device()), size, *video.clock, push, keep);
   };
   if (request.save_tensors.empty()) {
-    decode_to([&](const autoencoder::Piece& piece) { rgb.add(piece); });
+    decode_to({});
   } else {
-    decoded.video = autoencoder::join_pieces([&](const autoencoder::PieceSink& keep) {
-                      decode_to([&](const autoencoder::Piece& piece) {
-                        rgb.add(piece);
-                        keep(piece);
-                      });
-                    }).slice(2, 0, size.frames);
+    decoded.video = autoencoder::join_pieces(decode_to).slice(2, 0, size.frames);
   }
   return decoded;
 }
@@ -140,25 +118,42 @@ void check_video_texts(std::span<const Video* const> videos) {
     texts.insert(negative_prompt(video->request));
   }
   const GenerateRequest& request = videos.front()->request;
-  check_texts({texts.begin(), texts.end()}, request.config, text_options(request, videos.front()->plan));
+  check_texts({texts.begin(), texts.end()}, models::choice_of(request), embedding_sources(request));
 }
 
-void encode_video_texts(std::span<Video* const> videos, const Models::LoadCallback& on_load) {
+void encode_video_texts(std::span<Video* const> videos, ModelSet& models) {
   const auto wanted = wanted_texts(videos);
   std::vector<std::string> texts;
   texts.reserve(wanted.size());
   for (const auto& [text, places] : wanted) texts.push_back(text);
-  const GenerateRequest& request = videos.front()->request;
-  const Plan& plan = videos.front()->plan;
-  TextStageOptions options = text_options(request, plan);
-  options.on_load = on_load;
-  const std::vector<TextEmbedding> embeddings = encode_prompts(texts, request.config, options);
+  const std::vector<TextEmbedding> embeddings =
+      encode_prompts(texts, models, embedding_sources(videos.front()->request));
   for (size_t i = 0; i < texts.size(); ++i) {
     for (TextEmbedding* place : wanted.at(texts[i])) *place = embeddings[i];
   }
 }
 
 namespace {
+
+struct Picture {
+  at::Tensor noise, latent;  // [1, 16, 1, h, w], float32
+  at::Tensor frame;          // [1, 3, 1, H, W], as decoded, nominally in [-1, 1]
+  at::Tensor rgb;            // uint8 [H, W, 3], on the CPU
+  int64_t forwards = 0;
+};
+
+Picture make_picture(const Video& video, ModelSet& models) {
+  Picture picture;
+  const auto transformer = models.transformer(Component::kImgFlux);
+  const sampling::SamplerInput input = picture_input(video.plan, video.picture_prompt, *video.clock);
+  const sampling::SamplerResult sampled = sampling::sample(*transformer, input, video.plan.device);
+  picture.noise = input.noise;
+  picture.latent = sampled.latent;
+  picture.forwards = sampled.forwards;
+  picture.frame = decode_picture(*models.autoencoder(Component::kImgFluxAe, Half::kDecoder), sampled.latent);
+  picture.rgb = to_rgb24(picture.frame, 0);
+  return picture;
+}
 
 // Marked as that of an unfinished video.
 void save_picture(Video& video, const at::Tensor& rgb) {
@@ -172,10 +167,9 @@ void save_picture(Video& video, const at::Tensor& rgb) {
 
 }  // namespace
 
-void make_first_picture(Video& video, Models& models) {
+void make_first_picture(Video& video, ModelSet& models) {
   const GenerateRequest& request = video.request;
-  const Picture picture =
-      video.clock->run("image", [&] { return make_picture(video.plan, models, video.picture_prompt, *video.clock); });
+  const Picture picture = video.clock->run("image", [&] { return make_picture(video, models); });
   video.picture_prompt = {};
   video.result.image_forwards = picture.forwards;
   video.clock->run("write", [&] {
@@ -192,20 +186,21 @@ void make_first_picture(Video& video, Models& models) {
   });
 }
 
-void encode_first_picture(Video& video, Models& models) {
+void encode_first_picture(Video& video, ModelSet& models) {
   const Plan& plan = video.plan;
   const at::Tensor frame = read_reference_picture(plan.picture, plan.size.height, plan.size.width);
   video.references = video.clock->run("encode", [&] {
-    return encode_references(video.request, plan, *models.video_encoder(video.request.config.ae), {frame},
-                             *video.clock);
+    const auto encoder = models.video_autoencoder(Half::kEncoder, video.request.config.ae);
+    return encode_references(video.request, plan, *encoder, {frame}, *video.clock);
   });
 }
 
-at::Tensor sample_latent(Video& video, Models& models) {
+at::Tensor sample_latent(Video& video, ModelSet& models) {
   return video.clock->run("denoise", [&] {
-    const auto model = models.video_transformer();
+    const auto model = models.transformer();
     Preview preview(video.request, video.plan, models);
-    sampling::SamplerInput input = sampler_input(video);
+    sampling::SamplerInput input =
+        video_input(video.request.config, video.plan, video.prompt, video.negative, video.references, *video.clock);
     if (preview.is_wanted()) {
       input.on_estimate = [&](int64_t step, int64_t steps, const std::function<at::Tensor()>& clean) {
         preview.after_step(step, steps, clean);
@@ -226,7 +221,7 @@ at::Tensor sample_latent(Video& video, Models& models) {
   });
 }
 
-void decode_and_write(Video& video, Models& models) {
+void decode_and_write(Video& video, ModelSet& models) {
   const at::Tensor latent = video.latent.defined() ? video.latent : read_latent(video.plan.latent).latent;
   Decoded decoded = video.clock->run("decode", [&] { return decode(video, latent, models); });
   video.clock->run("write", [&] { write(video, latent, std::move(decoded)); });

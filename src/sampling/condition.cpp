@@ -77,7 +77,8 @@ void check_condition_length(ConditionType type, int64_t frames, int64_t temporal
 at::Tensor make_condition(ConditionType type, const std::vector<at::Tensor>& references, const LatentShape& shape) {
   if (type == ConditionType::kT2V) return {};
   const int64_t given = given_latent_frames(type);
-  at::Tensor condition = at::zeros({1, 1 + shape.channels, shape.frames, shape.height, shape.width}, at::kFloat);
+  at::Tensor condition = at::zeros({1, 1 + shape.channels, shape.frames, shape.height, shape.width},
+                                   references.front().options().dtype(at::kFloat));
   const auto put = [&](const at::Tensor& latent, int64_t at) {
     const at::Tensor part = condition.narrow(2, at, given);
     part.select(1, 0).fill_(1);

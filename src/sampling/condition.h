@@ -44,7 +44,8 @@ bool has_room(ConditionType type, int64_t frames, int64_t temporal_reduction);
 // Throws UsageError that says how many are needed if it does not.
 void check_condition_length(ConditionType type, int64_t frames, int64_t temporal_reduction);
 
-// [1, 1 + C, T, H, W], float32: a mask of the latent frames that are given, and those frames; zero elsewhere.
+// [1, 1 + C, T, H, W], float32, where the references are: a mask of the latent frames that are given, and those frames;
+// zero elsewhere.
 // `references`: latents of reference_frames() frames, [1, C, t, H, W]. Undefined for text alone.
 at::Tensor make_condition(ConditionType type, const std::vector<at::Tensor>& references, const LatentShape& shape);
 

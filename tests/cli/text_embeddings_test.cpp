@@ -17,14 +17,13 @@ namespace opensora {
 namespace {
 
 namespace fs = std::filesystem;
-using pipeline::TextEncoderKind;
 using test::contains;
 using test::ProgramResult;
 using test::run_program;
 
 const std::string kPrompt = "a red circle";
 const std::string kSuffixed = "a red circle. 24 FPS. 4 motion score.";
-const std::vector<TextEncoderKind> kBoth = {TextEncoderKind::kClip, TextEncoderKind::kT5};
+const std::vector<Component> kBoth = {Component::kClip, Component::kT5};
 
 fs::path demo_dir() { return fs::path(OPENSORA_CONFIGS) / "demo"; }
 
@@ -36,7 +35,7 @@ std::vector<std::string> operator+(std::vector<std::string> a, const std::vector
 class TextEmbeddings : public ::testing::Test {
  protected:
   fs::path embeddings() const { return folder_.path() / "embeddings"; }
-  fs::path file_of(const std::string& text, const std::vector<TextEncoderKind>& kinds = kBoth) const {
+  fs::path file_of(const std::string& text, const std::vector<Component>& kinds = kBoth) const {
     return embeddings() / pipeline::embedding_file_name(text, kinds);
   }
 
@@ -140,7 +139,7 @@ TEST_F(TextEmbeddings, GiveTheSameBytesAsTheEncodersAndNeedNone) {
 
 TEST_F(TextEmbeddings, OneEncoderFromFilesAndTheOtherRun) {
   ASSERT_EQ(encode({"-p", kPrompt, "--encoder", "t5"}).exit_code, 0);
-  EXPECT_TRUE(fs::exists(file_of(kSuffixed, {TextEncoderKind::kT5})));
+  EXPECT_TRUE(fs::exists(file_of(kSuffixed, {Component::kT5})));
   ASSERT_EQ(generate("plain", demo_dir(), {}).exit_code, 0);
   const ProgramResult without = generate("without", model_without({"google"}), {"--text-embeddings", embeddings()});
   ASSERT_EQ(without.exit_code, 0) << without.err;

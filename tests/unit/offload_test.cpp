@@ -1,11 +1,11 @@
 // What --offload auto chooses.
-#include "pipeline/offload.h"
+#include "models/offload.h"
 
 #include <gtest/gtest.h>
 
 #include "opensora/error.h"
 
-namespace opensora::pipeline {
+namespace opensora::models {
 namespace {
 
 constexpr int64_t kGiB = int64_t{1} << 30;
@@ -42,4 +42,4 @@ TEST(OffloadAuto, ReckonsWithTheLengthOfTheVideo) {
 }
 
 }  // namespace
-}  // namespace opensora::pipeline
+}  // namespace opensora::models

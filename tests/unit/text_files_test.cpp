@@ -4,8 +4,8 @@
 #include <filesystem>
 
 #include "io/checkpoint.h"
-#include "io/model_files.h"
 #include "io/safetensors_writer.h"
+#include "models/model_files.h"
 #include "opensora/config.h"
 #include "opensora/error.h"
 #include "pipeline/text_stage.h"
@@ -45,8 +45,8 @@ class TextFiles : public testing::Test {
     }
   }
   static sampling::TextEmbedding encode(const fs::path& model_dir) {
-    const Config config = load_config(test::checkpoint_dir() / "tiny.json");
-    return pipeline::encode_prompts({"raining, sea"}, config, {.model_dir = model_dir})[0];
+    models::ModelSet models({.model_dir = model_dir, .config = load_config(test::checkpoint_dir() / "tiny.json")});
+    return pipeline::encode_prompts({"raining, sea"}, models, {})[0];
   }
   void expect_same_embeddings(double tolerance = 0) const {
     const sampling::TextEmbedding actual = encode(folder_.path()), expected = encode(test::checkpoint_dir());
@@ -133,16 +133,15 @@ TEST_F(TextFiles, SayWhatIsMissingAndWhereItBelongs) {
 
 TEST(FindComponent, ConfiguredThenCommunityThenError) {
   const test::TemporaryFolder folder;
-  const auto find = [&](io::Component component, const char* configured, const fs::path& chosen = {}) {
+  const auto find = [&](Component component, const char* configured, const fs::path& chosen = {}) {
     try {
-      return io::find_component(folder.path(), component, configured, chosen)
+      return models::find_component(folder.path(), component, configured, chosen)
           .lexically_relative(folder.path())
           .string();
     } catch (const CheckpointError& error) {
       return std::string(error.what());
     }
   };
-  using io::Component;
   EXPECT_TRUE(contains(find(Component::kImgFluxAe, "x.safetensors"),
                        "(looked for x.safetensors, x.safetensors.index.json, flux1-dev-ae.safetensors, "
                        "ae.safetensors)"));

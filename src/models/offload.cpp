@@ -1,4 +1,4 @@
-#include "pipeline/offload.h"
+#include "models/offload.h"
 
 #include <ATen/DeviceAccelerator.h>
 
@@ -6,7 +6,7 @@
 
 #include "opensora/error.h"
 
-namespace opensora::pipeline {
+namespace opensora::models {
 
 Offload parse_offload(const std::string& word) {
   if (word == "none") return Offload::kNone;
@@ -29,18 +29,18 @@ int64_t transformer_activation_bytes(const MMDiTConfig& config, int64_t tokens, 
   return tokens * width * static_cast<int64_t>(c10::elementSize(dtype));
 }
 
-std::optional<int64_t> free_device_bytes(const GenerateRequest& request, at::Device device) {
+std::optional<int64_t> free_device_bytes(int64_t max_memory, at::Device device) {
   std::optional<int64_t> limit;
-  if (request.max_memory > 0) limit = request.max_memory;
+  if (max_memory > 0) limit = max_memory;
   if (device.is_cpu()) return limit;
   const auto free = static_cast<int64_t>(at::accelerator::getMemoryInfo(device.index()).first);
   return std::min(limit.value_or(free), free);
 }
 
-WeightOptions transformer_weights(Offload offload, const GenerateRequest& request) {
+WeightOptions transformer_weights(Offload offload, int64_t max_memory) {
   WeightOptions options = model_weights(offload);
   if (offload == Offload::kBlock) options.residence = Residence::kStreamed;
-  options.gives_back_pages = request.max_memory > 0;
+  options.gives_back_pages = max_memory > 0;
   return options;
 }
 
@@ -50,4 +50,4 @@ WeightOptions model_weights(Offload offload) {
   return options;
 }
 
-}  // namespace opensora::pipeline
+}  // namespace opensora::models

@@ -6,9 +6,9 @@
 #include <string>
 
 #include "core/weights.h"
-#include "opensora/generate.h"
+#include "opensora/config.h"
 
-namespace opensora::pipeline {
+namespace opensora::models {
 
 enum class Offload {
   kNone,   // whole models on the device, in the run's dtype, until the end
@@ -32,12 +32,12 @@ Offload settle_offload(Offload wanted, at::Device device, const TransformerMemor
 // About what a forward of so many tokens (of video and text) takes beside its weights.
 int64_t transformer_activation_bytes(const MMDiTConfig& config, int64_t tokens, at::ScalarType dtype);
 
-// What the device has free, within --max-memory; nullopt on the CPU without --max-memory.
-std::optional<int64_t> free_device_bytes(const GenerateRequest& request, at::Device device);
+// What the device has free, within `max_memory` bytes (--max-memory; 0: no limit); nullopt on the CPU without limit.
+std::optional<int64_t> free_device_bytes(int64_t max_memory, at::Device device);
 
 // How a transformer's weights are bound with that.
-WeightOptions transformer_weights(Offload offload, const GenerateRequest& request);
+WeightOptions transformer_weights(Offload offload, int64_t max_memory);
 // And those of a model without blocks.
 WeightOptions model_weights(Offload offload);
 
-}  // namespace opensora::pipeline
+}  // namespace opensora::models

@@ -8,16 +8,13 @@
 
 #include "autoencoder/autoencoder.h"
 #include "io/checkpoint.h"
-#include "io/model_files.h"
-#include "io/shape_source.h"
+#include "io/header_source.h"
+#include "models/model_files.h"
 #include "opensora/checkpoint.h"
-#include "opensora/config.h"
-#include "opensora/generate.h"
 
-namespace opensora::pipeline {
+namespace opensora::models {
 
 struct ExamineOptions {
-  ModelFiles files = {};                              // those that are not the model folder's
   autoencoder::Half half = autoencoder::Half::kBoth;  // of the video autoencoder
   bool warns_unused = true;                           // of tensors that the model does not ask for
 };
@@ -27,22 +24,21 @@ struct Examination {
   std::vector<std::string> errors;   // as they were thrown; in result.problems lists are taken apart
   std::vector<std::string> missing;  // of weights that are not there: a short line each, beside `errors`
   std::shared_ptr<const io::Checkpoint> checkpoint;  // nullptr: it cannot be opened
-  std::shared_ptr<const io::ShapeSource> shapes;     // knows what the model has bound
+  std::shared_ptr<const io::HeaderSource> headers;   // knows what the model has bound
 };
 
 // One model: finds its files, opens them, reads the encoder's sizes and the tokenizer, and binds the model on the meta
 // device. What is wrong is in what is returned. kImgFlux and kImgFluxAe need config.text_to_image.
-Examination examine(io::Component component, const std::filesystem::path& model_dir, const Config& config,
-                    const ExamineOptions& options = {});
+Examination examine(Component component, const ModelChoice& choice, const ExamineOptions& options = {});
 
-// Where `config` is another than the folder's own config.json, whose sizes the files have: what to do, in one sentence
-// ("the demo model has one configuration, …"); else "".
-std::string other_configuration(const std::filesystem::path& model_dir, const Config& config);
+// Where the configuration is another than the folder's own config.json, whose sizes the files have: what to do, in one
+// sentence ("the demo model has one configuration, …"); else "".
+std::string other_configuration(const ModelChoice& choice);
 
 // Throws one CheckpointError that says all that is wrong with these models: files that are not there (with sizes and
 // where they come from), damaged or another model's, tensors that are missing or of another shape, parts that do not
 // fit each other. `half` is the video autoencoder's.
-void check_models(const std::vector<io::Component>& components, const std::filesystem::path& model_dir,
-                  const Config& config, const ModelFiles& files, autoencoder::Half half = autoencoder::Half::kBoth);
+void check_models(const std::vector<Component>& components, const ModelChoice& choice,
+                  autoencoder::Half half = autoencoder::Half::kBoth);
 
-}  // namespace opensora::pipeline
+}  // namespace opensora::models

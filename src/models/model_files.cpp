@@ -1,12 +1,15 @@
-#include "io/model_files.h"
+#include "models/model_files.h"
 
 #include <map>
+#include <stdexcept>
+#include <system_error>
+#include <variant>
 #include <vector>
 
 #include "io/checkpoint.h"
 #include "opensora/error.h"
 
-namespace opensora::io {
+namespace opensora::models {
 namespace {
 
 namespace fs = std::filesystem;
@@ -64,7 +67,7 @@ bool is_folder(const fs::path& path) {
 }
 
 // A folder counts if there are weights in it: a text encoder's may hold the tokenizer alone.
-bool holds_weights(const fs::path& path) { return is_folder(path) ? weights_in(path).has_value() : is_there(path); }
+bool holds_weights(const fs::path& path) { return is_folder(path) ? io::weights_in(path).has_value() : is_there(path); }
 
 std::vector<fs::path> candidates(const fs::path& model_dir, const KnownNames& known, const std::string& configured) {
   const fs::path first = model_dir / configured;
@@ -97,6 +100,34 @@ fs::path find_tokenizer_beside(const fs::path& model_dir, const KnownNames& know
 
 const char* component_name(Component component) { return known_names(component).name; }
 
+const char* encoder_name(Component component) { return component == Component::kT5 ? "T5" : "CLIP"; }
+
+const std::string& configured_file(Component component, const Config& config) {
+  switch (component) {
+    case Component::kModel:
+      return config.model.from_pretrained;
+    case Component::kAe:
+      return std::visit([](const auto& ae) -> const std::string& { return ae.from_pretrained; }, config.ae);
+    case Component::kClip:
+      return config.clip.from_pretrained;
+    case Component::kT5:
+      return config.t5.from_pretrained;
+    case Component::kImgFlux:
+      return config.text_to_image->model.from_pretrained;
+    case Component::kImgFluxAe:
+      return config.text_to_image->ae.from_pretrained;
+  }
+  throw std::invalid_argument("no such component");
+}
+
+const fs::path& chosen_file(Component component, const ModelFiles& files) {
+  static const std::map<Component, fs::path ModelFiles::*> members = {
+      {Component::kModel, &ModelFiles::diffusion_model}, {Component::kAe, &ModelFiles::vae},
+      {Component::kClip, &ModelFiles::clip_l},           {Component::kT5, &ModelFiles::t5xxl},
+      {Component::kImgFlux, &ModelFiles::flux},          {Component::kImgFluxAe, &ModelFiles::flux_ae}};
+  return files.*members.at(component);
+}
+
 fs::path find_component(const fs::path& model_dir, Component component, const std::string& configured,
                         const fs::path& chosen) {
   const KnownNames& known = known_names(component);
@@ -121,22 +152,31 @@ fs::path find_component(const fs::path& model_dir, Component component, const st
       configured + " is missing" + (source.empty() ? "" : " (" + source + ")"));
 }
 
-TextEncoderFiles find_text_encoder(const fs::path& model_dir, Component component, const std::string& configured,
-                                   const fs::path& chosen) {
-  TextEncoderFiles files;
-  files.weights = find_component(model_dir, component, configured, chosen);
+ComponentFiles locate(Component component, const ModelChoice& choice) {
+  const fs::path& model_dir = choice.model_dir;
+  const std::string& configured = configured_file(component, choice.config);
+  ComponentFiles files;
+  files.weights = find_component(model_dir, component, configured, chosen_file(component, choice.files));
+  const KnownNames& known = known_names(component);
+  if (known.tokenizer_file == nullptr) return files;
   const fs::path folder = folder_of(files.weights);
   for (const fs::path& place : {folder, folder_of(model_dir / configured)}) {
     // The model folder's own config.json is a run's configuration.
     const bool is_model_dir = (place / "").lexically_normal() == (model_dir / "").lexically_normal();
     if (files.config_folder.empty() && !is_model_dir && is_there(place / "config.json")) files.config_folder = place;
   }
-  files.tokenizer_folder = find_tokenizer_beside(model_dir, known_names(component), configured, folder);
+  files.tokenizer_folder = find_tokenizer_beside(model_dir, known, configured, folder);
   return files;
 }
 
-fs::path find_tokenizer(const fs::path& model_dir, Component component, const std::string& configured) {
-  return find_tokenizer_beside(model_dir, known_names(component), configured, model_dir);
+fs::path tokenizer_folder(Component component, const ModelChoice& choice) {
+  return find_tokenizer_beside(choice.model_dir, known_names(component), configured_file(component, choice.config),
+                               choice.model_dir);
 }
 
-}  // namespace opensora::io
+bool is_demo_folder(const fs::path& model_dir) {
+  std::error_code absent;
+  return fs::equivalent(model_dir, bundled_configs_dir() / "demo", absent);
+}
+
+}  // namespace opensora::models

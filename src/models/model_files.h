@@ -1,0 +1,74 @@
+// Which models a run takes, and where a model folder keeps them: the configured names, and those that the community
+// gives the same files.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <utility>
+
+#include "opensora/config.h"
+#include "opensora/error.h"
+#include "opensora/generate.h"
+
+namespace opensora::models {
+
+// There are no weights for a component. what() says what was looked for.
+class MissingComponentError : public CheckpointError {
+ public:
+  MissingComponentError(const std::string& message, std::string line)
+      : CheckpointError(message), line_(std::move(line)) {}
+  // For a list of all that is missing: the file, its size, and where it comes from.
+  const std::string& line() const noexcept { return line_; }
+
+ private:
+  std::string line_;
+};
+
+// What of a request says which models it takes.
+struct ModelChoice {
+  std::filesystem::path model_dir;
+  Config config;
+  ModelFiles files = {};  // those that are not where the configuration says
+};
+
+// `request`: any that has these three.
+template <typename Request>
+ModelChoice choice_of(const Request& request) {
+  return {request.model_dir, request.config, request.files};
+}
+
+// The configuration's section: "model", "ae", "clip", "t5", "img_flux", "img_flux_ae".
+const char* component_name(Component component);
+// For messages about text encoders: "CLIP", "T5".
+const char* encoder_name(Component component);
+
+// The file or folder that the configuration names. kImgFlux and kImgFluxAe need config.text_to_image.
+const std::string& configured_file(Component component, const Config& config);
+// The file or folder that somebody has chosen instead; empty: none.
+const std::filesystem::path& chosen_file(Component component, const ModelFiles& files);
+
+// What Checkpoint::open() takes for a component: `chosen` if it is given (a file or folder, as it is, and nothing else
+// is tried), else the first that is there of model_dir / `configured`, its index of shards, and the community's names
+// for it ("t5xxl_fp16.safetensors", "text_encoder_2", "ae.safetensors", …).
+// Throws MissingComponentError that lists all that was tried.
+std::filesystem::path find_component(const std::filesystem::path& model_dir, Component component,
+                                     const std::string& configured, const std::filesystem::path& chosen = {});
+
+struct ComponentFiles {
+  std::filesystem::path weights;  // as find_component() gives them
+  // Text encoders alone:
+  std::filesystem::path config_folder;     // holds config.json; empty: there is none, the weights' shapes must do
+  std::filesystem::path tokenizer_folder;  // holds the tokenizer's files; where there are none, the configured folder
+};
+
+// A text encoder's config.json is that of the weights' folder, or else that of the configured folder; its tokenizer is
+// looked for in the configured folder, beside the weights, and in a FLUX folder's "tokenizer" and "tokenizer_2".
+// Throws MissingComponentError if there are no weights.
+ComponentFiles locate(Component component, const ModelChoice& choice);
+// A text encoder's tokenizer alone, for those who need no weights.
+std::filesystem::path tokenizer_folder(Component component, const ModelChoice& choice);
+
+// Whether it is the bundled demo model's folder.
+bool is_demo_folder(const std::filesystem::path& model_dir);
+
+}  // namespace opensora::models

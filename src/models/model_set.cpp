@@ -1,0 +1,269 @@
+#include "models/model_set.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/cpu_features.h"
+#include "io/checkpoint.h"
+#include "io/header_source.h"
+#include "io/random_source.h"
+
+namespace opensora::models {
+namespace {
+
+using autoencoder::Autoencoder;
+using autoencoder::Half;
+
+constexpr Half kHalves[] = {Half::kDecoder, Half::kEncoder, Half::kBoth};
+
+bool is_transformer(Component component) { return component == Component::kModel || component == Component::kImgFlux; }
+
+const MMDiTConfig& transformer_config(Component component, const Config& config) {
+  return component == Component::kImgFlux ? config.text_to_image->model : config.model;
+}
+
+std::string_view event_name(Component component) {
+  switch (component) {
+    case Component::kModel:
+      return "transformer";
+    case Component::kAe:
+      return "autoencoder";
+    case Component::kImgFlux:
+      return "flux";
+    case Component::kImgFluxAe:
+      return "flux_autoencoder";
+    default:
+      return component_name(component);
+  }
+}
+
+at::ScalarType published_dtype(Component component) { return is_transformer(component) ? at::kBFloat16 : at::kFloat; }
+
+std::shared_ptr<const Autoencoder> make_autoencoder(Component component, const Weights& weights, const Config& config,
+                                                    Half half) {
+  if (component == Component::kImgFluxAe) return autoencoder::make_autoencoder(weights, config.text_to_image->ae, half);
+  return std::visit([&](const auto& ae) { return autoencoder::make_autoencoder(weights, ae, half); }, config.ae);
+}
+
+// A block's weight, other than those of its modulation, which run ahead of all blocks.
+bool is_streamed(const std::string& name) {
+  return name.find("_blocks.") != std::string::npos && name.find("_mod.") == std::string::npos &&
+         name.find(".modulation.") == std::string::npos;
+}
+
+struct Holding {
+  std::optional<at::ScalarType> dtype;  // in which the device holds weights; nullopt: as stored
+  bool maps = false;                    // they stay in their file
+  int64_t blocks = 0;                   // of a transformer
+};
+
+ModelBytes bytes_of(const MetaSource& source, const Holding& holding, const WeightOptions& options) {
+  ModelBytes bytes;
+  int64_t streamed = 0;
+  for (const MetaSource::Entry& tensor : source.requested()) {
+    const int64_t stored = tensor.elements() * static_cast<int64_t>(c10::elementSize(tensor.dtype));
+    const bool is_converted = holding.dtype && !holding.maps && at::isFloatingType(tensor.dtype);
+    bytes.stored += stored;
+    bytes.held +=
+        tensor.elements() * static_cast<int64_t>(c10::elementSize(is_converted ? *holding.dtype : tensor.dtype));
+    if (is_streamed(tensor.name)) streamed += stored;
+  }
+  if (!holding.maps) return bytes;
+  bytes.mapped = bytes.stored;
+  if (!options.gives_back_pages) return bytes;
+  // Streamed, a block's pages go when it has been copied; else they stay until it has been used.
+  const int64_t present = options.residence == Residence::kStreamed ? 1 : options.ahead + 2;
+  bytes.mapped += streamed / holding.blocks * std::min(present, holding.blocks) - streamed;
+  return bytes;
+}
+
+}  // namespace
+
+ModelBytes& ModelBytes::operator+=(const ModelBytes& other) {
+  stored += other.stored;
+  held += other.held;
+  mapped += other.mapped;
+  return *this;
+}
+
+BoundModel bind_model(Component component, const Weights& weights, const Config& config, Half half,
+                      const TextSizes& sizes) {
+  switch (component) {
+    case Component::kModel:
+    case Component::kImgFlux:
+      return std::make_shared<const diffusion::MMDiT>(weights, transformer_config(component, config));
+    case Component::kAe:
+    case Component::kImgFluxAe:
+      return make_autoencoder(component, weights, config, half);
+    case Component::kClip:
+      return std::make_shared<const text::ClipEncoder>(weights, sizes.clip);
+    case Component::kT5:
+      return std::make_shared<const text::T5Encoder>(weights, sizes.t5);
+  }
+  return {};
+}
+
+// What a model is bound to.
+struct ModelSet::Opened {
+  std::shared_ptr<const WeightSource> weights;
+  std::shared_ptr<const MetaSource> headers = {};         // the same, without data
+  std::shared_ptr<const io::Checkpoint> checkpoint = {};  // the same, if there are files
+  TextSizes sizes;
+};
+
+ModelSet::ModelSet(ModelChoice choice, const SetOptions& options, LoadCallback on_load)
+    : choice_(std::move(choice)), options_(options), on_load_(std::move(on_load)) {
+  for (const Component component : {Component::kModel, Component::kAe, Component::kClip, Component::kT5,
+                                    Component::kImgFlux, Component::kImgFluxAe}) {
+    for (const Half half : kHalves) slots_[{component, half}].config = choice_.config.ae;
+  }
+}
+
+at::Device ModelSet::device() const {
+  return options_.source == Source::kFiles || options_.source == Source::kRandom ? options_.device : at::kMeta;
+}
+
+ModelSet::Opened ModelSet::open(Component component) const {
+  Opened opened;
+  if (options_.source == Source::kFiles || options_.source == Source::kHeaders) {
+    const ComponentFiles files = locate(component, choice_);
+    opened.weights = opened.checkpoint = io::Checkpoint::open(files.weights);
+    opened.sizes = read_text_sizes(component, files, *opened.checkpoint);
+    if (options_.source == Source::kHeaders) {
+      opened.headers = std::make_shared<io::HeaderSource>(opened.checkpoint, /*tells_names=*/false);
+    }
+  } else {
+    opened.sizes = proportioned_text_sizes(choice_.config);
+    if (options_.source == Source::kRandom) {
+      opened.weights = std::make_shared<io::RandomSource>();
+    } else {
+      opened.headers = std::make_shared<MetaSource>(published_dtype(component));
+    }
+  }
+  if (opened.headers) opened.weights = opened.headers;
+  return opened;
+}
+
+WeightOptions ModelSet::weight_options(Component component, const Opened& opened) const {
+  if (component == Component::kClip || component == Component::kT5) return {};
+  if (!is_transformer(component)) return model_weights(options_.offload);
+  if (options_.offload != Offload::kAuto) return transformer_weights(options_.offload, options_.max_memory);
+  const MMDiTConfig& config = transformer_config(component, choice_.config);
+  int64_t elements = 0;
+  if (opened.checkpoint) {
+    elements = opened.checkpoint->elements();
+  } else {
+    const auto source = std::make_shared<MetaSource>();
+    diffusion::MMDiT(Weights(source, at::kMeta, at::kBFloat16, {.works_on_views = true}), config);
+    for (const MetaSource::Entry& tensor : source->requested()) elements += tensor.elements();
+  }
+  const int64_t tokens = component == Component::kModel ? options_.video_tokens : options_.picture_tokens;
+  const Offload offload = settle_offload(
+      Offload::kAuto, options_.device,
+      {.weight_bytes = elements * static_cast<int64_t>(c10::elementSize(options_.dtype)),
+       .activation_bytes = transformer_activation_bytes(
+           config, tokens, computing_dtype(options_.dtype, Work::kProduct, options_.device)),
+       .free_bytes = opened.headers ? options_.free_bytes : free_device_bytes(options_.max_memory, options_.device)});
+  return transformer_weights(offload, options_.max_memory);
+}
+
+void ModelSet::load(Component component, Half half, Slot& slot) {
+  const Opened opened = open(component);
+  WeightOptions options = weight_options(component, opened);
+  if (opened.headers) options.works_on_views = options_.device.is_cpu();
+  if (options.residence == Residence::kStreamed && !opened.headers) {
+    spdlog::info("{}: blocks are streamed to the device",
+                 std::filesystem::path(opened.weights->description()).filename().string());
+  }
+  const Weights weights(opened.weights, device(), options_.dtype, options);
+  Config config = choice_.config;
+  config.ae = slot.config;
+  slot.model = bind_model(component, weights, config, half, opened.sizes);
+  slot.headers = opened.headers;
+  if (!opened.headers) return;
+  Holding holding{.dtype = holding_dtype(options_.dtype, options_.device)};
+  holding.maps = options_.device.is_cpu() && (options.residence != Residence::kDevice || !holding.dtype);
+  if (is_transformer(component)) {
+    const MMDiTConfig& model = transformer_config(component, config);
+    holding.blocks = model.depth + model.depth_single_blocks;
+  }
+  slot.bytes = bytes_of(*opened.headers, holding, options);
+}
+
+ModelSet::Slot& ModelSet::bound(Component component, Half half) {
+  Slot& slot = slots_.at({component, half});
+  if (!std::holds_alternative<std::monostate>(slot.model)) return slot;
+  const auto start = std::chrono::steady_clock::now();
+  load(component, half, slot);
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  if (on_load_) on_load_(event_name(component), seconds.count());
+  return slot;
+}
+
+std::shared_ptr<const diffusion::MMDiT> ModelSet::transformer(Component component) {
+  return std::get<std::shared_ptr<const diffusion::MMDiT>>(bound(component, Half::kBoth).model);
+}
+
+std::shared_ptr<const Autoencoder> ModelSet::autoencoder(Component component, Half half) {
+  if (component == Component::kAe) return video_autoencoder(half, choice_.config.ae);
+  return std::get<std::shared_ptr<const Autoencoder>>(bound(component, half).model);
+}
+
+std::shared_ptr<const Autoencoder> ModelSet::video_autoencoder(Half half, const VideoAutoencoderConfig& config) {
+  Slot& slot = slots_.at({Component::kAe, half});
+  if (slot.config != config) slot = {.model = {}, .config = config, .headers = {}, .bytes = {}};
+  return std::get<std::shared_ptr<const Autoencoder>>(bound(Component::kAe, half).model);
+}
+
+std::shared_ptr<const text::ClipEncoder> ModelSet::clip() {
+  return std::get<std::shared_ptr<const text::ClipEncoder>>(bound(Component::kClip, Half::kBoth).model);
+}
+
+std::shared_ptr<const text::T5Encoder> ModelSet::t5() {
+  return std::get<std::shared_ptr<const text::T5Encoder>>(bound(Component::kT5, Half::kBoth).model);
+}
+
+at::Tensor ModelSet::encode_text(Component component, const at::Tensor& ids) {
+  return component == Component::kT5 ? t5()->forward(ids) : clip()->forward(ids).pooled;
+}
+
+int64_t ModelSet::vocab_size(Component component) {
+  return component == Component::kT5 ? t5()->config.vocab_size : clip()->token_embedding.weight.size(0);
+}
+
+void ModelSet::release(Component component) {
+  for (const Half half : kHalves) release(component, half);
+}
+
+void ModelSet::release(Component component, Half half) {
+  Slot& slot = slots_.at({component, half});
+  slot = {.model = {}, .config = slot.config, .headers = {}, .bytes = {}};
+}
+
+std::vector<MetaSource::Entry> ModelSet::tensors(Component component) const {
+  std::vector<MetaSource::Entry> all;
+  for (const auto& [key, slot] : slots_) {
+    if (key.first != component || !slot.headers) continue;
+    const auto& requested = slot.headers->requested();
+    all.insert(all.end(), requested.begin(), requested.end());
+  }
+  return all;
+}
+
+ModelBytes ModelSet::bytes(Component component) const {
+  ModelBytes sum;
+  for (const auto& [key, slot] : slots_) {
+    if (key.first == component) sum += slot.bytes;
+  }
+  return sum;
+}
+
+int64_t ModelSet::mapped_bytes() const {
+  ModelBytes sum;
+  for (const auto& [key, slot] : slots_) sum += slot.bytes;
+  return sum.mapped;
+}
+
+}  // namespace opensora::models
