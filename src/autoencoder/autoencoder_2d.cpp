@@ -154,7 +154,7 @@ at::Tensor Decoder2D::operator()(const at::Tensor& z) const {
 Autoencoder2D::Autoencoder2D(const Weights& weights, const Autoencoder2DConfig& config, Half half)
     : config(config),
       dtype(weights.dtype()),
-      computes_in(computing_dtype(dtype, Work::kConvolution, weights.device())) {
+      computes_in(computing_dtype(dtype, Work::kConvolution, weights.kernel_device())) {
   if (half != Half::kDecoder) encoder.emplace(weights["encoder"], config);
   if (half != Half::kEncoder) decoder.emplace(weights["decoder"], config);
   if (encoder) weights["encoder"].finish();

@@ -118,7 +118,7 @@ at::Tensor DCAEDecoder::operator()(const at::Tensor& z) const {
 DCAE::DCAE(const Weights& weights, const DCAEConfig& config, Half half)
     : config(config),
       dtype(weights.dtype()),
-      computes_in(computing_dtype(dtype, Work::kConvolution, weights.device())) {
+      computes_in(computing_dtype(dtype, Work::kConvolution, weights.kernel_device())) {
   if (half != Half::kDecoder) encoder.emplace(weights["encoder"], config);
   if (half != Half::kEncoder) decoder.emplace(weights["decoder"], config);
   if (encoder) weights["encoder"].finish();

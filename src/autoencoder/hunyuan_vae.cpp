@@ -98,7 +98,7 @@ at::Tensor HunyuanDecoder::operator()(const at::Tensor& z) const {
 HunyuanVAE::HunyuanVAE(const Weights& weights, const HunyuanVAEConfig& config, Half half)
     : config(config),
       dtype(weights.dtype()),
-      computes_in(computing_dtype(dtype, Work::kConvolution, weights.device())) {
+      computes_in(computing_dtype(dtype, Work::kConvolution, weights.kernel_device())) {
   if (half != Half::kDecoder) encoder.emplace(weights, config);
   if (half != Half::kEncoder) decoder.emplace(weights, config);
   if (encoder) weights["encoder"].finish();

@@ -9,7 +9,6 @@
 #include <initializer_list>
 
 #include "core/device.h"
-#include "core/meta_device.h"
 
 namespace opensora {
 namespace {
@@ -75,7 +74,7 @@ at::ScalarType computing_dtype(at::ScalarType asked, Work work, const CpuFeature
 }
 
 at::ScalarType computing_dtype(at::ScalarType asked, Work work, at::Device device) {
-  return kernel_device(device) == at::kCPU ? computing_dtype(asked, work, cpu_features()) : asked;
+  return device.is_cpu() ? computing_dtype(asked, work, cpu_features()) : asked;
 }
 
 bool computes_in_float32(at::ScalarType asked, at::Device device) {
@@ -100,7 +99,7 @@ std::string computing_text(at::ScalarType asked, const CpuFeatures& cpu) {
 }
 
 std::string computing_text(at::ScalarType asked, at::Device device) {
-  return kernel_device(device) == at::kCPU ? computing_text(asked, cpu_features()) : dtype_name(asked);
+  return device.is_cpu() ? computing_text(asked, cpu_features()) : dtype_name(asked);
 }
 
 at::ScalarType default_dtype(const CpuFeatures& cpu) { return cpu.amx_bf16 ? at::kBFloat16 : at::kFloat; }

@@ -41,7 +41,8 @@ enum class Work {
 
 // The dtype in which work is done when `asked` is: itself, or float32.
 at::ScalarType computing_dtype(at::ScalarType asked, Work work, const CpuFeatures& cpu);
-// The same on a device: what is asked for on all but the CPU. On the meta device: as on the device that is planned for.
+// The same on a device: what is asked for on all but the CPU. Of what is on the meta device, ask for the device whose
+// kernels it stands in for: kernel_device(), Weights::kernel_device().
 at::ScalarType computing_dtype(at::ScalarType asked, Work work, at::Device device);
 
 // True if nothing is done in `asked` itself on the device, so that it saves nothing there.

@@ -13,7 +13,9 @@ namespace opensora {
 namespace {
 
 struct Counter {
+  at::DeviceType device;  // that is stood in for
   int64_t live = 0, peak = 0;
+  FlopCount flops;
 
   void add(int64_t bytes) {
     live += bytes;
@@ -49,9 +51,16 @@ class CountingAllocator final : public c10::Allocator {
 
 using OptionalTensor = std::optional<at::Tensor>;
 
-// Kernels are plain functions: this tells them whose they stand in for.
-bool stands_for_cpu = true;
-FlopCount* counted = nullptr;  // the current MetaDevice's
+// Of the MetaDevice that `x` was made by; nullptr: by none.
+Counter* counter_of(const at::Tensor& x) {
+  if (!x.is_meta()) return nullptr;
+  const Block* block = x.storage().data_ptr().cast_context<Block>(&free_block);
+  return block != nullptr ? block->counter.get() : nullptr;
+}
+
+void add_flops(const at::Tensor& x, double FlopCount::*kind, double flops) {
+  if (Counter* counter = counter_of(x)) counter->flops.*kind += flops;
+}
 
 double count(const at::Tensor& x) { return static_cast<double>(x.numel()); }
 double length(const at::Tensor& x, int64_t dim) { return static_cast<double>(x.size(dim)); }
@@ -107,17 +116,19 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
   const at::Tensor x = channels_last ? input : input.contiguous();
   at::Tensor out = at::empty(convolved_shape(x, weight, stride, padding, dilation), x.options(),
                              channels_last ? at::MemoryFormat::ChannelsLast3d : at::MemoryFormat::Contiguous);
-  counted->convolution += 2 * count(out) * count(weight) / length(weight, 0);
+  add_flops(out, &FlopCount::convolution, 2 * count(out) * count(weight) / length(weight, 0));
   // cuDNN's workspace is of no known size; its default limit is small beside the activations.
-  if (stands_for_cpu) at::empty({convolution_scratch(x, weight, out, groups)}, x.options().dtype(at::kByte));
+  if (kernel_device(out) == at::kCPU)
+    at::empty({convolution_scratch(x, weight, out, groups)}, x.options().dtype(at::kByte));
   return out;
 }
 
 // The fused kernels: no scores in memory, and a result that is laid out as [B, L, H, D].
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptionalTensor& /*mask*/,
                      double /*dropout*/, bool /*causal*/, std::optional<double> /*scale*/, bool /*enable_gqa*/) {
-  counted->attention += 2 * count(q) * length(k, -2) * (1 + length(v, -1) / length(k, -1));
-  return at::empty({q.size(0), q.size(2), q.size(1), v.size(3)}, q.options()).transpose(1, 2);
+  const at::Tensor out = at::empty({q.size(0), q.size(2), q.size(1), v.size(3)}, q.options());
+  add_flops(out, &FlopCount::attention, 2 * count(q) * length(k, -2) * (1 + length(v, -1) / length(k, -1)));
+  return out.transpose(1, 2);
 }
 
 using Three = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
@@ -155,6 +166,9 @@ torch::Library missing_kernels() {
   return library;
 }
 
+// Of x times a matrix with so many columns.
+void count_product(const at::Tensor& x, double columns) { add_flops(x, &FlopCount::linear, 2 * count(x) * columns); }
+
 // Matrix products have meta kernels of LibTorch's own: they are counted as they are called.
 std::unique_ptr<at::ObserverContext> count_products(const at::RecordFunction& fn) {
   const std::string name = fn.name();
@@ -162,13 +176,13 @@ std::unique_ptr<at::ObserverContext> count_products(const at::RecordFunction& fn
   // at::linear is made of others: addmm counts where it is called with a tensor to write into, its last input.
   const auto writes_into = [&](size_t inputs) { return fn.inputs().size() == inputs + 1; };
   if (name == "aten::linear") {
-    counted->linear += 2 * count(input(0)) * length(input(1), 0);
+    count_product(input(0), length(input(1), 0));
   } else if (name == "aten::addmm" && writes_into(5)) {
-    counted->linear += 2 * count(input(1)) * length(input(2), 1);
+    count_product(input(1), length(input(2), 1));
   } else if (name == "aten::mm" && writes_into(2)) {
-    counted->linear += 2 * count(input(0)) * length(input(1), 1);
+    count_product(input(0), length(input(1), 1));
   } else if (name == "aten::bmm") {
-    counted->linear += 2 * count(input(0)) * length(input(1), 2);
+    count_product(input(0), length(input(1), 2));
   }
   return nullptr;
 }
@@ -176,43 +190,37 @@ std::unique_ptr<at::ObserverContext> count_products(const at::RecordFunction& fn
 }  // namespace
 
 struct MetaDevice::State {
-  std::shared_ptr<Counter> counter = std::make_shared<Counter>();
+  explicit State(at::DeviceType device) : counter(std::make_shared<Counter>(Counter{.device = device, .flops = {}})) {}
+
+  std::shared_ptr<Counter> counter;
   CountingAllocator allocator{counter};
   c10::Allocator* previous = c10::GetAllocator(at::kMeta);
   torch::Library kernels = missing_kernels();
-  FlopCount flops;
   at::CallbackHandle callback = 0;
 };
 
-MetaDevice::MetaDevice(at::Device device) : state_(std::make_unique<State>()) {
-  stands_for_cpu = device.is_cpu();
+MetaDevice::MetaDevice(at::Device device) : state_(std::make_unique<State>(device.type())) {
   c10::SetAllocator(at::kMeta, &state_->allocator);
-  counted = &state_->flops;
   state_->callback = at::addThreadLocalCallback(
       at::RecordFunctionCallback(count_products).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
 }
 
 MetaDevice::~MetaDevice() {
   at::removeCallback(state_->callback);
-  counted = nullptr;
   c10::SetAllocator(at::kMeta, state_->previous);
 }
 
 int64_t MetaDevice::live_bytes() const { return state_->counter->live; }
 int64_t MetaDevice::peak_bytes() const { return state_->counter->peak; }
 void MetaDevice::reset_peak() { state_->counter->peak = state_->counter->live; }
-const FlopCount& MetaDevice::flops() const { return state_->flops; }
-void MetaDevice::reset_flops() { state_->flops = {}; }
+const FlopCount& MetaDevice::flops() const { return state_->counter->flops; }
+void MetaDevice::reset_flops() { state_->counter->flops = {}; }
 
-at::DeviceType kernel_device(const at::Tensor& x) { return kernel_device(x.device()); }
-
-at::DeviceType kernel_device(at::Device device) {
-  if (!device.is_meta() || counted == nullptr) return device.type();
-  return stands_for_cpu ? at::kCPU : at::kCUDA;
+at::DeviceType kernel_device(const at::Tensor& x) {
+  const Counter* counter = counter_of(x);
+  return counter != nullptr ? counter->device : x.device().type();
 }
 
-void count_convolution(double flops) {
-  if (counted != nullptr) counted->convolution += flops;
-}
+void count_convolution(const at::Tensor& x, double flops) { add_flops(x, &FlopCount::convolution, flops); }
 
 }  // namespace opensora

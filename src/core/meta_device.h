@@ -18,7 +18,8 @@ struct FlopCount {
 // device lacks in C++ work: convolution, the norms, attention, embedding. Each of them allocates what the kernels of a
 // real device do beside their result: attention no scores, a convolution on the CPU its oneDNN buffers.
 //
-// One at a time in a process, and no other thread uses the meta device meanwhile. Tensors may outlive it.
+// One at a time in a process, and no other thread uses the meta device meanwhile. Tensors may outlive it; each knows
+// whose it is.
 class MetaDevice {
  public:
   // `device`: whose kernels are stood in for; only its type counts.
@@ -41,10 +42,10 @@ class MetaDevice {
   std::unique_ptr<State> state_;
 };
 
-// For kernels of our own: whose kernels run on `x`, its own device's or those that the MetaDevice of the moment stands
-// in for; and what one of them has done on the meta device.
+// For kernels of our own. Whose kernels run on `x`: its own device's, or of a tensor that was made on the meta device
+// while a MetaDevice lived, those of the device that this stood in for.
 at::DeviceType kernel_device(const at::Tensor& x);
-at::DeviceType kernel_device(at::Device device);
-void count_convolution(double flops);
+// What one of them has done with `x` on the meta device.
+void count_convolution(const at::Tensor& x, double flops);
 
 }  // namespace opensora

@@ -43,8 +43,9 @@ struct Weights::Binding {
   std::vector<std::string> problems = {};
   std::set<std::string> bound = {};
 
-  bool works_on_views() const { return options.works_on_views.value_or(device.is_cpu()); }
-  std::optional<at::ScalarType> held() const { return holding_dtype(dtype, device); }
+  at::Device kernel_device() const { return options.stands_for.value_or(device); }
+  bool works_on_views() const { return options.works_on_views.value_or(kernel_device().is_cpu()); }
+  std::optional<at::ScalarType> held() const { return holding_dtype(dtype, kernel_device()); }
 };
 
 Weights::Weights(std::shared_ptr<const WeightSource> source, at::Device device, at::ScalarType dtype,
@@ -90,6 +91,7 @@ Weights Weights::begin_block() const {
 std::shared_ptr<WeightStream> Weights::stream() const { return binding_->stream; }
 
 at::Device Weights::device() const { return binding_->device; }
+at::Device Weights::kernel_device() const { return binding_->kernel_device(); }
 at::ScalarType Weights::dtype() const { return binding_->dtype; }
 
 bool Weights::has(std::string_view name) const {

@@ -50,7 +50,9 @@ struct WeightOptions {
   int64_t ahead = 2;              // blocks that are on their way beside the one in use
   bool gives_back_pages = false;  // of blocks that have been used, or copied
   // The device works on the source's tensors where their dtype is the run's.
-  std::optional<bool> works_on_views = {};  // default: if it is the CPU
+  std::optional<bool> works_on_views = {};  // default: if kernel_device() is the CPU
+  // On the meta device: the one that it stands in for.
+  std::optional<at::Device> stands_for = {};
   int64_t staging_bytes = -1;  // of a buffer between file and device; default: 32 MiB for an accelerator, else none
 };
 
@@ -109,6 +111,8 @@ class Weights {
   bool has(std::string_view name) const;
 
   at::Device device() const;
+  // Whose kernels will run: the device, or what it stands in for.
+  at::Device kernel_device() const;
   at::ScalarType dtype() const;
 
   // Throws CheckpointError listing every missing or mis-shaped tensor by full name with both shapes; then warns of

@@ -13,7 +13,7 @@ constexpr int64_t kTimestepDim = 256;
 MMDiT::MMDiT(const Weights& weights, const MMDiTConfig& config)
     : config(config),
       dtype(weights.dtype()),
-      computes_in(computing_dtype(dtype, Work::kProduct, weights.device())),
+      computes_in(computing_dtype(dtype, Work::kProduct, weights.kernel_device())),
       img_in(weights["img_in"], config.in_channels, config.hidden_size),
       txt_in(weights["txt_in"], config.context_in_dim, config.hidden_size),
       time_in(weights["time_in"].on_host(), kTimestepDim, config.hidden_size),

@@ -156,7 +156,7 @@ WeightOptions ModelSet::weight_options(Component component, const Opened& opened
     elements = opened.checkpoint->elements();
   } else {
     const auto source = std::make_shared<MetaSource>();
-    diffusion::MMDiT(Weights(source, at::kMeta, at::kBFloat16, {.works_on_views = true}), config);
+    diffusion::MMDiT(Weights(source, at::kMeta, at::kBFloat16, {.stands_for = at::kCPU}), config);
     for (const MetaSource::Entry& tensor : source->requested()) elements += tensor.elements();
   }
   const int64_t tokens = component == Component::kModel ? options_.video_tokens : options_.picture_tokens;
@@ -172,7 +172,7 @@ WeightOptions ModelSet::weight_options(Component component, const Opened& opened
 void ModelSet::load(Component component, Half half, Slot& slot) {
   const Opened opened = open(component);
   WeightOptions options = weight_options(component, opened);
-  if (opened.headers) options.works_on_views = options_.device.is_cpu();
+  if (opened.headers) options.stands_for = options_.device;
   if (options.residence == Residence::kStreamed && !opened.headers) {
     spdlog::info("{}: blocks are streamed to the device",
                  std::filesystem::path(opened.weights->description()).filename().string());

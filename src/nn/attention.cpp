@@ -6,12 +6,13 @@
 #include <cmath>
 
 #include "core/cpu_features.h"
+#include "core/meta_device.h"
 #include "nn/flash_attention.h"
 
 namespace opensora::nn {
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionOptions& options) {
-  const at::ScalarType dtype = computing_dtype(q.scalar_type(), Work::kAttention, q.device());
+  const at::ScalarType dtype = computing_dtype(q.scalar_type(), Work::kAttention, kernel_device(q));
   if (dtype != q.scalar_type()) {
     AttentionOptions converted = options;
     if (options.bias.defined()) converted.bias = options.bias.to(dtype);

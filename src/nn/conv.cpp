@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/cpu_features.h"
+#include "core/meta_device.h"
 #include "nn/padded_window.h"
 #include "nn/winograd.h"
 
@@ -51,7 +52,7 @@ at::Tensor Conv::run_in_parts(const at::Tensor& x) const {
 }
 
 at::Tensor Conv::operator()(const at::Tensor& x) const {
-  const at::ScalarType dtype = computing_dtype(x.scalar_type(), Work::kConvolution, x.device());
+  const at::ScalarType dtype = computing_dtype(x.scalar_type(), Work::kConvolution, kernel_device(x));
   if (dtype != x.scalar_type()) return (*this)(x.to(dtype)).to(x.scalar_type());
   if (runs_in_parts(x)) return run_in_parts(x);
   const std::vector<int64_t> dilation(stride.size(), 1), output_padding(stride.size(), 0);

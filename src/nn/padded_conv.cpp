@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/cpu_features.h"
+#include "core/meta_device.h"
 #include "core/trace.h"
 
 namespace opensora::nn {
@@ -13,7 +14,7 @@ PaddedConv::PaddedConv(const at::Tensor& weight, const at::Tensor& bias, const a
   if (is_dense && WinogradConv::is_for(x, weight)) {
     winograd_.emplace(weight, bias);
   } else {
-    const at::ScalarType dtype = computing_dtype(x.scalar_type(), Work::kConvolution, x.device());
+    const at::ScalarType dtype = computing_dtype(x.scalar_type(), Work::kConvolution, kernel_device(x));
     weight_ = weight.to(dtype);
     bias_ = bias.to(dtype);
   }

@@ -163,8 +163,8 @@ void WinogradConv::operator()(const at::Tensor& padded, const at::Tensor& out, b
           .add = add};
   if (padded.is_meta()) {
     at::empty({job.scratch_floats() * std::min<int64_t>(at::get_num_threads(), job.blocks())}, padded.options());
-    count_convolution(2.0 * kPoints * static_cast<double>(padded.size(0) * job.tiles() * job.frames * kernel_.size(1)) *
-                      static_cast<double>(job.out_channels));
+    const auto rows = static_cast<double>(padded.size(0) * job.tiles() * job.frames * kernel_.size(1));
+    count_convolution(out, 2.0 * kPoints * rows * static_cast<double>(job.out_channels));
     return;
   }
   for (int64_t b = 0; b < padded.size(0); ++b) {

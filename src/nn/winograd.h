@@ -13,7 +13,7 @@ namespace opensora::nn {
 class WinogradConv {
  public:
   // Whether it can stand in for a convolution of `x` with `weight` [out, in, k, 3, 3], stride 1, and is worth it.
-  // On the meta device: whether it would on the device that is planned for.
+  // On the meta device: whether it would on the device that this stands in for.
   static bool is_for(const at::Tensor& x, const at::Tensor& weight);
 
   WinogradConv(const at::Tensor& weight, const at::Tensor& bias);  // bias [out], or undefined

@@ -42,7 +42,7 @@ at::Tensor ClipLayer::operator()(const at::Tensor& input) const {
 
 ClipEncoder::ClipEncoder(const Weights& weights, const ClipConfig& config)
     : dtype(weights.dtype()),
-      computes_in(computing_dtype(dtype, Work::kProduct, weights.device())),
+      computes_in(computing_dtype(dtype, Work::kProduct, weights.kernel_device())),
       token_embedding(weights["text_model"]["embeddings"]["token_embedding"], config.vocab_size, config.hidden_size),
       position_embedding(weights["text_model"]["embeddings"]["position_embedding"], config.max_position_embeddings,
                          config.hidden_size),

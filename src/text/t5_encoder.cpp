@@ -74,7 +74,7 @@ at::Tensor T5Block::operator()(const at::Tensor& input, const at::Tensor& bias) 
 T5Encoder::T5Encoder(const Weights& weights, const T5Config& config)
     : config(config),
       dtype(weights.dtype()),
-      computes_in(computing_dtype(dtype, Work::kProduct, weights.device())),
+      computes_in(computing_dtype(dtype, Work::kProduct, weights.kernel_device())),
       shared(bind_embedding(weights, config)),
       relative_attention_bias(weights["encoder"]["block"][0]["layer"][0]["SelfAttention"]["relative_attention_bias"],
                               config.relative_attention_num_buckets, config.num_heads),

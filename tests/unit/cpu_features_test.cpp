@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "core/meta_device.h"
+#include "core/weights.h"
 
 namespace opensora {
 namespace {
@@ -113,12 +114,16 @@ TEST(CpuFeatures, AreOfTheCpuAlone) {
       EXPECT_EQ(computing_dtype(dtype, work, at::kCPU), here);
       EXPECT_EQ(computing_dtype(dtype, work, at::kCUDA), dtype);
       EXPECT_EQ(computing_dtype(dtype, work, at::kMeta), dtype);
-      {
-        const MetaDevice planned(at::kCPU);
-        EXPECT_EQ(computing_dtype(dtype, work, at::kMeta), here);
-      }
-      const MetaDevice planned(at::kCUDA);
-      EXPECT_EQ(computing_dtype(dtype, work, at::kMeta), dtype);
+      const auto planned_for = [&](at::Device device) {
+        const MetaDevice planned(device);
+        const at::Tensor x = at::empty({1}, at::TensorOptions().device(at::kMeta));
+        const Weights weights(std::make_shared<MetaSource>(), at::kMeta, dtype, {.stands_for = device});
+        EXPECT_EQ(kernel_device(x), device.type());
+        EXPECT_EQ(computing_dtype(dtype, work, weights.kernel_device()), computing_dtype(dtype, work, device));
+        return computing_dtype(dtype, work, kernel_device(x));
+      };
+      EXPECT_EQ(planned_for(at::kCPU), here);
+      EXPECT_EQ(planned_for(at::kCUDA), dtype);
     }
   }
 }
