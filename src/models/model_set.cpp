@@ -213,7 +213,10 @@ std::shared_ptr<const Autoencoder> ModelSet::autoencoder(Component component, Ha
 
 std::shared_ptr<const Autoencoder> ModelSet::video_autoencoder(Half half, const VideoAutoencoderConfig& config) {
   Slot& slot = slots_.at({Component::kAe, half});
-  if (slot.config != config) slot = {.model = {}, .config = config, .headers = {}, .bytes = {}};
+  if (slot.config != config) {
+    release(Component::kAe, half);
+    slot.config = config;
+  }
   return std::get<std::shared_ptr<const Autoencoder>>(bound(Component::kAe, half).model);
 }
 
@@ -238,8 +241,11 @@ void ModelSet::release(Component component) {
 }
 
 void ModelSet::release(Component component, Half half) {
-  Slot& slot = slots_.at({component, half});
-  slot = {.model = {}, .config = slot.config, .headers = {}, .bytes = {}};
+  const auto found = slots_.find({component, half});
+  if (found == slots_.end()) return;
+  found->second.model = {};
+  found->second.headers.reset();
+  found->second.bytes = {};
 }
 
 std::vector<MetaSource::Entry> ModelSet::tensors(Component component) const {

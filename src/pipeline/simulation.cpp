@@ -9,6 +9,7 @@
 
 #include "core/meta_device.h"
 #include "models/model_set.h"
+#include "models/text_encoder.h"
 #include "pipeline/references.h"
 #include "pipeline/run_models.h"
 #include "pipeline/stage_work.h"
@@ -101,11 +102,11 @@ class Simulation {
   }
 
   void encode_texts(StagePlan& stage, Component component) {
-    const bool is_t5 = component == Component::kT5;
-    const int64_t length = is_t5 ? config_.t5.max_length : config_.clip.max_length;
+    const int64_t length = models::encoder_max_length(component, config_);
     stage.forwards = static_cast<int64_t>(texts_.size());
     for (sampling::TextEmbedding& text : texts_) {
-      (is_t5 ? text.txt : text.vec) = models_.encode_text(component, meta({1, length}, at::kLong));
+      (component == Component::kT5 ? text.txt : text.vec) =
+          models_.encode_text(component, meta({1, length}, at::kLong));
     }
   }
 
