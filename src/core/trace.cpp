@@ -72,7 +72,7 @@ TraceSpan::TraceSpan(const char* name, int64_t index) {
   auto callbacks = at::getStepCallbacksUnlessEmpty(at::RecordScope::USER_SCOPE);
   if (!callbacks) return;
   name_ = name;
-  if (index >= 0) name_ += " " + std::to_string(index);
+  if (index >= 0) name_.append(" ").append(std::to_string(index));
   guard_.emplace(std::move(*callbacks));
   guard_->before(name_);
 }

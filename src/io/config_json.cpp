@@ -241,12 +241,13 @@ void read_frame_rate(ConfigSection& section, FrameRate& rate) {
 
 // "512x512"; null: none.
 std::optional<PixelSize> read_output_size(ConfigSection& section) {
-  std::optional<std::string> text;
+  const nlohmann::json* found = section.find("output_size");
+  if (found == nullptr || found->is_null()) return std::nullopt;
+  std::string text;
   section.read("output_size", text);
-  if (!text) return std::nullopt;
   PixelSize size;
   char rest = 0;
-  const bool is_size = std::sscanf(text->c_str(), "%5ldx%5ld%c", &size.width, &size.height, &rest) == 2;
+  const bool is_size = std::sscanf(text.c_str(), "%5ldx%5ld%c", &size.width, &size.height, &rest) == 2;
   const auto is_edge = [](int64_t edge) { return edge >= 1 && edge <= kMaxEdge; };
   section.require("output_size", is_size && is_edge(size.width) && is_edge(size.height),
                   "WIDTHxHEIGHT of 1 to " + std::to_string(kMaxEdge) + " pixels, such as \"512x512\"");

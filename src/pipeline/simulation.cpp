@@ -146,6 +146,7 @@ class Simulation {
     const auto encoder = models_.autoencoder(Component::kAe, Half::kEncoder);
     const int64_t count = sampling::reference_count(plan_.condition);
     std::vector<at::Tensor> references;
+    references.reserve(static_cast<size_t>(count));
     for (int64_t i = 0; i < count; ++i) {
       references.push_back(
           meta({1, 3, sampling::reference_frames(plan_.condition), plan_.size.height, plan_.size.width}));

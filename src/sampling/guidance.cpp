@@ -16,6 +16,7 @@ std::vector<double> image_scales(const GuidanceOptions& options, const GuidanceS
   if (!options.temporal_osci || scale <= 1) return {scale};
   const double highest = evenly_spaced(scale, 1, at.steps + 1, at.step);
   std::vector<double> scales;
+  scales.reserve(static_cast<size_t>(at.latent_frames));
   for (int64_t t = 0; t < at.latent_frames; ++t) scales.push_back(evenly_spaced(1, highest, at.latent_frames, t));
   return scales;
 }

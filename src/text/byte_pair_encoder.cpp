@@ -59,17 +59,19 @@ void BytePairEncoder::load_vocab(const std::filesystem::path& path) {
     throw CheckpointError(
         fmt::format("{}: expected a JSON object of pieces and their ids, found {}", path.string(), vocab.type_name()));
   }
+  ids_.reserve(vocab.size());
+  pieces_.reserve(vocab.size());
   for (const auto& [piece, id] : vocab.items()) {
     if (!id.is_number_unsigned() || id.get<uint64_t>() >= std::numeric_limits<int32_t>::max()) {
       throw CheckpointError(fmt::format("{}: expected an id for {}, found {}", path.string(), json_excerpt(piece),
                                         id.is_structured() ? id.type_name() : json_excerpt(id)));
     }
-    const auto [same, is_new] = pieces_.emplace(id.get<int64_t>(), piece);
+    const auto entry = ids_.emplace(piece, id.get<int32_t>()).first;
+    const auto [same, is_new] = pieces_.emplace(entry->second, &entry->first);
     if (!is_new) {
-      throw CheckpointError(fmt::format("{}: {} and {} have the same id {}", path.string(), json_excerpt(same->second),
+      throw CheckpointError(fmt::format("{}: {} and {} have the same id {}", path.string(), json_excerpt(*same->second),
                                         json_excerpt(piece), same->first));
     }
-    ids_[piece] = id.get<int32_t>();
     vocab_size_ = std::max(vocab_size_, id.get<int64_t>() + 1);
   }
 }
@@ -96,6 +98,7 @@ void BytePairEncoder::load_merges(const std::filesystem::path& path) {
   std::istringstream lines(content);
   std::string line;
   std::getline(lines, line);  // "#version: 0.2"
+  merges_.reserve(ids_.size());
   for (int32_t number = 2; std::getline(lines, line); ++number) {
     const std::string_view trimmed = std::string_view(line).substr(0, line.find_last_not_of("\r ") + 1);
     try {

@@ -12,6 +12,7 @@ at::Tensor quick_gelu(const at::Tensor& x) { return x * at::sigmoid(1.702 * x); 
 
 std::vector<ClipLayer> bind_layers(const Weights& weights, const ClipConfig& config) {
   std::vector<ClipLayer> layers;
+  layers.reserve(static_cast<size_t>(config.num_hidden_layers));
   for (int64_t i = 0; i < config.num_hidden_layers; ++i) layers.emplace_back(weights[i], config);
   return layers;
 }

@@ -19,6 +19,7 @@ nn::Embedding bind_embedding(const Weights& weights, const T5Config& config) {
 
 std::vector<T5Block> bind_blocks(const Weights& weights, const T5Config& config) {
   std::vector<T5Block> blocks;
+  blocks.reserve(static_cast<size_t>(config.num_layers));
   for (int64_t i = 0; i < config.num_layers; ++i) blocks.emplace_back(weights[i]["layer"], config);
   return blocks;
 }

@@ -46,6 +46,7 @@ std::vector<AddedToken> take_extra_tokens(TokenizerSettings& settings, int64_t p
     }
   }
   std::vector<AddedToken> tokens;
+  tokens.reserve(static_cast<size_t>(count));
   for (int64_t i = 0; i < count; ++i) {
     tokens.push_back({.content = name(i), .id = pieces - 1 + extra_ids - i, .lstrip = true, .rstrip = true});
   }
