@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "support/death.h"
 #include "support/program.h"
 #include "support/reference.h"
 #include "support/temporary_folder.h"
@@ -153,11 +154,8 @@ void Deaths::die_and_try_again(const Death& death, const Files& expected) const 
   const std::string output = death.what;
   const Files others = write_files_of_others(output);
   const std::string video = is_batch() && stage().name != std::string("Text") ? R"(|"row":2)" : "";
-  const fs::path library = fs::path(OPENSORA_PROGRAM).parent_path() / "tests/libopensora-test-death.so";
-  ASSERT_TRUE(fs::exists(library));
   ProgramOptions options;
-  options.environment = {"LD_PRELOAD=" + library.string(), "OPENSORA_DEATH=" + std::string(death.what),
-                         "OPENSORA_DEATH_AT=" + std::string(stage().moment) + video};
+  options.environment = test::environment_of_death(death.what, stage().moment + video, folder_);
   const ProgramResult dead = run(output, /*resume=*/false, options);
   EXPECT_EQ(dead.exit_code, is_batch() ? death.batch_code : death.exit_code) << dead.err;
   if (death.is_clean_stop && !is_batch()) {

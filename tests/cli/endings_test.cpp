@@ -12,6 +12,7 @@
 
 #include "io/safetensors.h"
 #include "support/contains.h"
+#include "support/death.h"
 #include "support/program.h"
 #include "support/reference.h"
 #include "support/temporary_folder.h"
@@ -45,9 +46,7 @@ class Endings : public ::testing::Test {
   }
   // With what tests/preload/death.cpp can do at the first step.
   ProgramResult generate_with(const std::string& death, const Arguments& more, ProgramOptions options = {}) const {
-    const fs::path library = fs::path(OPENSORA_PROGRAM).parent_path() / "tests/libopensora-test-death.so";
-    options.environment = {"LD_PRELOAD=" + library.string(), "OPENSORA_DEATH=" + death,
-                           R"(OPENSORA_DEATH_AT="event":"step")"};
+    options.environment = test::environment_of_death(death, R"("event":"step")", folder_);
     Arguments arguments = {"--events", folder_.path() / "events"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return generate("v.mp4", arguments, options);
@@ -179,9 +178,7 @@ TEST_F(Endings, ALeftoverOfAnotherRequestIsReplaced) {
   ASSERT_EQ(generate_with_signal(SIGKILL, {"--preview-every", "1", "--steps", "4"}).exit_code, 128 + SIGKILL);
   EXPECT_FALSE(names().empty());
   ProgramOptions full;
-  full.environment = {
-      "LD_PRELOAD=" + (fs::path(OPENSORA_PROGRAM).parent_path() / "tests/libopensora-test-death.so").string(),
-      "OPENSORA_DEATH=disk", R"(OPENSORA_DEATH_AT="event":"stage_started"|"stage":"decode")"};
+  full.environment = test::environment_of_death("disk", R"("event":"stage_started"|"stage":"decode")", folder_);
   EXPECT_EQ(generate("v.mp4", {"--events", folder_.path() / "events"}, full).exit_code, 7);
   EXPECT_EQ(names(), std::set<std::string>{"v.latent.safetensors"});
   const ProgramResult other = generate("v.mp4", {"-s", "2"});
