@@ -26,7 +26,9 @@ class StandardOutput : public ::testing::Test {
  protected:
   // Runs a line of bash in the test's folder; $P is the program.
   ShellResult shell(const std::string& line) const {
-    folder_.write("line.sh", "export OMP_NUM_THREADS=1 P='" OPENSORA_PROGRAM "'\nunset OPENSORA_MODEL_DIR\n" + line);
+    // IFS: $P is one word, whatever spaces it has.
+    folder_.write("line.sh",
+                  "export OMP_NUM_THREADS=1 P='" OPENSORA_PROGRAM "'\nIFS=$'\\n'\nunset OPENSORA_MODEL_DIR\n" + line);
     const int status = std::system(("cd '" + folder_.path().string() + "' && bash line.sh 2>err").c_str());
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), test::read_file(folder_.path() / "err")};
   }
