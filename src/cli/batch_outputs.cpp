@@ -46,11 +46,15 @@ void refuse_with_several(const char* flag, const fs::path& file, int64_t videos,
 
 }  // namespace
 
+int64_t count_videos(const RowRequest& row, const request::Settings& settings) {
+  const auto seeds = static_cast<int64_t>((row.seeds.empty() ? settings.seeds : row.seeds).size());
+  return std::max(seeds, settings.batch.samples);
+}
+
 int64_t count_videos(const std::vector<RowRequest>& rows, const request::Settings& settings) {
   int64_t videos = 0;
   for (const RowRequest& row : rows) {
-    const auto seeds = static_cast<int64_t>((row.seeds.empty() ? settings.seeds : row.seeds).size());
-    videos += std::max(seeds, settings.batch.samples);
+    videos += count_videos(row, settings);
   }
   return videos;
 }

@@ -10,6 +10,7 @@
 namespace opensora::cli {
 
 // How many videos the rows make, all shards together.
+int64_t count_videos(const RowRequest& row, const request::Settings& settings);
 int64_t count_videos(const std::vector<RowRequest>& rows, const request::Settings& settings);
 
 // One video that goes where -o or its name says, without a folder and a journal: what flags ask for that name neither

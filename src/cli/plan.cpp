@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "cli/batch_outputs.h"
 #include "cli/commands.h"
 #include "cli/model_folder.h"
 #include "cli/result_json.h"
@@ -152,8 +153,7 @@ std::vector<PlannedRow> plan_rows(const std::vector<RowRequest>& rows, const req
   for (const RowRequest& row : rows) {
     const std::string key = plan_key(row.request);
     if (!known.contains(key)) known.emplace(key, plan_run(row.request, options));
-    const auto seeds = static_cast<int64_t>((row.seeds.empty() ? settings.seeds : row.seeds).size());
-    plans.push_back({row.place, std::max(seeds, settings.batch.samples), known.at(key)});
+    plans.push_back({row.place, count_videos(row, settings), known.at(key)});
   }
   return plans;
 }
