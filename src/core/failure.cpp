@@ -22,9 +22,6 @@ constexpr std::array<std::string_view, 4> kSystemWords = {
 constexpr std::array<std::string_view, 4> kLibraryWords = {"DefaultCPUAllocator", "alloc_cpu.cpp", "out of memory",
                                                            "Out of memory"};
 
-// FFmpeg's, where an encoder says no more.
-constexpr std::string_view kNoReason = "Generic error in an external library";
-
 template <size_t N>
 bool holds_any(std::string_view text, const std::array<std::string_view, N>& words) {
   return std::any_of(words.begin(), words.end(),
@@ -62,8 +59,7 @@ bool is_out_of_memory(const std::system_error& error) {
 Failure describe(const Error& error) {
   const std::string what = error.what();
   const bool may_be_memory = error.code() != ExitCode::kUsage && error.code() != ExitCode::kPartlyFailed;
-  const bool says_so =
-      holds_any(what, kSystemWords) || (what.find(kNoReason) != std::string::npos && address_space_was_full());
+  const bool says_so = holds_any(what, kSystemWords);
   if (may_be_memory && says_so && what.starts_with("out of memory")) return out_of_memory(what.substr(13));
   if (may_be_memory && says_so) return out_of_memory(": " + what);
   return {.code = static_cast<int>(error.code()), .message = what, .flags = {}, .detail = {}};

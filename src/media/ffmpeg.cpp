@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/failure.h"
+#include "core/machine.h"
 #include "media/ffmpeg_errors.h"
 #include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
@@ -36,7 +37,18 @@ void log_callback(void* source, int level, const char* format, va_list arguments
   spdlog::log(level <= AV_LOG_PANIC ? spdlog::level::err : spdlog::level::debug, "FFmpeg: {}", text);
 }
 
-[[noreturn]] void throw_out_of_memory(const std::filesystem::path& path, std::string_view action) {
+// FFmpeg says "generic error in an external library" where zlib or an encoder had no memory: whether it was that shows
+// when as much as an encoder of small pictures takes is asked for.
+bool lacks_memory(int result) {
+  constexpr size_t kBytes = 1 << 20;
+  if (result != AVERROR_EXTERNAL) return result == AVERROR(ENOMEM);
+  void* memory = av_malloc(kBytes);
+  av_free(memory);
+  return memory == nullptr || address_space_was_full();
+}
+
+void check_memory(int result, const std::filesystem::path& path, std::string_view action) {
+  if (!lacks_memory(result)) return;
   throw OutOfMemoryError(fmt::format("{}: out of memory: cannot {}", path.string(), action));
 }
 
@@ -69,7 +81,7 @@ std::string error_text(int error) {
 }
 
 int check(int result, const std::filesystem::path& path, std::string_view action) {
-  if (result == AVERROR(ENOMEM)) throw_out_of_memory(path, action);
+  check_memory(result, path, action);
   if (result < 0) {
     throw OutputError(fmt::format("{}: cannot {}: {}", path.string(), action, error_text(result)));
   }
@@ -77,7 +89,7 @@ int check(int result, const std::filesystem::path& path, std::string_view action
 }
 
 int check_input(int result, const std::filesystem::path& path, std::string_view action) {
-  if (result == AVERROR(ENOMEM)) throw_out_of_memory(path, action);
+  check_memory(result, path, action);
   if (result < 0) {
     throw InputMediaError(fmt::format("{}: cannot {}: {}", path.string(), action, error_text(result)));
   }

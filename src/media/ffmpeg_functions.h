@@ -80,6 +80,7 @@ OPENSORA_AVUTIL(av_get_pix_fmt);
 OPENSORA_AVUTIL(av_get_pix_fmt_name);
 OPENSORA_AVUTIL(av_log_format_line2);
 OPENSORA_AVUTIL(av_log_set_callback);
+OPENSORA_AVUTIL(av_malloc);
 OPENSORA_AVUTIL(av_opt_set);
 OPENSORA_AVUTIL(av_opt_set_double);
 OPENSORA_AVUTIL(av_opt_set_int);

@@ -4,6 +4,12 @@
 #include <gtest/gtest.h>
 #include <spdlog/fmt/fmt.h>
 
+extern "C" {
+#include <libavutil/mem.h>
+}
+
+#include <limits>
+
 #include "opensora/error.h"
 #include "support/contains.h"
 #include "support/media_fixture.h"
@@ -55,6 +61,18 @@ TEST_F(PngWriterTest, ScalesAnyColourWithoutShift) {
       EXPECT_NEAR(picture.frames[0].at(x, y, 2, 61), color.b, 1);
     }
   }
+}
+
+// zlib's failure to get memory comes through FFmpeg as "generic error in an external library".
+TEST_F(PngWriterTest, AnEncoderWithoutMemoryIsOutOfMemory) {
+  const Pixels pixels = noise(64, 48);
+  for (const size_t longest_block : {20'000, 40'000, 60'000}) {  // bytes; zlib's window alone has 64 KiB
+    av_max_alloc(longest_block);
+    EXPECT_THROW(write_png(folder_ / "a.png", pixels.data(), 64, 48, false), OutOfMemoryError) << longest_block;
+    av_max_alloc(std::numeric_limits<int>::max());
+    EXPECT_FALSE(fs::exists(folder_ / "a.png"));
+  }
+  write_png(folder_ / "a.png", pixels.data(), 64, 48, false);
 }
 
 TEST_F(PngWriterTest, ObeysTheOverwriteRuleAndChecksSizes) {
