@@ -49,7 +49,7 @@ bool lacks_memory(int result) {
 
 void check_memory(int result, const std::filesystem::path& path, std::string_view action) {
   if (!lacks_memory(result)) return;
-  throw OutOfMemoryError(fmt::format("{}: out of memory: cannot {}", path.string(), action));
+  throw OutOfMemoryError(fmt::format("out of memory: {}: cannot {}", path.string(), action));
 }
 
 }  // namespace
