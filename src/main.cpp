@@ -7,15 +7,12 @@
 #include <iostream>
 
 #include "cli/app.h"
-#include "cli/early_exit.h"
-#include "cli/patient_threads.h"
-#include "cli/signals.h"
+#include "cli/process.h"
+#include "core/local_file.h"
 #include "core/temporary.h"
-#include "core/working_folder.h"
-#include "opensora/faults.h"
-#include "opensora/stop.h"
+#include "opensora/process.h"
 
-// Run before the libraries' own initialisation.
+// These run before the libraries initialise themselves.
 __attribute__((section(".preinit_array"), used)) void (*const before_all[])(int, char**, char**) = {
     opensora::cli::watch_for_uncaught_exceptions, opensora::leave_removed_folder,
     opensora::cli::start_patiently_if_busy};
@@ -24,8 +21,8 @@ int main(int argc, char** argv) {
   opensora::install_fault_handler();
   opensora::cli::ignore_file_size_signal();
   const int code = opensora::cli::run(argc, argv);
-  // Ends here and now. LibTorch takes a tenth of a second to unregister its operators, and after a stop a thread may
-  // still be within an encoder: nothing is taken down under it, and nothing of its file stays.
+  // The process ends here and now. LibTorch would take a tenth of a second to unregister its operators, and after a
+  // stop a thread may still be within an encoder, from under which nothing must be taken. Its file goes before.
   if (opensora::stop_signal() != 0) opensora::remove_own_temporaries();
   std::cout.flush();
   std::fflush(nullptr);

@@ -51,7 +51,7 @@ struct BatchVideo {
   int64_t sample = 0;              // of the row, from 0
   std::string key;                 // hash of all that determines its content
   std::exception_ptr error;        // kFailed
-  std::vector<std::string> flags;  // where memory ran out: those with which it would fit; empty: none is known
+  std::vector<std::string> flags;  // where memory ran out: as MemoryVerdict::flags; empty: none is known
 };
 
 struct BatchResult {

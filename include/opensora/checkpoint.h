@@ -1,4 +1,5 @@
-// What a checkpoint is, and whether a model folder holds all that a run needs.
+// Weights: what a checkpoint is, whether a model folder holds all that a run needs, and folders of random numbers, for
+// measuring speed and memory where no weights are at hand.
 #pragma once
 
 #include <cstdint>
@@ -44,16 +45,10 @@ CheckpointInfo inspect(const std::filesystem::path& path);
 // index.
 std::vector<std::filesystem::path> find_checkpoints(const std::filesystem::path& folder);
 
-struct VerifyOptions {
-  bool full = false;  // also reads every tensor (NaN, infinity) and every file (SHA-256)
-  // Called before each file that is read in full.
-  std::function<void(const std::filesystem::path& file)> on_file;
-};
-
 struct VerifiedFile {
   std::filesystem::path path;
   int64_t bytes = 0;
-  std::string sha256;  // hexadecimal; empty unless VerifyOptions::full
+  std::string sha256;  // hexadecimal; empty unless verify() reads in full
 };
 
 struct VerifiedComponent {
@@ -72,8 +67,27 @@ struct VerifyReport {
 };
 
 // Binds each model that a run with `config` would load to the names and shapes of its files, opens the tokenizers and
-// reads the sizes; loads no weights. What is wrong is in the report: this throws only what has nothing to do with the
-// files.
-VerifyReport verify(const std::filesystem::path& model_dir, const Config& config, const VerifyOptions& options = {});
+// reads the sizes; loads no weights. With `full` it also reads every tensor (NaN, infinity) and every file (SHA-256),
+// and calls `on_file` before each of these. What is wrong is in the report: this throws only what has nothing to do
+// with the files.
+VerifyReport verify(const std::filesystem::path& model_dir, const Config& config, bool full = false,
+                    const std::function<void(const std::filesystem::path& file)>& on_file = {});
+
+struct RandomModelsRequest {
+  std::filesystem::path folder;  // made if missing
+  Config config;                 // the sizes, and the files' names within the folder
+  std::string dtype = "bf16";    // of the files: "fp32", "bf16", "fp16"
+  uint64_t seed = 0;             // the same numbers for the same seed
+  bool transformer = true, autoencoder = true;
+  // Text embeddings of these prompts (with the configuration's suffixes) and of the empty negative prompt, in
+  // FOLDER/embeddings, which stand for the text encoders: for generate --text-embeddings.
+  std::vector<std::string> prompts;
+  bool overwrite = false;
+};
+
+// Writes the configuration's transformer and video autoencoder under their official names, and text embeddings; what is
+// written needs little memory, whatever its size. Returns the files. Throws UsageError for a dtype that is none,
+// OutputError.
+std::vector<std::filesystem::path> write_random_models(const RandomModelsRequest& request);
 
 }  // namespace opensora

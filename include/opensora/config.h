@@ -10,7 +10,7 @@
 #include <variant>
 #include <vector>
 
-#include "opensora/frame_rate.h"
+#include "opensora/video.h"
 
 namespace opensora {
 
@@ -22,12 +22,6 @@ enum class Component {
   kT5,         // "clip", "t5": the text encoders
   kImgFlux,    // "img_flux": FLUX.1's transformer
   kImgFluxAe,  // "img_flux_ae": its autoencoder
-};
-
-// Pixels.
-struct PixelSize {
-  int64_t width = 0, height = 0;
-  friend bool operator==(const PixelSize&, const PixelSize&) = default;
 };
 
 // `model`, `img_flux`: the MMDiT transformer (type "flux").
@@ -118,6 +112,11 @@ struct TextEncoderConfig {
   int64_t max_length = 0;  // tokens, padded and truncated to: T5 512, CLIP 77
 };
 
+// Beyond these a request is refused before anything runs: flags, configurations and prompts files share them.
+inline constexpr int64_t kMaxSteps = 10000;
+inline constexpr double kMaxGuidance = 1000;  // and as much below 0
+inline constexpr double kMinFlowShift = 0.001, kMaxFlowShift = 1000;
+
 // `sampling_option`.
 struct SamplingConfig {
   std::optional<std::string> resolution;    // "256px", "768px", "720p", …; with aspect_ratio gives height and width
@@ -188,5 +187,19 @@ std::filesystem::path find_config(const std::string& name_or_file);
 
 // The bundled `configs` folder: beside a build tree or in an install prefix's share/opensora.
 std::filesystem::path bundled_configs_dir();
+
+// A size that a resolution and an aspect ratio stand for.
+struct SizeRow {
+  std::string resolution, aspect_ratio;
+  int64_t width = 0, height = 0;  // pixels
+  int64_t tokens = 0;             // of the transformer, for config.sampling.num_frames frames; the text's come on top
+};
+
+// Every known resolution in every known aspect ratio (width:height), for the configuration's autoencoder.
+std::vector<SizeRow> size_table(const Config& config);
+
+// config.sampling.num_frames; or, where the references of config.cond_type would leave nothing to make of so many, the
+// frames of a reference and 16 more: 49 for v2v_head, 81 for v2v_head_easy. Throws UsageError for an unknown cond_type.
+int64_t frames_with_room(const Config& config);
 
 }  // namespace opensora

@@ -26,8 +26,10 @@ enum class ExitCode : int {
   kTerminated = 143,
 };
 
-// The base of all errors: what() is one line that names the file, flag, key or tensor, what was expected and what
-// was found, and where possible what to do.
+// The base of all errors: what() is one line that names the file, field, key or tensor, what was expected and what was
+// found, and where possible what to do. A field of a request stands in backticks, and is called as its flag with "_"
+// for
+// "-": `max_memory`.
 class Error : public std::runtime_error {
  public:
   Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
@@ -37,51 +39,35 @@ class Error : public std::runtime_error {
   ExitCode code_;
 };
 
-// A flag, a configuration file or a prompt that cannot be used.
-struct UsageError : Error {
-  explicit UsageError(const std::string& message) : Error(ExitCode::kUsage, message) {}
+// An error of one code. What is thrown and caught goes by the names below.
+template <ExitCode kCode>
+struct ErrorOf : Error {
+  explicit ErrorOf(const std::string& message) : Error(kCode, message) {}
 };
 
+// A field, a configuration file or a prompt that cannot be used.
+using UsageError = ErrorOf<ExitCode::kUsage>;
 // A missing, corrupt or unsuitable checkpoint or tokenizer file.
-struct CheckpointError : Error {
-  explicit CheckpointError(const std::string& message) : Error(ExitCode::kCheckpoint, message) {}
-};
-
-// A device that is not there or whose libraries cannot be opened.
-struct DeviceError : Error {
-  explicit DeviceError(const std::string& message) : Error(ExitCode::kDevice, message) {}
-};
+using CheckpointError = ErrorOf<ExitCode::kCheckpoint>;
+// A device that is not there, or whose libraries cannot be opened.
+using DeviceError = ErrorOf<ExitCode::kDevice>;
+// An output that cannot be written: folder, permission, space, existing file, encoder.
+using OutputError = ErrorOf<ExitCode::kOutput>;
+// With GenerateRequest::strict: a video that was written, but is black, of one colour or frozen.
+using SuspiciousError = ErrorOf<ExitCode::kSuspicious>;
+// A reference image or video that cannot be read.
+using InputMediaError = ErrorOf<ExitCode::kInputMedia>;
+// NaN or infinity in a latent or a video.
+using NumericError = ErrorOf<ExitCode::kNumeric>;
+// A video took longer than it was given.
+using TimeoutError = ErrorOf<ExitCode::kTimedOut>;
 
 struct OutOfMemoryError : Error {
   explicit OutOfMemoryError(const std::string& message, std::vector<std::string> would_fit = {})
       : Error(ExitCode::kOutOfMemory, message), flags(std::move(would_fit)) {}
 
-  std::vector<std::string> flags;  // with which it would fit ("--vae-tiling", "--dtype bf16"); empty: none is known
-};
-
-// An output that cannot be written: folder, permission, space, existing file, encoder.
-struct OutputError : Error {
-  explicit OutputError(const std::string& message) : Error(ExitCode::kOutput, message) {}
-};
-
-// With GenerateRequest::strict: a video that was written, but is black, of one colour or frozen.
-struct SuspiciousError : Error {
-  explicit SuspiciousError(const std::string& message) : Error(ExitCode::kSuspicious, message) {}
-};
-
-// A reference image or video that cannot be read.
-struct InputMediaError : Error {
-  explicit InputMediaError(const std::string& message) : Error(ExitCode::kInputMedia, message) {}
-};
-
-// NaN or infinity in a latent or a video.
-struct NumericError : Error {
-  explicit NumericError(const std::string& message) : Error(ExitCode::kNumeric, message) {}
-};
-
-// A video took longer than it was given.
-struct TimeoutError : Error {
-  explicit TimeoutError(const std::string& message) : Error(ExitCode::kTimedOut, message) {}
+  std::vector<std::string>
+      flags;  // fields with which it would fit: "`vae_tiling`", "`dtype` bf16"; empty: none is known
 };
 
 // The run was asked to stop (SIGINT: 130, SIGTERM: 143).

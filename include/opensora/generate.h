@@ -19,6 +19,8 @@ struct ModelFiles {
   std::filesystem::path diffusion_model, vae, t5xxl, clip_l, flux, flux_ae;
 };
 
+inline constexpr int64_t kMaxThreads = 1024;
+
 // One video. `config` holds the effective values: a configuration file with whatever overrides it.
 struct GenerateRequest {
   std::string prompt;           // UTF-8; may be empty; suffixes are added (config.fps_save, config.motion_score)
@@ -47,7 +49,7 @@ struct GenerateRequest {
   // (the CPU works on the file itself, mapped); "block": a transformer's blocks come to the device as they are used;
   // "auto": "model" where the device has room for a transformer, else "block".
   std::string offload = "auto";
-  // Bytes that the run may take on the device; more is an OutOfMemoryError that names --max-memory. On the CPU mapped
+  // Bytes that the run may take on the device; more is an OutOfMemoryError that names `max_memory`. On the CPU mapped
   // files do not count, and their pages are let go of behind the blocks in use. 0: no limit.
   int64_t max_memory = 0;
   // Whether a GPU replays the transformer's forwards as graphs: "auto" where it has them, "on" likewise, with a warning
@@ -106,6 +108,12 @@ using ProgressCallback = std::function<void(const Progress&)>;
 // What can be checked before weights are loaded is: sizes, prompt, output path, the files' presence. Throws UsageError,
 // CheckpointError, DeviceError, OutOfMemoryError, OutputError, NumericError, SuspiciousError.
 GenerateResult generate(const GenerateRequest& request, const ProgressCallback& progress = {});
+
+// Decodes and writes. Of the request count the autoencoder, the machine and the output; the size comes from the latent,
+// and so does the number of frames where the request's does not fit it. The latent's file stays.
+// Throws as generate(); UsageError for a latent that the configuration's autoencoder cannot decode.
+GenerateResult decode(const std::filesystem::path& latent, const GenerateRequest& request,
+                      const ProgressCallback& progress = {});
 
 // "a-red-circle-moving-42.mp4": the first words of the prompt, the seed, and .png for a single frame, .mkv for ffv1.
 // Throws UsageError for an unknown codec.

@@ -24,6 +24,11 @@ std::vector<std::pair<std::string, std::string>> read_request_flags(const std::f
 std::vector<std::pair<std::string, std::string>> parse_request_flags(const std::string& document,
                                                                      const std::string& place);
 
+// What the file says about the video that its latent belongs to, as read_request_flags() does; empty for a latent
+// without metadata, such as --save-tensors writes. Throws CheckpointError for a file that holds no latent, UsageError
+// for metadata that cannot be used.
+std::vector<std::pair<std::string, std::string>> read_latent_flags(const std::filesystem::path& latent);
+
 // The document's "request" for a request that has not run: a JSON object in text. Its seed is null if none is set.
 // Throws as generate() does for a request that cannot be run.
 std::string effective_values(const GenerateRequest& request);

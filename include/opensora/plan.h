@@ -34,11 +34,11 @@ struct StagePlan {
 // Whether a run fits, and otherwise what would make it fit.
 struct MemoryVerdict {
   int64_t available_bytes = 0;
-  std::string source;  // "--max-memory", "--device-memory", "available on this machine", the GPU's name
+  std::string source;  // "`max_memory`", "`device_memory`", "available on this machine", the GPU's name
   // What has to fit: RunPlan::anonymous_bytes; under --max-memory budget_bytes.
   int64_t needed_bytes = 0;
   bool fits = true;
-  // Where it does not: the first of the tried sets of flags that fits ("--vae-tiling", "--dtype bf16", …), without
+  // Where it does not: the first of the tried sets of flags that fits ("`vae_tiling`", "`dtype` bf16", …), without
   // those that it does not need, and what it needs; a higher --max-memory, where that is what is too little and the
   // machine has it; empty: none of them does.
   std::vector<std::string> flags;

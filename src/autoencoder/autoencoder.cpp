@@ -39,20 +39,11 @@ at::Tensor latent_of_moments(const at::Tensor& moments, const std::optional<at::
 }
 
 std::unique_ptr<Autoencoder> make_autoencoder(const Weights& weights, const AutoencoderConfig& config, Half half) {
-  struct Maker {
-    const Weights& weights;
-    Half half;
-    std::unique_ptr<Autoencoder> operator()(const HunyuanVAEConfig& c) const {
-      return std::make_unique<HunyuanVAE>(weights, c, half);
-    }
-    std::unique_ptr<Autoencoder> operator()(const DCAEConfig& c) const {
-      return std::make_unique<DCAE>(weights, c, half);
-    }
-    std::unique_ptr<Autoencoder> operator()(const Autoencoder2DConfig& c) const {
-      return std::make_unique<Autoencoder2D>(weights, c, half);
-    }
-  };
-  return std::visit(Maker{weights, half}, config);
+  if (const auto* hunyuan = std::get_if<HunyuanVAEConfig>(&config)) {
+    return std::make_unique<HunyuanVAE>(weights, *hunyuan, half);
+  }
+  if (const auto* dc_ae = std::get_if<DCAEConfig>(&config)) return std::make_unique<DCAE>(weights, *dc_ae, half);
+  return std::make_unique<Autoencoder2D>(weights, std::get<Autoencoder2DConfig>(config), half);
 }
 
 }  // namespace opensora::autoencoder

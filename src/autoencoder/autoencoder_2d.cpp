@@ -3,9 +3,9 @@
 #include <functional>
 
 #include "core/cpu_features.h"
-#include "nn/activation.h"
 #include "nn/attention.h"
-#include "opensora/stop.h"
+#include "nn/norm.h"
+#include "opensora/process.h"
 
 namespace opensora::autoencoder {
 namespace {

@@ -9,7 +9,7 @@
 #include "autoencoder/autoencoder.h"
 #include "core/weights.h"
 #include "nn/conv.h"
-#include "nn/group_norm.h"
+#include "nn/norm.h"
 #include "opensora/config.h"
 
 namespace opensora::autoencoder {

@@ -9,22 +9,20 @@
 #include <system_error>
 
 #include "batch/events.h"
+#include "batch/jobs.h"
+#include "batch/journal.h"
 #include "batch/observer.h"
-#include "batch/resume.h"
-#include "batch/run_end.h"
-#include "batch/run_folder.h"
-#include "batch/task.h"
 #include "core/failure.h"
 #include "opensora/error.h"
-#include "opensora/stop.h"
-#include "opensora/version.h"
-#include "pipeline/identity.h"
-#include "pipeline/remains.h"
-#include "pipeline/run_models.h"
-#include "pipeline/runner.h"
-#include "pipeline/suspicious.h"
-#include "pipeline/video_stages.h"
-#include "pipeline/vocabulary.h"
+#include "opensora/process.h"
+#include "request/parameter.h"
+#include "run/checkpoints.h"
+#include "run/metadata.h"
+#include "run/remains.h"
+#include "run/runner.h"
+#include "run/suspicious.h"
+#include "run/text_stage.h"
+#include "run/video_stages.h"
 
 namespace opensora {
 namespace {
@@ -33,219 +31,273 @@ using batch::Events;
 using batch::History;
 using batch::Journal;
 using batch::RunFolder;
-using batch::Task;
 using nlohmann::ordered_json;
+using run::Job;
 
-pipeline::Overlap parse_overlap(const std::string& name) {
-  if (name == "on") return pipeline::Overlap::kOn;
-  if (name == "off") return pipeline::Overlap::kOff;
-  if (name == "auto") return pipeline::Overlap::kAuto;
-  throw UsageError("--overlap: expected on, off or auto, found \"" + name + "\"");
+run::Overlap parse_overlap(const std::string& name) {
+  if (name == "on") return run::Overlap::kOn;
+  if (name == "off") return run::Overlap::kOff;
+  if (name == "auto") return run::Overlap::kAuto;
+  throw UsageError("`overlap`: expected on, off or auto, found \"" + name + "\"");
 }
 
 void check_options(const std::vector<BatchRow>& rows, const BatchOptions& options) {
-  if (options.samples < 1)
-    throw UsageError(fmt::format("--num-samples: expected 1 or more, found {}", options.samples));
+  if (options.samples < 1) {
+    throw UsageError(fmt::format("`num_samples`: expected 1 or more, found {}", options.samples));
+  }
   if (options.shards < 1 || options.shard < 1 || options.shard > options.shards) {
     throw UsageError(
-        fmt::format("--shard: expected I/N with I from 1 to N, found {}/{}", options.shard, options.shards));
+        fmt::format("`shard`: expected I/N with I from 1 to N, found {}/{}", options.shard, options.shards));
   }
   if (options.resume && options.output_dir.empty()) {
-    throw UsageError("--resume needs --output-dir: the journal is there");
+    throw UsageError("`resume` needs `output_dir`: the journal is there");
   }
   if (rows.empty()) throw UsageError(options.prompts_file + ": has no prompts");
 }
 
-void keep_own_shard(std::vector<Task>& tasks, const BatchOptions& options) {
-  std::erase_if(tasks, [&](const Task& task) { return (task.row - 1) % options.shards != options.shard - 1; });
+void keep_own_shard(std::vector<Job>& jobs, const BatchOptions& options) {
+  std::erase_if(jobs, [&](const Job& job) { return (job.row - 1) % options.shards != options.shard - 1; });
 }
 
 // In a folder with a journal there is more to say of it than that of a file alone.
-void refuse_existing(const pipeline::Video& video, bool resume) {
-  const std::filesystem::path& output = video.request.output;
+void refuse_existing(const Job& job, bool resume) {
+  const std::filesystem::path& output = job.request.output;
   std::error_code ignored;
-  if (video.request.overwrite || !std::filesystem::exists(std::filesystem::symlink_status(output, ignored))) return;
+  if (job.request.overwrite || !std::filesystem::exists(std::filesystem::symlink_status(output, ignored))) return;
   throw OutputError(output.string() +
-                    (resume ? " exists and is not of this run; give --overwrite"
-                            : " exists; give --resume to go on with the run that made it, "
-                              "--overwrite to replace it") +
-                    ", or another --output-dir or --name-template");
+                    (resume ? " exists and is not of this run; give `overwrite`"
+                            : " exists; give `resume` to go on with the run that made it, "
+                              "`overwrite` to replace it") +
+                    ", or another `output_dir` or `name_template`");
 }
 
 // Which files it may write, and what of it is there already.
-void settle(Task& task, const pipeline::CheckpointIdentities& checkpoints, const History& history,
+void settle(Job& job, const run::CheckpointIdentities& checkpoints, const History& history,
             const BatchOptions& options) {
   throw_if_stopped();
-  pipeline::Video& video = task.video;
-  const bool is_own = history.owns(task) || pipeline::is_finished(video.request.output, task.key);
-  if (is_own) video.request.overwrite = true;
-  if (!options.output_dir.empty()) refuse_existing(video, options.resume);
-  pipeline::settle_output(video);
-  pipeline::settle_metadata(video, checkpoints);
-  task.is_done = history.is_done(task);
-  if (task.is_done) return;
-  pipeline::find_remains(video, task.key, options.keep_latents);
-  if (video.has_latent && history.has_left_latent(task)) video.latent_is_marked = true;
+  const bool is_own = history.owns(job) || run::is_finished(job.request.output, job.key);
+  if (is_own) job.request.overwrite = true;
+  if (!options.output_dir.empty()) refuse_existing(job, options.resume);
+  run::settle_output(job);
+  run::settle_metadata(job, checkpoints);
+  job.done = history.is_done(job);
+  if (job.done) return;
+  run::find_remains(job, options.keep_latents);
+  if (job.has_latent && history.has_left_latent(job)) job.latent_is_marked = true;
 }
 
-bool encodes_pictures(const Task& task) {
-  return !task.video.request.references.empty() || task.video.plan.makes_picture;
-}
+bool encodes_pictures(const Job& job) { return !job.request.references.empty() || job.makes_picture; }
 
-void check_texts(const std::vector<Task>& tasks) {
-  std::vector<const pipeline::Video*> videos;
-  videos.reserve(tasks.size());
-  for (const Task& task : tasks) videos.push_back(&task.video);
-  pipeline::check_video_texts(videos);
+void check_texts(const std::vector<Job>& jobs) {
+  run::check_video_texts(jobs);
   std::vector<std::string> prompts;
-  prompts.reserve(tasks.size());
-  for (const Task& task : tasks) prompts.push_back(task.video.request.prompt);
-  pipeline::warn_of_unknown_words(tasks.front().video.request.config, prompts);
+  prompts.reserve(jobs.size());
+  for (const Job& job : jobs) prompts.push_back(job.request.prompt);
+  run::warn_of_unknown_words(jobs.front().request.config, prompts);
 }
 
-BatchVideo report_of(const Task& task) {
+BatchVideo report_of(const Job& job) {
   return {.state = BatchState::kNotRun,
-          .result = task.video.result,
-          .place = task.place,
-          .row = task.row,
-          .sample = task.sample,
-          .key = task.key,
+          .result = job.result,
+          .place = job.place,
+          .row = job.row,
+          .sample = job.sample,
+          .key = job.key,
           .error = nullptr,
           .flags = {}};
 }
 
 // Before anything is made: a drawn seed must not be lost.
-void record_plans(const std::vector<Task>& tasks, const Events& events, const History& history) {
-  for (const Task& task : tasks) {
-    const bool seed_is_known = !task.seed_is_drawn || history.seed(task.row_key);
-    if (seed_is_known && history.owns(task)) continue;
-    ordered_json fields = batch::identity_of(task);
-    fields["prompt"] = task.video.request.prompt;
-    if (task.seed_is_drawn) fields["row_key"] = task.row_key;
+void record_plans(const std::vector<Job>& jobs, const Events& events, const History& history) {
+  for (const Job& job : jobs) {
+    const bool seed_is_known = !job.seed_is_drawn || history.seed(job.row_key);
+    if (seed_is_known && history.owns(job)) continue;
+    ordered_json fields = batch::identity_of(job);
+    fields["prompt"] = job.request.prompt;
+    if (job.seed_is_drawn) fields["row_key"] = job.row_key;
     events.record("video_planned", fields);
   }
 }
 
+// What the program exits with after the run: for a run of one video without a folder what became of that video, else
+// BatchResult::exit_code().
+int exit_code_of(const BatchResult& result, const BatchOptions& options) {
+  const bool is_single = options.output_dir.empty() && result.videos.size() == 1;
+  if (is_single && result.videos.front().error) return describe_failure(result.videos.front().error).code;
+  return result.exit_code(options.strict);
+}
+
 class Batch {
  public:
-  Batch(std::vector<Task> tasks, const BatchOptions& options, const BatchCallbacks& callbacks, const Events& events,
+  Batch(std::vector<Job> jobs, const BatchOptions& options, const BatchCallbacks& callbacks, const Events& events,
         const History& history);
-  BatchResult run();
+  BatchResult run(run::Tokenizers tokenizers);
 
  private:
   void skip_finished();
-  void run_rest();
+  void run_rest(run::Tokenizers tokenizers);
+  // Tells how the run ended. Throws OutputError where the journal cannot be written; --events then has that error's
+  // code.
+  void finish(int exit_code);
+  // The same for a run that `error` stops, which is more to the point than a journal that cannot be written either.
+  void fail(const std::exception_ptr& error);
+  void take_time() {
+    result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
 
-  std::vector<Task> tasks_;
+  std::vector<Job> jobs_;
   const BatchOptions& options_;
   const BatchCallbacks& callbacks_;
   const Events& events_;
   const History& history_;
   BatchResult result_;
+  const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-Batch::Batch(std::vector<Task> tasks, const BatchOptions& options, const BatchCallbacks& callbacks,
-             const Events& events, const History& history)
-    : tasks_(std::move(tasks)), options_(options), callbacks_(callbacks), events_(events), history_(history) {
-  result_.videos.reserve(tasks_.size());
-  for (const Task& task : tasks_) result_.videos.push_back(report_of(task));
+Batch::Batch(std::vector<Job> jobs, const BatchOptions& options, const BatchCallbacks& callbacks, const Events& events,
+             const History& history)
+    : jobs_(std::move(jobs)), options_(options), callbacks_(callbacks), events_(events), history_(history) {
+  result_.videos.reserve(jobs_.size());
+  for (const Job& job : jobs_) result_.videos.push_back(report_of(job));
 }
 
 void Batch::skip_finished() {
-  for (size_t i = 0; i < tasks_.size(); ++i) {
-    Task& task = tasks_[i];
-    if (!task.is_done) continue;
-    pipeline::settle_earlier_remains(task.video, task.key, options_.keep_latents, history_.has_left_latent(task));
+  for (size_t i = 0; i < jobs_.size(); ++i) {
+    Job& job = jobs_[i];
+    if (!job.done) continue;
+    run::settle_earlier_remains(job, options_.keep_latents, history_.has_left_latent(job));
     result_.videos[i].state = BatchState::kSkipped;
-    events_.tell("video_skipped", batch::identity_of(task));
+    events_.tell("video_skipped", batch::identity_of(job));
     if (callbacks_.on_end) callbacks_.on_end(result_.videos[i]);
   }
 }
 
-void Batch::run_rest() {
-  std::vector<pipeline::Video> videos;
-  std::vector<const Task*> tasks;
+void Batch::run_rest(run::Tokenizers tokenizers) {
+  std::vector<Job> jobs;
   std::vector<BatchVideo*> reports;
-  const auto rest = static_cast<size_t>(result_.count(BatchState::kNotRun));
-  videos.reserve(rest);
-  for (size_t i = 0; i < tasks_.size(); ++i) {
+  jobs.reserve(static_cast<size_t>(result_.count(BatchState::kNotRun)));
+  for (size_t i = 0; i < jobs_.size(); ++i) {
     if (result_.videos[i].state != BatchState::kNotRun) continue;
-    videos.push_back(tasks_[i].video);
-    tasks.push_back(&tasks_[i]);
+    jobs.push_back(jobs_[i]);
     reports.push_back(&result_.videos[i]);
-    if (tasks_.size() > 1) videos.back().label = fmt::format("{}/{}: ", i + 1, tasks_.size());
+    if (jobs_.size() > 1) jobs.back().label = fmt::format("{}/{}: ", i + 1, jobs_.size());
   }
-  batch::BatchObserver observer(videos, tasks, reports, events_, callbacks_);
+  batch::BatchObserver observer(jobs, reports, events_, callbacks_);
   try {
-    pipeline::run_videos(videos,
-                         {.overlap = parse_overlap(options_.overlap),
-                          .keep_models = options_.keep_models,
-                          .keep_latents = options_.keep_latents,
-                          .fail_fast = options_.fail_fast,
-                          .timeout = options_.timeout},
-                         observer);
+    run::run_jobs(jobs,
+                  {.overlap = parse_overlap(options_.overlap),
+                   .keep_models = options_.keep_models,
+                   .keep_latents = options_.keep_latents,
+                   .fail_fast = options_.fail_fast,
+                   .timeout = options_.timeout},
+                  observer, std::move(tokenizers));
   } catch (const InterruptedError&) {
-    // Of a batch, --resume goes on with it.
-    if (options_.output_dir.empty()) std::for_each(videos.begin(), videos.end(), pipeline::remove_remains);
+    // A batch can be taken up again with --resume.
+    if (options_.output_dir.empty()) std::for_each(jobs.begin(), jobs.end(), run::remove_remains);
     throw;
   }
-  for (const pipeline::Video& video : videos) {
-    if (!video.error || !video.has_latent) continue;
-    spdlog::warn("the latent is kept in {}; \"opensora decode\" makes the video of it", video.plan.latent.string());
+  for (const Job& job : jobs) {
+    if (!job.error || !job.has_latent) continue;
+    spdlog::warn("the latent is kept in {}; \"opensora decode\" makes the video of it", job.latent_file.string());
   }
 }
 
-BatchResult Batch::run() {
-  const batch::RunEnd end(events_, result_);
+void Batch::finish(int exit_code) {
+  take_time();
   try {
-    events_.record("run_started", {{"version", version()},
-                                   {"videos", tasks_.size()},
-                                   {"resume", options_.resume},
-                                   {"shard", fmt::format("{}/{}", options_.shard, options_.shards)},
-                                   {"device", tasks_.front().video.plan.device.str()},
-                                   {"prompts_file", options_.prompts_file}});
-    record_plans(tasks_, events_, history_);
-    skip_finished();
-    run_rest();
+    events_.record("run_finished", batch::run_fields(result_, exit_code));
   } catch (...) {
-    end.tell_error(std::current_exception());
+    fail(std::current_exception());
     throw;
   }
-  end.tell(batch::exit_code_of(result_, options_));
+}
+
+void Batch::fail(const std::exception_ptr& error) {
+  take_time();
+  const Failure failure = describe_failure(error);
+  ordered_json fields = batch::run_fields(result_, failure.code);
+  fields["error"] = request::with_flags(failure.message);
+  try {
+    events_.record("run_finished", fields);
+  } catch (const OutputError& unwritten) {
+    spdlog::warn(unwritten.what());
+    events_.tell("run_finished", fields);
+  }
+}
+
+BatchResult Batch::run(run::Tokenizers tokenizers) {
+  try {
+    events_.record("run_started", {{"version", version()},
+                                   {"videos", jobs_.size()},
+                                   {"resume", options_.resume},
+                                   {"shard", fmt::format("{}/{}", options_.shard, options_.shards)},
+                                   {"device", jobs_.front().device.str()},
+                                   {"prompts_file", options_.prompts_file}});
+    record_plans(jobs_, events_, history_);
+    skip_finished();
+    run_rest(std::move(tokenizers));
+  } catch (...) {
+    fail(std::current_exception());
+    throw;
+  }
+  finish(exit_code_of(result_, options_));
   return std::move(result_);
 }
 
 // What comes before the first event.
-BatchResult run_tasks(const std::vector<BatchRow>& rows, const BatchOptions& options, const BatchCallbacks& callbacks,
-                      batch::EventSink* sink, bool& has_started) {
+BatchResult run_rows(const std::vector<BatchRow>& rows, const BatchOptions& options, const BatchCallbacks& callbacks,
+                     batch::EventSink* sink, bool& has_started) {
   check_options(rows, options);
-  pipeline::prepare_machine(rows.front().request);  // first: what cannot be computed need not be planned
-  std::vector<Task> tasks = batch::make_tasks(rows, options);
-  pipeline::check_model_files(rows.front().request, std::any_of(tasks.begin(), tasks.end(), encodes_pictures));
-  const pipeline::CheckpointIdentities checkpoints = pipeline::identify_checkpoints(rows.front().request);
+  run::prepare_machine(rows.front().request);  // first: what cannot be computed need not be planned
+  std::vector<Job> jobs = batch::make_jobs(rows, options);
+  run::Tokenizers tokenizers =
+      run::check_model_files(rows.front().request, std::any_of(jobs.begin(), jobs.end(), encodes_pictures));
+  const run::CheckpointIdentities checkpoints = run::identify_checkpoints(rows.front().request);
   const RunFolder folder(options);
   const History history = options.resume ? History(folder.journal()->earlier(), options.prompts_file) : History();
-  batch::settle_seeds(tasks, checkpoints, history);
-  batch::name_outputs(tasks, options, folder.path());
-  keep_own_shard(tasks, options);
+  batch::settle_seeds(jobs, checkpoints, history);
+  batch::name_outputs(jobs, rows, options, folder.path());
+  keep_own_shard(jobs, options);
   const Events events(folder.journal(), sink);
-  if (tasks.empty()) {
-    events.tell("run_finished", batch::RunEnd::fields_of({}, 0));
+  if (jobs.empty()) {
+    events.tell("run_finished", batch::run_fields({}, 0));
     return {};
   }
-  for (Task& task : tasks) settle(task, checkpoints, history, options);
-  check_texts(tasks);
+  for (Job& job : jobs) settle(job, checkpoints, history, options);
+  check_texts(jobs);
   if (Journal* journal = folder.journal()) {
     constexpr int64_t kBytesPerVideo = 8192;  // all lines of one, and then some
-    journal->reserve(kBytesPerVideo * static_cast<int64_t>(tasks.size() + 1));
+    journal->reserve(kBytesPerVideo * static_cast<int64_t>(jobs.size() + 1));
   }
   has_started = true;
-  BatchResult result = Batch(std::move(tasks), options, callbacks, events, history).run();
+  BatchResult result = Batch(std::move(jobs), options, callbacks, events, history).run(std::move(tokenizers));
   result.output_dir = folder.path();
   return result;
 }
 
 }  // namespace
+
+int64_t BatchResult::count(BatchState state) const {
+  return std::count_if(videos.begin(), videos.end(), [&](const BatchVideo& video) { return video.state == state; });
+}
+
+int BatchResult::exit_code(bool strict) const {
+  const bool all = count(BatchState::kFailed) == 0 && count(BatchState::kNotRun) == 0;
+  if (!all) return static_cast<int>(ExitCode::kPartlyFailed);
+  const bool suspicious = std::any_of(videos.begin(), videos.end(),
+                                      [](const BatchVideo& video) { return !video.result.suspicious.empty(); });
+  return static_cast<int>(strict && suspicious ? ExitCode::kSuspicious : ExitCode::kSuccess);
+}
+
+GenerateResult single_result(const BatchResult& result, bool strict) {
+  const BatchVideo& video = result.videos.front();
+  if (!video.flags.empty()) throw OutOfMemoryError(describe_failure(video.error).message, video.flags);
+  if (video.error) std::rethrow_exception(video.error);
+  if (strict && !video.result.suspicious.empty()) {
+    throw SuspiciousError(run::suspicion_text(video.result.suspicious, video.result.output));
+  }
+  return video.result;
+}
 
 GenerateResult generate(const GenerateRequest& request, const ProgressCallback& progress) {
   BatchRow row;
@@ -264,7 +316,7 @@ BatchResult run_batch(const std::vector<BatchRow>& rows, const BatchOptions& opt
   if (!options.events.empty()) sink.emplace(options.events);
   bool has_started = false;
   try {
-    return run_tasks(rows, options, callbacks, sink ? &*sink : nullptr, has_started);
+    return run_rows(rows, options, callbacks, sink ? &*sink : nullptr, has_started);
   } catch (...) {
     if (!has_started && sink) batch::tell_failed_start(*sink, std::current_exception());
     throw;

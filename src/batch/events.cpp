@@ -10,14 +10,16 @@
 #include <charconv>
 #include <chrono>
 #include <climits>
+#include <cmath>
 #include <ctime>
 #include <filesystem>
 #include <iostream>
 #include <system_error>
 
+#include "core/failure.h"
 #include "opensora/error.h"
-#include "opensora/faults.h"
-#include "opensora/stop.h"
+#include "opensora/process.h"
+#include "request/parameter.h"
 
 namespace opensora::batch {
 namespace {
@@ -47,7 +49,7 @@ int parse_descriptor(const std::string& target) {
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), descriptor);
   const bool is_number = error == std::errc() && end == number.data() + number.size() && descriptor >= 0;
   if (!is_number || ::fcntl(descriptor, F_GETFD) < 0) {
-    throw UsageError("--events " + target + ": expected fd:N with N an open descriptor (such as fd:3 with 3>events)");
+    throw UsageError("`events` " + target + ": expected fd:N with N an open descriptor (such as fd:3 with 3>events)");
   }
   return descriptor;
 }
@@ -61,7 +63,7 @@ int open_target(const std::string& target) {
   while ((file = ::open(target.c_str(), kFlags, 0666)) < 0) {
     const bool waits = errno == EINTR || (errno == ENXIO && std::filesystem::is_fifo(target));
     if (!waits) {
-      throw OutputError("--events " + target + ": cannot open: " + std::generic_category().message(errno));
+      throw OutputError("`events` " + target + ": cannot open: " + std::generic_category().message(errno));
     }
     ::poll(nullptr, 0, kPollMilliseconds);
     throw_if_stopped();
@@ -118,7 +120,7 @@ void EventSink::write(std::string_view line) {
     if (is_read && written < 0 && errno == EINTR) continue;
     if (written <= 0) {
       const std::string reason = is_read ? std::generic_category().message(errno) : "nobody reads them";
-      spdlog::warn("--events {}: {}; no more events are written", target_, reason);
+      spdlog::warn("`events` {}: {}; no more events are written", target_, reason);
       broken_ = true;
       return;
     }
@@ -134,6 +136,45 @@ void Events::record(std::string_view event, const ordered_json& fields) const {
 
 void Events::tell(std::string_view event, const ordered_json& fields) const {
   if (sink_ != nullptr) sink_->write(line_of(event, fields));
+}
+
+nlohmann::ordered_json stage_seconds(const std::vector<std::pair<std::string, double>>& seconds) {
+  nlohmann::ordered_json object = nlohmann::ordered_json::object();
+  const auto milliseconds = [](double value) { return std::round(value * 1000) / 1000; };
+  double total = 0;
+  for (const auto& [stage, value] : seconds) {
+    object[stage] = milliseconds(value);
+    total += value;
+  }
+  object["total"] = milliseconds(total);
+  return object;
+}
+
+ordered_json run_fields(const BatchResult& result, int exit_code) {
+  return {{"videos", result.videos.size()},
+          {"done", result.count(BatchState::kDone)},
+          {"skipped", result.count(BatchState::kSkipped)},
+          {"failed", result.count(BatchState::kFailed)},
+          {"not_run", result.count(BatchState::kNotRun)},
+          {"seconds", result.seconds},
+          {"exit_code", exit_code}};
+}
+
+void tell_failed_start(EventSink& sink, const std::exception_ptr& error) {
+  const Failure failure = describe_failure(error);
+  ordered_json fields = run_fields({}, failure.code);
+  fields["error"] = request::with_flags(failure.message);
+  Events(nullptr, &sink).tell("run_finished", fields);
+}
+
+void tell_failed_start(const std::string& target, const std::exception_ptr& error) noexcept {
+  if (target.empty()) return;
+  try {
+    EventSink sink(target);
+    tell_failed_start(sink, error);
+  } catch (const std::exception& unwritten) {
+    spdlog::warn(unwritten.what());
+  }
 }
 
 }  // namespace opensora::batch

@@ -1,38 +1,40 @@
-// The journal of a run: one line of JSON for each thing that happened, on disk before the next thing happens.
+// The journal of a run, one line of JSON for each event, which is on disk before anything else happens; and the folder
+// of a run, in which it lies.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "batch/journal_line.h"
+#include "opensora/batch.h"
 
 namespace opensora::batch {
 
 class Journal {
  public:
-  // Creates or opens the file and locks it until this object goes. A last line that a crash cut off is removed.
-  // Throws OutputError: it cannot be opened or written, another run holds it, or a line of it is not a journal's (with
-  // `replace_damaged`, it is emptied then).
+  // Creates or opens the file, and locks it as long as this object lives. A last line that a crash has cut off is
+  // removed. Throws OutputError if the file cannot be opened or written, if another run holds it, or if a line is not
+  // that of a journal; with `replace_damaged` such a file is emptied instead.
   Journal(std::filesystem::path path, bool replace_damaged);
-  ~Journal();  // a journal in which nothing was written is removed
+  ~Journal();  // removes an empty journal
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
 
   // What earlier runs wrote, in order.
   const std::vector<JournalLine>& earlier() const { return earlier_; }
 
-  // Sets disk space aside, so that what goes wrong can be written down when the disk is full. Where the file system
-  // cannot, nothing happens.
+  // Reserves disk space, so that failures can be recorded even when the disk is full. Does nothing on file systems that
+  // do not support it.
   void reserve(int64_t bytes);
 
   // Appends `line` and a line feed, and waits until both are on disk. Throws OutputError.
   void append(std::string_view line);
 
   const std::filesystem::path& path() const { return path_; }
-  int descriptor() const { return file_; }
 
  private:
   void open_and_lock();
@@ -43,6 +45,25 @@ class Journal {
   int file_ = -1;
   int64_t size_ = 0;  // bytes of whole lines
   std::vector<JournalLine> earlier_;
+};
+
+class RunFolder {
+ public:
+  // Makes the folder of `options` if it is missing, and opens its journal; each shard has its own. Without an
+  // output_dir there is neither. Throws OutputError as Journal does, for a folder that cannot be made, and for a
+  // journal whose last run did not make all its videos, unless --resume or --overwrite is given.
+  explicit RunFolder(const BatchOptions& options);
+  ~RunFolder();  // removes a folder that it made if nothing was written there
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  Journal* journal() const { return journal_.get(); }  // nullptr without an output_dir
+
+ private:
+  std::filesystem::path path_;
+  bool made_ = false;
+  std::unique_ptr<Journal> journal_;
 };
 
 }  // namespace opensora::batch

@@ -41,52 +41,50 @@ const Fields kLine = {{"time", Kind::kTime}};
 const Fields kVideo = {{"row", Kind::kPositive}, {"sample", Kind::kCount}, {"key", Kind::kHash},
                        {"seed", Kind::kSeed},    {"output", Kind::kName},  {"place", Kind::kName, false}};
 
-// Of each event that is in journals: its own fields, besides those above.
-struct EventFields {
-  bool of_video;
-  Fields own;
-};
+// The fields of an event about a video.
+Fields of_video(const Fields& own) {
+  Fields all = kVideo;
+  all.insert(all.end(), own.begin(), own.end());
+  return all;
+}
 
-const std::map<std::string, EventFields>& events() {
-  static const std::map<std::string, EventFields> all = {
+// Each event that is in journals, with its fields besides kLine.
+const std::map<std::string, Fields>& events() {
+  static const std::map<std::string, Fields> all = {
       {"run_started",
-       {false,
-        {{"version", Kind::kName},
-         {"videos", Kind::kPositive},
-         {"resume", Kind::kSwitch},
-         {"shard", Kind::kName},
-         {"device", Kind::kName},
-         {"prompts_file", Kind::kText, false}}}},
-      {"video_planned", {true, {{"prompt", Kind::kText}, {"row_key", Kind::kHash, false}}}},
-      {"video_started", {true, {}}},
-      {"picture_done", {true, {{"picture", Kind::kName}, {"bytes", Kind::kPositive}, {"sha256", Kind::kHash}}}},
-      {"video_sampled", {true, {{"latent", Kind::kName}, {"forwards", Kind::kCount}}}},
-      {"video_done",
-       {true,
-        {{"bytes", Kind::kPositive},
-         {"sha256", Kind::kHash},
-         {"width", Kind::kPositive},
-         {"height", Kind::kPositive},
-         {"frames", Kind::kPositive},
-         {"prompt", Kind::kText},
-         {"seconds", Kind::kStages},
-         {"peak_memory_bytes", Kind::kCount},
-         {"peak_device_memory_bytes", Kind::kCount},
-         {"suspicious", Kind::kText, false},
-         {"image", Kind::kName, false},
-         {"latent", Kind::kName, false}}}},
-      {"video_failed", {true, {{"code", Kind::kCode}, {"error", Kind::kText}, {"latent", Kind::kName, false}}}},
+       {{"version", Kind::kName},
+        {"videos", Kind::kPositive},
+        {"resume", Kind::kSwitch},
+        {"shard", Kind::kName},
+        {"device", Kind::kName},
+        {"prompts_file", Kind::kText, false}}},
+      {"video_planned", of_video({{"prompt", Kind::kText}, {"row_key", Kind::kHash, false}})},
+      {"video_started", of_video({})},
+      {"picture_done", of_video({{"picture", Kind::kName}, {"bytes", Kind::kPositive}, {"sha256", Kind::kHash}})},
+      {"video_sampled", of_video({{"latent", Kind::kName}, {"forwards", Kind::kCount}})},
+      {"video_done", of_video({{"bytes", Kind::kPositive},
+                               {"sha256", Kind::kHash},
+                               {"width", Kind::kPositive},
+                               {"height", Kind::kPositive},
+                               {"frames", Kind::kPositive},
+                               {"prompt", Kind::kText},
+                               {"seconds", Kind::kStages},
+                               {"peak_memory_bytes", Kind::kCount},
+                               {"peak_device_memory_bytes", Kind::kCount},
+                               {"suspicious", Kind::kText, false},
+                               {"image", Kind::kName, false},
+                               {"latent", Kind::kName, false}})},
+      {"video_failed", of_video({{"code", Kind::kCode}, {"error", Kind::kText}, {"latent", Kind::kName, false}})},
       {"run_finished",
-       {false,
-        {{"videos", Kind::kCount},
-         {"done", Kind::kCount},
-         {"skipped", Kind::kCount},
-         {"failed", Kind::kCount},
-         {"not_run", Kind::kCount},
-         {"seconds", Kind::kSeconds},
-         {"exit_code", Kind::kCode},
-         {"error", Kind::kText, false}}}},
-      {"fault", {false, {{"file", Kind::kName}, {"time", Kind::kTime, false}}}}};
+       {{"videos", Kind::kCount},
+        {"done", Kind::kCount},
+        {"skipped", Kind::kCount},
+        {"failed", Kind::kCount},
+        {"not_run", Kind::kCount},
+        {"seconds", Kind::kSeconds},
+        {"exit_code", Kind::kCode},
+        {"error", Kind::kText, false}}},
+      {"fault", Fields{{"file", Kind::kName}, {"time", Kind::kTime, false}}}};
   return all;
 }
 
@@ -191,12 +189,10 @@ JournalLine parse_journal_line(std::string_view text) {
   const json line = parse_object(text);
   JournalLine parsed;
   parsed.event = checked_event(line);
-  const auto& [of_video, own] = events().at(parsed.event);
   if (parsed.event != "fault") check(line, kLine);
-  if (of_video) check(line, kVideo);
-  check(line, own);
+  check(line, events().at(parsed.event));
 
-  if (of_video) {
+  if (parsed.event.starts_with("video_") || parsed.event == "picture_done") {
     line["key"].get_to(parsed.key);
     line["output"].get_to(parsed.output);
     line["seed"].get_to(parsed.seed);

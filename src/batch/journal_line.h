@@ -27,10 +27,9 @@ struct JournalLine {
   bool has_error = false;                     // run_finished: the whole run was stopped
 };
 
-// `text` without its line feed. Throws JournalLineError for what no version of the program up to this one writes: a
-// text that is no JSON object or has a key twice, another schema_version, an event that no journal has, a field that is
-// missing, of another type or out of its range. Fields that are not known are let pass, as a later version may add
-// some.
+// Parses a line, given without its line feed. Throws JournalLineError for anything that no version of the program so
+// far has written: text that is not a JSON object or has a key twice, another schema_version, an unknown event, a field
+// that is missing, of another type or out of range. Unknown fields are accepted, as a later version may add some.
 JournalLine parse_journal_line(std::string_view text);
 
 }  // namespace opensora::batch

@@ -8,18 +8,19 @@
 #include <fstream>
 #include <iterator>
 
-#include "batch/stage_seconds.h"
+#include "batch/events.h"
 #include "core/failure.h"
-#include "media/png_note.h"
+#include "media/png.h"
 #include "media/sha256.h"
 #include "opensora/error.h"
 #include "opensora/plan.h"
+#include "request/parameter.h"
 
 namespace opensora::batch {
 namespace {
 
 using nlohmann::ordered_json;
-using pipeline::Video;
+using run::Job;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -50,30 +51,28 @@ std::vector<std::string> flags_that_would_fit(GenerateRequest request, const Bas
 
 }  // namespace
 
-ordered_json identity_of(const Task& task) {
-  ordered_json fields = {{"row", task.row}, {"sample", task.sample}, {"key", task.key}};
-  if (!task.place.empty()) fields["place"] = task.place;
-  fields["seed"] = task.video.plan.seed;
-  fields["output"] = task.video.plan.output.string();
+ordered_json identity_of(const Job& job) {
+  ordered_json fields = {{"row", job.row}, {"sample", job.sample}, {"key", job.key}};
+  if (!job.place.empty()) fields["place"] = job.place;
+  fields["seed"] = job.seed;
+  fields["output"] = job.output.string();
   return fields;
 }
 
-ordered_json BatchObserver::identity(const Video& video) const { return identity_of(*tasks_[index(video)]); }
-
-void BatchObserver::progress(const Video* video, const Progress& progress) {
+void BatchObserver::progress(const Job* job, const Progress& progress) {
   Progress numbered = progress;
-  numbered.videos = static_cast<int64_t>(videos_.size());
-  if (video != nullptr) {
-    numbered.video = static_cast<int64_t>(index(*video)) + 1;
-    if (events_.has_listener()) tell_progress(*video, progress);
+  numbered.videos = static_cast<int64_t>(jobs_.size());
+  if (job != nullptr) {
+    numbered.video = static_cast<int64_t>(index(*job)) + 1;
+    if (events_.has_listener()) tell_progress(*job, progress);
   }
   if (callbacks_.progress) callbacks_.progress(numbered);
 }
 
-void BatchObserver::tell_progress(const Video& video, const Progress& progress) {
-  const auto stage = std::pair(&video, std::string(progress.stage));
+void BatchObserver::tell_progress(const Job& job, const Progress& progress) {
+  const auto stage = std::pair(&job, std::string(progress.stage));
   if (progress.done == 0) stages_[stage] = Clock::now();
-  ordered_json fields = identity(video);
+  ordered_json fields = identity_of(job);
   fields["stage"] = progress.stage;
   if (progress.total == 0) {
     events_.tell("stage_started", fields);
@@ -94,35 +93,35 @@ void BatchObserver::model_loaded(std::string_view model, double seconds) {
   events_.tell("model_loaded", {{"model", model}, {"seconds", std::round(seconds * 1000) / 1000}});
 }
 
-void BatchObserver::started(const Video& video) { events_.record("video_started", identity(video)); }
+void BatchObserver::started(const Job& job) { events_.record("video_started", identity_of(job)); }
 
-void BatchObserver::expected(const Video& video, double seconds, pipeline::ExpectedBy basis) {
-  ordered_json fields = identity(video);
+void BatchObserver::expected(const Job& job, double seconds, std::string_view basis) {
+  ordered_json fields = identity_of(job);
   fields["stage"] = "denoise";
   fields["seconds"] = std::round(seconds * 1e6) / 1e6;
-  fields["basis"] = basis == pipeline::ExpectedBy::kTrial ? "trial" : "first_step";
+  fields["basis"] = basis;
   events_.tell("expected", fields);
 }
 
-void BatchObserver::picture_made(const Video& video) {
-  if (video.request.image_only) return;
-  ordered_json fields = identity(video);
-  fields["picture"] = video.plan.picture.string();
-  fields.update(picture_fields(video.plan.picture));
+void BatchObserver::picture_made(const Job& job) {
+  if (job.request.image_only) return;
+  ordered_json fields = identity_of(job);
+  fields["picture"] = job.picture_file.string();
+  fields.update(picture_fields(job.picture_file));
   events_.record("picture_done", fields);
 }
 
-void BatchObserver::sampled(const Video& video) {
-  ordered_json fields = identity(video);
-  fields["latent"] = video.plan.latent.string();
-  fields["forwards"] = video.result.forwards;
+void BatchObserver::sampled(const Job& job) {
+  ordered_json fields = identity_of(job);
+  fields["latent"] = job.latent_file.string();
+  fields["forwards"] = job.result.forwards;
   events_.record("video_sampled", fields);
 }
 
-void BatchObserver::done(const Video& video) {
-  ordered_json fields = identity(video);
-  fields.update(file_fields(video.plan.output));
-  const GenerateResult& result = video.result;
+void BatchObserver::done(const Job& job) {
+  ordered_json fields = identity_of(job);
+  fields.update(file_fields(job.output));
+  const GenerateResult& result = job.result;
   fields.update({{"width", result.width},
                  {"height", result.height},
                  {"frames", result.frames},
@@ -134,37 +133,37 @@ void BatchObserver::done(const Video& video) {
   if (!result.image.empty()) fields["image"] = result.image.string();
   if (!result.latent.empty()) fields["latent"] = result.latent.string();
   events_.record("video_done", fields);
-  BatchVideo& report = *reports_[index(video)];
+  BatchVideo& report = *reports_[index(job)];
   report.state = BatchState::kDone;
   report.result = result;
   if (callbacks_.on_end) callbacks_.on_end(report);
-  std::erase_if(stages_, [&](const auto& stage) { return stage.first.first == &video; });
+  std::erase_if(stages_, [&](const auto& stage) { return stage.first.first == &job; });
 }
 
-std::vector<std::string> BatchObserver::tell_out_of_memory(const Video& video, ordered_json fields) const {
-  std::vector<std::string> flags = flags_that_would_fit(video.request, base_);
+std::vector<std::string> BatchObserver::tell_out_of_memory(const Job& job, ordered_json fields) const {
+  std::vector<std::string> flags = flags_that_would_fit(job.request, base_);
   if (!flags.empty()) {
-    spdlog::info("{}: it would fit with {}", video.plan.output.string(), fmt::join(flags, " "));
+    spdlog::info("{}: it would fit with {}", job.output.string(), fmt::join(flags, " "));
   }
-  fields["flags"] = flags;
+  fields["flags"] = request::with_flags(flags);
   events_.tell("out_of_memory", fields);
   return flags;
 }
 
-void BatchObserver::failed(const Video& video) {
-  const Failure failure = describe_failure(video.error);
-  ordered_json fields = identity(video);
+void BatchObserver::failed(const Job& job) {
+  const Failure failure = describe_failure(job.error);
+  ordered_json fields = identity_of(job);
   fields["code"] = failure.code;
-  fields["error"] = failure.message;
-  if (video.has_latent) fields["latent"] = video.plan.latent.string();
-  BatchVideo& report = *reports_[index(video)];
-  if (failure.code == static_cast<int>(ExitCode::kOutOfMemory)) report.flags = tell_out_of_memory(video, fields);
+  fields["error"] = request::with_flags(failure.message);
+  if (job.has_latent) fields["latent"] = job.latent_file.string();
+  BatchVideo& report = *reports_[index(job)];
+  if (failure.code == static_cast<int>(ExitCode::kOutOfMemory)) report.flags = tell_out_of_memory(job, fields);
   events_.record("video_failed", fields);
   report.state = BatchState::kFailed;
-  report.result = video.result;
-  report.error = video.error;
+  report.result = job.result;
+  report.error = job.error;
   if (callbacks_.on_end) callbacks_.on_end(report);
-  std::erase_if(stages_, [&](const auto& stage) { return stage.first.first == &video; });
+  std::erase_if(stages_, [&](const auto& stage) { return stage.first.first == &job; });
 }
 
 }  // namespace opensora::batch

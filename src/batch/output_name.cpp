@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "core/nearest.h"
 #include "core/text.h"
 #include "opensora/error.h"
 #include "opensora/generate.h"
@@ -22,7 +21,7 @@ bool is_control(char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x
 
 // Why it cannot be the name of a file in the output folder; empty: it can.
 std::string problem_of(const std::string& name, size_t longest) {
-  if (name.find('/') != std::string::npos) return "a name is no path; --output-dir says where videos go";
+  if (name.find('/') != std::string::npos) return "a name is no path; `output_dir` says where videos go";
   if (name == "." || name == "..") return "is no file's name";
   if (std::any_of(name.begin(), name.end(), is_control)) return "holds a control character";
   if (name.size() > longest) {
@@ -49,7 +48,7 @@ std::string safe_file_name(std::string_view prompt) {
 NameTemplate::NameTemplate(const std::string& text) : text_(text) {
   const auto fail = [&](const std::string& problem) {
     throw UsageError(
-        fmt::format("--name-template \"{}\": {} (fields: {{{}}})", text, problem, fmt::join(kFields, "}, {")));
+        fmt::format("`name_template` \"{}\": {} (fields: {{{}}})", text, problem, fmt::join(kFields, "}, {")));
   };
   if (text.empty()) fail("is empty");
   if (const std::string problem = problem_of(text, 1000); !problem.empty()) fail(problem);
@@ -114,10 +113,10 @@ void check_names(const std::vector<NamedVideo>& videos, RowErrors& errors) {
     errors.add(video.line,
                first.line == video.line
                    ? fmt::format("samples {} and {} would both be called {}; put {{sample}} or {{seed}} into "
-                                 "--name-template",
+                                 "`name_template`",
                                  first.sample, video.sample, shown(video.name))
                    : fmt::format("would be called {}, as that of line {}; give another name, or put {{index}} into "
-                                 "--name-template",
+                                 "`name_template`",
                                  shown(video.name), first.line));
   }
 }

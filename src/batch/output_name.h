@@ -1,4 +1,4 @@
-// How the videos of a batch are called.
+// The names of a batch's videos.
 #pragma once
 
 #include <cstdint>
@@ -47,8 +47,8 @@ class NameTemplate {
   std::vector<Part> parts_;
 };
 
-// A row's own name, before anything is made of it: adds an error for one that is no plain file name (a "/", "." or
-// "..", control characters, more than 251 bytes).
+// Checks a row's own name before anything is derived from it. Adds an error if it is not a plain file name: "." or
+// "..", or with a "/", control characters or more than 251 bytes.
 void check_row_name(int64_t line, const std::string& name, RowErrors& errors);
 
 struct NamedVideo {
@@ -57,7 +57,7 @@ struct NamedVideo {
   std::string name;    // without extension: pictures and sidecars share it
 };
 
-// Adds an error for each video whose name an earlier one has, or whose name is too long or no plain file name.
+// Adds an error for each video whose name is taken by an earlier one, too long, or not a plain file name.
 void check_names(const std::vector<NamedVideo>& videos, RowErrors& errors);
 
 }  // namespace opensora::batch

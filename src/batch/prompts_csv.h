@@ -1,4 +1,4 @@
-// The rows of a CSV file: which separator it has, what its headings mean.
+// The rows of a CSV file.
 #pragma once
 
 #include <string_view>
@@ -9,12 +9,12 @@
 
 namespace opensora::batch {
 
-// The separator is what Excel's first line "sep=;" says, else that of , ; | and tab with which most of the first row's
-// cells are known columns, and in doubt `usual`. In a file with another separator than the comma 7,5 is a number: 7.5.
-// Rows that an error is added for are left out.
+// The separator is the one of Excel's first line "sep=;" if there is one. Otherwise it is the one of , ; | and tab with
+// which most cells of the first row are known columns, and `usual` in case of a tie. Unless it is the comma, 7,5 is
+// read as the number 7.5. Rows with errors are left out.
 std::vector<Row> csv_rows(std::string_view text, char usual, RowBuilder& builder, RowErrors& errors);
 
-// Whether the first line of a text is the headings of a CSV file, with a prompt and at least one column more.
+// Whether the first line of a text holds the headings of a CSV file: a prompt and at least one other column.
 bool has_csv_headings(std::string_view text, const RowBuilder& builder);
 
 }  // namespace opensora::batch

@@ -54,7 +54,7 @@ PromptsFormat format_of(const fs::path& file) {
   }
   throw UsageError(
       fmt::format("{}: expected a file in .txt, .csv, .tsv, .json or .jsonl, found \"{}\"; or say which with "
-                  "--prompts-format",
+                  "`prompts_format`",
                   file.string(), extension));
 }
 
@@ -113,18 +113,18 @@ std::string other_format(std::string_view text, PromptsFormat format, const RowB
   const std::string_view content = trim(text);
   const bool is_table = format == PromptsFormat::kCsv || format == PromptsFormat::kTsv;
   if (is_table && (content.starts_with('[') || content.starts_with('{'))) {
-    return "is JSON, expected CSV with headings: call it .json or .jsonl, or say so with --prompts-format";
+    return "is JSON, expected CSV with headings: call it .json or .jsonl, or say so with `prompts_format`";
   }
   if (format == PromptsFormat::kJsonLines && content.starts_with('[') && is_json(text, with_line_feeds(text))) {
-    return "is a list of JSON, expected an object a line: call it .json, or give --prompts-format json";
+    return "is a list of JSON, expected an object a line: call it .json, or give `prompts_format` json";
   }
   if (format != PromptsFormat::kText) return "";
   if (has_csv_headings(text, builder)) {
-    return "starts with the headings of a table, expected a prompt a line: call it .csv, or give --prompts-format csv "
+    return "starts with the headings of a table, expected a prompt a line: call it .csv, or give `prompts_format` csv "
            "(or txt, if that is a prompt)";
   }
   if (!is_json(text, with_line_feeds(text))) return "";
-  return "is JSON, expected a prompt a line: call it .json or .jsonl, or say so with --prompts-format";
+  return "is JSON, expected a prompt a line: call it .json or .jsonl, or say so with `prompts_format`";
 }
 
 }  // namespace
@@ -135,7 +135,7 @@ PromptsFormat parse_prompts_format(const std::string& name) {
   if (name == "tsv") return PromptsFormat::kTsv;
   if (name == "json") return PromptsFormat::kJson;
   if (name == "jsonl") return PromptsFormat::kJsonLines;
-  throw UsageError("--prompts-format: expected txt, csv, tsv, json or jsonl, found \"" + name + "\"");
+  throw UsageError("`prompts_format`: expected txt, csv, tsv, json or jsonl, found \"" + name + "\"");
 }
 
 std::vector<Row> parse_prompts(std::string_view text, PromptsFormat format, const fs::path& folder,

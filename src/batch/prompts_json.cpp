@@ -98,8 +98,9 @@ class RowReader final : public nlohmann::json_sax<json> {
   }
 
   bool add(JsonValue value) {
-    if (depth_ < row_depth_)
+    if (depth_ < row_depth_) {
       return fail("expected a list of objects or of prompts: [{\"prompt\": …}, …]; a row a line is JSON Lines, .jsonl");
+    }
     if (depth_ == row_depth_) {
       rows.push_back({counter_.line, std::move(value), {}});
       return true;

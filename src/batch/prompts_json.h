@@ -24,11 +24,13 @@ struct JsonRow {
   std::vector<std::pair<std::string, JsonValue>> members;  // of an object (value.type is kObject), in order
 };
 
-// Both take UTF-8 with LF as line end (with_line_feeds()).
-// A list of rows. Where the text is no JSON or no list: an error, and no rows.
+// Both functions take UTF-8 whose lines end with LF (with_line_feeds()).
+
+// Parses a list of rows. Text that is not a JSON list is an error, and gives no rows.
 std::vector<JsonRow> parse_json_rows(std::string_view text, RowErrors& errors);
 
-// A row a line; blank lines are left out. A line that is no JSON is an error, the others are read nevertheless.
+// Parses one row per line, and skips blank lines. A line that is not JSON is an error; the others are read
+// nevertheless.
 std::vector<JsonRow> parse_json_lines(std::string_view text, RowErrors& errors);
 
 }  // namespace opensora::batch

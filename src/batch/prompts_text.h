@@ -1,4 +1,4 @@
-// The text of a prompts file, before its rows are read: what is no text, line ends, and characters that nobody sees.
+// The text of a prompts file before its rows are read: files that are not text, line ends, and invisible characters.
 #pragma once
 
 #include <cstddef>
@@ -9,35 +9,37 @@
 
 namespace opensora::batch {
 
-// What a file is that cannot hold prompts, and what to do: "is an Excel workbook (.xlsx), …". Empty: it may be text.
+// For a file that cannot hold prompts, what it is and what to do: "is an Excel workbook (.xlsx), …". Empty if it may be
+// text.
 std::string foreign_kind(std::string_view bytes);
 
-// Without a byte order mark in front, and without the Ctrl-Z that DOS programs put at the end.
+// Drops a byte order mark at the start, and the Ctrl-Z that DOS programs put at the end.
 std::string_view without_marks(std::string_view text);
 
 // Adds an error for each line that is not UTF-8 or holds a NUL byte.
 void check_encoding(std::string_view text, RowErrors& errors);
 
-// Bytes of the line end at text[at]: of LF, CRLF, CR, and Unicode's NEL, LS and PS; 0: there is none.
+// The length in bytes of the line end at text[at], which may be LF, CRLF, CR, or Unicode's NEL, LS or PS; 0 if there is
+// none.
 size_t line_end_at(std::string_view text, size_t at);
 
 // Takes a line off the front of `text`, which is not empty, and returns it without its end.
 std::string_view take_line(std::string_view& text);
 
-// JSON with one kind of line end, LF: CRLF and CR become LF, and outside of strings NEL, LS and PS, which are no white
-// space of JSON. Strings may hold those three.
+// JSON whose line ends are all LF: CRLF and CR are replaced, and so are NEL, LS and PS outside of strings, where JSON
+// does not allow them. Strings may contain these three.
 std::string with_line_feeds(std::string_view json);
 
-// The bytes of the first character; a byte that belongs to none stands for itself. `text` is not empty.
+// The first character of `text`, which is not empty. A byte that belongs to no character stands for itself.
 std::string_view first_character(std::string_view text);
 
-// Without white space of any kind at both ends, and without what has no width (zero-width space, byte order mark, …).
+// Strips white space of any kind from both ends, and characters without width (zero-width space, byte order mark, …).
 std::string_view trim(std::string_view text);
 
-// Without what visible() would show otherwise.
+// Drops the characters that visible() would replace.
 std::string without_invisible(std::string_view text);
 
-// For messages: white space but the space itself, and what has no width, as <U+00A0>.
+// For messages: shows white space other than the space itself, and characters without width, as <U+00A0>.
 std::string visible(std::string_view text);
 
 }  // namespace opensora::batch

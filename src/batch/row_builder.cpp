@@ -10,7 +10,6 @@
 #include "batch/prompts_text.h"
 #include "core/file_kind.h"
 #include "core/local_file.h"
-#include "core/nearest.h"
 #include "core/text.h"
 
 namespace opensora::batch {
@@ -46,8 +45,10 @@ std::vector<std::string> split_list(const std::string& text) {
 
 // Where what a column of that name means is said.
 std::string use_of(const std::string& run_flag) {
-  if (run_flag == "output") return "a row's file is called by the column \"name\", in --output-dir";
-  return fmt::format("is set once for a whole run; give --{} on the command line", run_flag);
+  if (run_flag == "output") return "a row's file is called by the column \"name\", in `output_dir`";
+  const request::Parameter* parameter = request::find_parameter(run_flag);
+  return fmt::format("is set once for a whole run; give {} on the command line",
+                     parameter != nullptr ? parameter->field() : "--" + run_flag);
 }
 
 std::string describe(const JsonValue& value) {

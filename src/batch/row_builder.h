@@ -1,4 +1,4 @@
-// From the cells of a prompts file to rows: which column a heading means, and what a cell may hold.
+// Makes rows of the cells of a prompts file: knows which column a heading means, and what a cell may hold.
 #pragma once
 
 #include <filesystem>
@@ -27,12 +27,12 @@ class RowBuilder {
   // `errors` and `options` must outlive this object.
   RowBuilder(std::filesystem::path folder, const PromptsFileOptions& options, RowErrors& errors);
 
-  // Whether a heading means a column, or a flag that is for the whole run.
+  // Whether a heading means a column or a flag of the whole run.
   bool knows(const std::string& heading) const;
   // Whether it means the prompt.
   bool is_prompt(const std::string& heading) const;
 
-  // nullptr, and an error, for a heading that means no column.
+  // The column that a heading means; nullptr, and an error, if there is none.
   const Column* find_column(const std::string& heading, int64_t line);
 
   // Adds a cell's values to the row, or an error.
@@ -47,7 +47,7 @@ class RowBuilder {
 
   std::filesystem::path folder_;
   std::map<std::string, Column> columns_;  // by every name that a heading may have
-  std::set<std::string> run_flags_;        // that a run has once
+  std::set<std::string> run_flags_;        // those that are set once for a run
   std::vector<std::string> names_;         // for suggestions
   RowErrors& errors_;
 };

@@ -1,4 +1,4 @@
-// The errors of a prompts file, all of them, each with its line.
+// Collects all errors of a prompts file, each with its line.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +11,10 @@ namespace opensora::batch {
 
 class RowErrors {
  public:
-  // `file` is what stands in front of each line number: the path as it was typed, "stdin".
+  // `file` is put in front of line numbers: the path as it was typed, or "stdin".
   explicit RowErrors(std::string file) : file_(std::move(file)) {}
 
-  // `line` is that on which the row starts, from 1; 0: the file as a whole.
+  // `line` is where the row starts, counted from 1; 0 stands for the whole file.
   void add(int64_t line, const std::string& message) {
     errors_.emplace_back(line, message);
     lines_.insert(line);
@@ -29,10 +29,9 @@ class RowErrors {
   size_t size() const { return errors_.size(); }
   const std::string& file() const { return file_; }
 
-  // "prompts.csv:7: unknown column …", a string an error, in the file's order.
+  // The errors in the order of the file: "prompts.csv:7: unknown column …".
   std::vector<std::string> lines() const;
-  // Throws UsageError if there is any: a line with their number, then lines(), the first hundred, each on a line of its
-  // own.
+  // Throws UsageError if there are any: a line with their number, followed by the first hundred of lines().
   void throw_if_any() const;
 
  private:

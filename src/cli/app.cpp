@@ -13,14 +13,13 @@
 
 #include "cli/arguments.h"
 #include "cli/commands.h"
-#include "cli/early_exit.h"
-#include "cli/logging.h"
-#include "cli/result_json.h"
+#include "cli/parameter_options.h"
+#include "cli/process.h"
+#include "cli/standard_error.h"
 #include "cli/standard_output.h"
-#include "cli/validators.h"
 #include "core/failure.h"
 #include "opensora/error.h"
-#include "opensora/version.h"
+#include "opensora/process.h"
 
 namespace opensora::cli {
 namespace {
@@ -31,8 +30,9 @@ std::string version_text() {
   return text;
 }
 
+// `failure` as the user is to be told it.
 int fail(const Failure& failure, bool json) {
-  // What led to it is of no use to somebody who mistyped a flag.
+  // The line that waits says what led to the failure, which does not help somebody who mistyped a flag.
   if (failure.code == static_cast<int>(ExitCode::kUsage)) {
     drop_waiting_line();
   } else {
@@ -61,9 +61,9 @@ int parse_and_run(CLI::App& app, std::vector<std::string> arguments) {
   } catch (const CLI::ParseError& error) {
     return fail_usage(usage_message(app, error), json);
   } catch (const ToldError&) {
-    return fail(describe_failure(std::current_exception()), /*json=*/false);
+    return fail(in_flags(describe_failure(std::current_exception())), /*json=*/false);
   } catch (...) {
-    return fail(describe_failure(std::current_exception()), json);
+    return fail(in_flags(describe_failure(std::current_exception()), other_flags(selected(app))), json);
   }
 }
 
@@ -72,10 +72,11 @@ bool pipes_end_programs() {
   return sigaction(SIGPIPE, nullptr, &action) == 0 && action.sa_handler == SIG_DFL;
 }
 
-// `error`: the errno with which printing failed. What the run itself says comes first.
+// The exit code, given that of the run and the errno with which printing its results failed (0: it did not). The run's
+// own failure comes first.
 int exit_code(int code, int error, bool ends_by_pipe) {
   if (code != 0 || error == 0) return code;
-  if (error == EPIPE && ends_by_pipe) {  // as others do whose reader has seen enough: `| head -1`
+  if (error == EPIPE && ends_by_pipe) {  // the reader has seen enough, as in `| head -1`: end as other programs do
     signal(SIGPIPE, SIG_DFL);
     raise(SIGPIPE);
   }

@@ -10,28 +10,22 @@
 #include <memory>
 
 #include "cli/commands.h"
-#include "cli/logging.h"
-#include "cli/model_folder.h"
+#include "cli/options.h"
 #include "cli/parameter_options.h"
-#include "cli/progress_reporter.h"
-#include "cli/result_json.h"
-#include "cli/signals.h"
-#include "cli/traced.h"
-#include "request/layers.h"
+#include "cli/process.h"
+#include "cli/standard_error.h"
+#include "cli/standard_output.h"
+#include "request/settings.h"
 
 namespace opensora::cli {
 namespace {
 
 using nlohmann::ordered_json;
 
-struct BenchOptions {
+struct BenchOptions : CommandOptions {
   BenchRequest request;
   std::string stages;  // "step,decode"; empty: all
   bool scaling = false;
-  std::string progress = "auto";
-  bool json = false;
-  request::Settings settings;
-  LogOptions log;
 };
 
 std::vector<std::string> split(const std::string& list) {
@@ -134,7 +128,7 @@ void print_table(const std::vector<ScalingPoint>& points) {
   }
 }
 
-// Bars of FLOPs a second: where they are equally long, the cost is in proportion to the work.
+// Draws FLOPs a second as bars. Where they are equally long, the cost is in proportion to the work.
 void print_chart(const std::vector<ScalingPoint>& points) {
   constexpr double kLongest = 40;
   double highest = 0;
@@ -148,7 +142,7 @@ void print_chart(const std::vector<ScalingPoint>& points) {
   }
 }
 
-// Without a folder the weights are random, and the configuration is the small one for that.
+// Without a model folder the weights are random, and the default is the small configuration that is there for that.
 GenerateRequest resolve_run(const BenchOptions& options, const CLI::App& command) {
   const std::string& config = options.settings.config;
   std::filesystem::path model_dir = options.settings.request.model_dir;
@@ -177,8 +171,8 @@ void run_scaling(const BenchOptions& options, const GenerateRequest& run, Progre
 }
 
 void run(const BenchOptions& options, const CLI::App& command) {
-  options.log.apply();
-  const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
+  options.apply_log();
+  const ProgressStyle style = resolve_progress_style(options.progress, options.quiet);
   BenchRequest request = options.request;
   request.run = resolve_run(options, command);
   request.stages = split(options.stages);
@@ -223,9 +217,9 @@ void add_bench(CLI::App& app) {
           "Configuration: a file or a name (default: the model folder's config.json, else 256px; without a "
           "folder bench, 159 M parameters)");
   command->get_option("--aspect-ratio")->description("16:9, 9:16, 1:1, …");
-  add_progress_option(*command, options->progress);
-  command->add_flag("--json", options->json, "Print one JSON object instead of a table")->group("Output");
-  options->log.add_to(*command);
+  options->add_progress_to(*command);
+  options->add_json_to(*command, "Print one JSON object instead of a table", "Output");
+  options->add_log_to(*command);
   command->footer(
       "\"of peak\" is the time that the two probes predict for a stage's FLOPs, against the one that it took.\n"
       "Examples:\n"

@@ -7,6 +7,8 @@
 
 namespace opensora::cli {
 
+struct CommandOptions;
+
 void add_generate(CLI::App& app);
 void add_decode(CLI::App& app);
 void add_plan(CLI::App& app);
@@ -21,6 +23,10 @@ void add_man(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_random_model(CLI::App& app);
 void add_selftest(CLI::App& app);
+
+// Plans what the flags of generate or plan ask for, and prints the plan: a run's stages as a table, or for a prompts
+// file a line for each row and their sum. With options.json it prints an object for each row, on a line of its own.
+void print_plans(const CommandOptions& options, const CLI::App& command);
 
 // The first argument with which the scripts of `opensora completion` ask the program what may follow.
 inline constexpr const char* kCompleteCommand = "__complete";

@@ -5,7 +5,7 @@
 
 #include "cli/commands.h"
 #include "cli/option_table.h"
-#include "cli/validators.h"
+#include "cli/parameter_options.h"
 
 namespace opensora::cli {
 namespace {
@@ -67,8 +67,7 @@ void offer(const std::string& word, const std::string& description, const std::s
 
 void offer_values(const OptionRow& option, const std::string& start) {
   for (const std::string& choice : option.choices) offer(choice, "", start);
-  if (option.hint == ValueHint::kFile) std::cout << ":file\n";
-  if (option.hint == ValueHint::kFolder) std::cout << ":directory\n";
+  if (!option.paths.empty()) std::cout << ':' << option.paths << '\n';
 }
 
 void offer_options(const CommandRow& command, const std::string& start) {

@@ -1,5 +1,5 @@
 // opensora doctor: whether this machine can run the program.
-#include "opensora/doctor.h"
+#include "opensora/machine.h"
 
 #include <fmt/format.h>
 
@@ -8,19 +8,12 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
-#include "cli/logging.h"
-#include "cli/model_folder.h"
+#include "cli/options.h"
 #include "cli/parameter_options.h"
-#include "cli/result_json.h"
+#include "cli/standard_output.h"
 
 namespace opensora::cli {
 namespace {
-
-struct DoctorCommand {
-  request::Settings settings;
-  bool json = false;
-  LogOptions log;
-};
 
 const char* health_name(Health health) {
   switch (health) {
@@ -37,20 +30,21 @@ const char* health_name(Health health) {
 nlohmann::ordered_json to_json(const Finding& finding) {
   return {{"topic", finding.topic},
           {"health", health_name(finding.health)},
-          {"text", finding.text},
-          {"advice", finding.advice.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(finding.advice)}};
+          {"text", request::with_flags(finding.text)},
+          {"advice", finding.advice.empty() ? nlohmann::ordered_json()
+                                            : nlohmann::ordered_json(request::with_flags(finding.advice))}};
 }
 
 void print(const Finding& finding) {
   const std::string advice = finding.advice.empty() ? "" : "; " + finding.advice;
-  std::cout << fmt::format("{:<7}  {:<8}  {}{}\n", health_name(finding.health), finding.topic, finding.text, advice);
+  std::cout << fmt::format("{:<7}  {:<8}  {}{}\n", health_name(finding.health), finding.topic,
+                           request::with_flags(finding.text), request::with_flags(advice));
 }
 
-void run(const DoctorCommand& command) {
-  command.log.apply();
-  const ModelFolder folder = choose_model_folder(command.settings.request.model_dir);
-  const std::vector<Finding> findings =
-      diagnose({.model_dir = folder.path, .model_dir_source = folder.source, .config = command.settings.config});
+void run(const CommandOptions& options) {
+  options.apply_log();
+  const ModelFolder folder = choose_model_folder(options.settings.request.model_dir);
+  const std::vector<Finding> findings = diagnose(folder.path, folder.source, options.settings.config);
   size_t errors = 0;
   const Finding* first = nullptr;
   for (const Finding& finding : findings) {
@@ -59,7 +53,7 @@ void run(const DoctorCommand& command) {
     if (first == nullptr) first = &finding;
   }
   const std::string failure = first == nullptr ? "" : fmt::format("{} error(s), first: {}", errors, first->text);
-  if (command.json) {
+  if (options.json) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (const Finding& finding : findings) list.push_back(to_json(finding));
     const nlohmann::ordered_json root = {{"ok", errors == 0}, {"findings", list}};
@@ -74,12 +68,12 @@ void run(const DoctorCommand& command) {
 }  // namespace
 
 void add_doctor(CLI::App& app) {
-  auto options = std::make_shared<DoctorCommand>();
+  auto options = std::make_shared<CommandOptions>();
   CLI::App* command = app.add_subcommand(
       "doctor", "Look at this machine: versions, memory, GPUs, encoders, models, folders, and what to do about them");
   add_parameters(*command, options->settings, {"model-dir", "config"});
-  command->add_flag("--json", options->json, "Print one JSON object");
-  options->log.add_to(*command);
+  options->add_json_to(*command, "Print one JSON object");
+  options->add_log_to(*command);
   command->footer(
       "Each line is ok, warning or error. With an error the exit code is that of a run that meets it.\n"
       "Examples:\n"

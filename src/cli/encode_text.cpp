@@ -3,34 +3,28 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "batch/stage_seconds.h"
+#include "batch/events.h"
 #include "cli/commands.h"
-#include "cli/logging.h"
-#include "cli/model_folder.h"
+#include "cli/options.h"
 #include "cli/parameter_options.h"
-#include "cli/progress_reporter.h"
-#include "cli/result_json.h"
+#include "cli/process.h"
 #include "cli/row_request.h"
-#include "cli/signals.h"
-#include "cli/validators.h"
-#include "opensora/encode_text.h"
+#include "cli/standard_error.h"
+#include "cli/standard_output.h"
 #include "opensora/error.h"
-#include "request/layers.h"
+#include "opensora/text.h"
+#include "request/settings.h"
 
 namespace opensora::cli {
 namespace {
 
-struct EncodeTextOptions {
+struct EncodeTextOptions : CommandOptions {
   EncodeTextRequest request;
   std::vector<std::string> prompts;
   std::string prompts_file;  // in place of `prompts`; "-": standard input
   std::string negative_prompt;
   std::string encoder = "both";
   bool exact = false;
-  std::string progress = "auto";
-  bool json = false;
-  request::Settings settings;  // models, machine, and of the texts' suffixes fps and motion score
-  LogOptions log;
 };
 
 nlohmann::ordered_json to_json(const EncodeTextResult& result) {
@@ -46,49 +40,47 @@ nlohmann::ordered_json to_json(const EncodeTextResult& result) {
           {"peak_device_memory_bytes", result.peak_device_bytes}};
 }
 
-// What decides the texts of a video.
-struct Prompt {
-  std::string prompt, negative;
-  Config config;  // its fps and motion score
-};
-
-// The rows as `generate` reads them, but for their references: these need not be on this machine.
-std::vector<Prompt> prompts_of_file(const EncodeTextOptions& options, const CLI::App& command,
-                                    const std::filesystem::path& model_dir, const Config& config) {
+// The rows as `generate` reads them, but without their references, which need not be on this machine.
+std::vector<GenerateRequest> requests_of_file(const EncodeTextOptions& options, const CLI::App& command,
+                                              const std::filesystem::path& model_dir, const Config& config) {
   const PromptsFile file{.file = options.prompts_file,
                          .format = {},
                          .ignored = {"image", "end-image", "video", "cond-type"},
                          .makes_videos = false};
-  std::vector<Prompt> prompts;
-  for (const RowRequest& row : read_rows(file, command, given_flags(command), model_dir, config)) {
-    prompts.push_back({row.request.prompt, row.request.negative_prompt, row.request.config});
+  std::vector<GenerateRequest> requests;
+  for (RowRequest& row : read_rows(file, command, given_flags(command), model_dir, config)) {
+    requests.push_back(std::move(row.request));
   }
-  return prompts;
+  return requests;
 }
 
-std::vector<Prompt> wanted_prompts(const EncodeTextOptions& options, const CLI::App& command,
-                                   const std::filesystem::path& model_dir, const Config& config) {
-  if (!options.prompts_file.empty()) return prompts_of_file(options, command, model_dir, config);
+// A video's texts follow from its prompts, and from the fps and the motion score of its configuration.
+std::vector<GenerateRequest> requested_videos(const EncodeTextOptions& options, const CLI::App& command,
+                                              const std::filesystem::path& model_dir, const Config& config) {
+  if (!options.prompts_file.empty()) return requests_of_file(options, command, model_dir, config);
   if (options.prompts.empty()) throw UsageError("give prompts with -p or --prompts-file");
-  std::vector<Prompt> prompts;
-  prompts.reserve(options.prompts.size());
-  for (const std::string& prompt : options.prompts) prompts.push_back({prompt, options.negative_prompt, config});
-  return prompts;
+  GenerateRequest request;
+  request.negative_prompt = options.negative_prompt;
+  request.config = config;
+  std::vector<GenerateRequest> requests(options.prompts.size(), request);
+  for (size_t i = 0; i < requests.size(); ++i) requests[i].prompt = options.prompts[i];
+  return requests;
 }
 
-std::vector<std::string> texts_to_encode(const std::vector<Prompt>& prompts, bool exact) {
+std::vector<std::string> texts_to_encode(const std::vector<GenerateRequest>& videos, bool exact) {
   std::vector<std::string> texts;
-  for (const auto& [prompt, negative, config] : prompts) {
-    const auto looked_for = exact ? std::vector{prompt} : embedded_texts(prompt, negative, config);
+  for (const GenerateRequest& video : videos) {
+    const auto looked_for =
+        exact ? std::vector{video.prompt} : embedded_texts(video.prompt, video.negative_prompt, video.config);
     texts.insert(texts.end(), looked_for.begin(), looked_for.end());
   }
   return texts;
 }
 
 void run(const EncodeTextOptions& options, const CLI::App& command) {
-  options.log.apply();
+  options.apply_log();
   EncodeTextRequest request = options.request;
-  const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
+  const ProgressStyle style = resolve_progress_style(options.progress, options.quiet);
   request.t5 = options.encoder != "clip";
   request.clip = options.encoder != "t5";
   request.model_dir = resolve_model_dir(options.settings.request.model_dir);
@@ -100,7 +92,7 @@ void run(const EncodeTextOptions& options, const CLI::App& command) {
   request.device = settings.request.device;
   request.dtype = settings.request.dtype;
   request.threads = settings.request.threads;
-  request.texts = texts_to_encode(wanted_prompts(options, command, request.model_dir, request.config), options.exact);
+  request.texts = texts_to_encode(requested_videos(options, command, request.model_dir, request.config), options.exact);
 
   catch_signals();
   ProgressReporter reporter(style);
@@ -139,8 +131,8 @@ void add_output_options(CLI::App& command, EncodeTextOptions& options) {
       ->type_name("DIR")
       ->group(group);
   command.add_flag("--overwrite", options.request.overwrite, "Encode anew what is there")->group(group);
-  command.add_flag("--json", options.json, "Print one JSON object instead of the files' names")->group(group);
-  add_progress_option(command, options.progress);
+  options.add_json_to(command, "Print one JSON object instead of the files' names", group);
+  options.add_progress_to(command);
 }
 
 }  // namespace
@@ -151,7 +143,7 @@ void add_encode_text(CLI::App& app) {
   add_text_options(*command, *options);
   add_parameters(*command, options->settings, {"model-dir", "config", "t5xxl", "clip-l", "device", "dtype", "threads"});
   add_output_options(*command, *options);
-  options->log.add_to(*command);
+  options->add_log_to(*command);
   command->footer(
       "Each prompt is encoded as it is and with the suffixes that generate adds to it; the negative prompt too. Files\n"
       "that are there and fit are kept.\n"

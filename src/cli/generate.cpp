@@ -1,32 +1,33 @@
 // opensora generate: a video from a prompt.
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <utility>
 
-#include "batch/run_end.h"
-#include "cli/batch_outputs.h"
+#include "batch/events.h"
 #include "cli/commands.h"
-#include "cli/generate_options.h"
-#include "cli/model_folder.h"
-#include "cli/plan.h"
-#include "cli/print_config.h"
-#include "cli/progress_reporter.h"
-#include "cli/result_json.h"
+#include "cli/parameter_options.h"
+#include "cli/process.h"
 #include "cli/row_request.h"
-#include "cli/signals.h"
-#include "cli/traced.h"
+#include "cli/standard_error.h"
+#include "cli/standard_output.h"
 #include "core/failure.h"
 #include "opensora/batch.h"
+#include "opensora/config.h"
 #include "opensora/error.h"
-#include "opensora/sizes.h"
-#include "request/layers.h"
+#include "opensora/metadata.h"
 
 namespace opensora::cli {
 namespace {
 
-// For --aspect-ratio list: of the resolution that the flags or the configuration name, else of all.
+using nlohmann::ordered_json;
+
+// For --aspect-ratio list: the sizes of the resolution that the flags or the configuration name, else of all.
 void print_sizes(const Config& config) {
   const std::optional<std::string>& own = config.sampling.resolution;
   std::cout << fmt::format("{:<10}  {:<12}  {:<9}  tokens of {} frames\n", "resolution", "aspect ratio", "size",
@@ -39,16 +40,103 @@ void print_sizes(const Config& config) {
   if (own) spdlog::info("these are the sizes of {}; --resolution names another", *own);
 }
 
-struct GenerateCommand {
-  GenerateOptions options;
-  bool dry_run = false;
-};
+void list_sizes(const CommandOptions& options, const CLI::App& command) {
+  request::Settings settings;
+  settings.request.config =
+      resolve_config(options.settings.config, resolve_model_dir(options.settings.request.model_dir));
+  request::apply(given_flags(command), settings);
+  print_sizes(settings.request.config);
+}
 
-// A line on stdout for each video that is there; an error goes to stderr.
+// Where values come from, topmost first: what the table calls the place (empty: the flag itself), and what is given
+// there.
+using Layers = std::vector<std::pair<std::string, FlagValues>>;
+
+FlagValues without(const FlagValues& values, const FlagValues& above) {
+  FlagValues rest;
+  std::copy_if(values.begin(), values.end(), std::back_inserter(rest),
+               [&](const auto& value) { return !request::has(above, value.first); });
+  return rest;
+}
+
+Layers layers_of(const RowRequest& row, const FlagValues& given, const FlagValues& from,
+                 const CommandOptions& options) {
+  const FlagValues flags = row.line > 0 ? request::lay_over(given, row.values, false) : given;
+  return {{row.place, row.values},
+          {"", without(flags, row.values)},
+          {options.from.string(), without(request::lay_over(from, flags, true), flags)}};
+}
+
+std::string source_of(const request::Parameter& parameter, const Layers& layers,
+                      const std::map<std::string, std::filesystem::path>& config_files) {
+  std::vector<std::string> flags = {parameter.name()};
+  flags.insert(flags.end(), parameter.decided_by.begin(), parameter.decided_by.end());
+  for (const auto& [place, values] : layers) {
+    for (const std::string& flag : flags) {
+      if (request::has(values, flag)) return place.empty() ? "--" + flag : place;
+    }
+  }
+  for (const std::string& key : parameter.config_keys) {
+    if (const auto file = config_files.find(key); file != config_files.end()) return file->second.string();
+  }
+  return "built-in";
+}
+
+// {"value", "source"} of every parameter but those that are only another way to give one of the others.
+ordered_json values_and_sources(const RowRequest& row, const Layers& layers, const CommandOptions& options) {
+  request::Settings settings = options.settings;
+  settings.request = row.request;
+  const auto config_files = config_origins(row.request.config.name);
+  const ordered_json content = ordered_json::parse(effective_values(row.request));
+  ordered_json object;
+  for (const request::Parameter& parameter : request::parameters()) {
+    if (!parameter.get) continue;
+    const std::string key = parameter.key();
+    object[key] = {{"value", content.contains(key) ? content[key] : parameter.get(settings)},
+                   {"source", source_of(parameter, layers, config_files)}};
+  }
+  return object;
+}
+
+std::string table_text(const ordered_json& value) {
+  if (value.is_null() || (value.is_array() && value.empty())) return "-";
+  return value.dump();
+}
+
+void print_table(const ordered_json& parameters) {
+  constexpr size_t kWidest = 60;
+  size_t width = 0;
+  for (const ordered_json& parameter : parameters) width = std::max(width, table_text(parameter["value"]).size());
+  width = std::min(width, kWidest);
+  for (const auto& [key, parameter] : parameters.items()) {
+    std::cout << fmt::format("{:<16} {:<{}}  {}\n", key, table_text(parameter["value"]), width,
+                             parameter["source"].get_ref<const std::string&>());
+  }
+}
+
+// --print-config: for each row a table, or with --json a line with an object. Throws as generate() does for a request
+// that cannot be run.
+void print_config(const CommandOptions& options, const CLI::App& command) {
+  const FlagValues from = values_of_from(options), given = given_flags(command);
+  const std::vector<RowRequest> rows = requested_rows(options, command, from);
+  for (const RowRequest& row : rows) {
+    const ordered_json parameters = values_and_sources(row, layers_of(row, given, from, options), options);
+    if (options.json) {
+      print_json(parameters);
+      continue;
+    }
+    if (!row.place.empty()) std::cout << (&row == &rows.front() ? "" : "\n") << row.place << ":\n";
+    print_table(parameters);
+  }
+}
+
+// Prints a line on stdout for a video that is there, and its error on stderr for one that failed.
 void print_end(const BatchVideo& video, bool json) {
   const std::string place = video.place.empty() ? "" : video.place + ": ";
   if (video.state == BatchState::kFailed) {
-    const Failure failure = describe_failure(video.error);
+    Failure failure = describe_failure(video.error);
+    failure.flags = video.flags;
+    failure = in_flags(std::move(failure));
     const std::string output = video.result.output.string();
     const bool names_it = failure.message.find(output) != std::string::npos;
     spdlog::error("{}{}{}", place, names_it ? "" : output + ": ", failure.message);
@@ -58,18 +146,18 @@ void print_end(const BatchVideo& video, bool json) {
                        {"seed", video.result.seed},
                        {"code", failure.code},
                        {"error", failure.message},
-                       {"flags", video.flags}});
+                       {"flags", failure.flags}});
   }
   if (!json) {
     std::cout << video.result.output.string() << std::endl;
     return;
   }
-  nlohmann::ordered_json line = to_json(video.result);
+  ordered_json line = to_json(video.result);
   line["state"] = video.state == BatchState::kSkipped ? "skipped" : "done";
   print_json(line);
 }
 
-void run_many(const std::vector<BatchRow>& rows, const BatchOptions& batch, const GenerateOptions& options,
+void run_many(const std::vector<BatchRow>& rows, const BatchOptions& batch, const CommandOptions& options,
               ProgressReporter& reporter) {
   const BatchResult result = run_batch(
       rows, batch,
@@ -90,7 +178,7 @@ void run_many(const std::vector<BatchRow>& rows, const BatchOptions& batch, cons
   }
 }
 
-void run_one(const std::vector<BatchRow>& rows, const BatchOptions& batch, const GenerateOptions& options,
+void run_one(const std::vector<BatchRow>& rows, const BatchOptions& batch, const CommandOptions& options,
              ProgressReporter& reporter) {
   const BatchResult result = run_batch(rows, batch, {.progress = std::ref(reporter), .on_end = {}});
   try {
@@ -103,14 +191,6 @@ void run_one(const std::vector<BatchRow>& rows, const BatchOptions& batch, const
   }
 }
 
-void list_sizes(const GenerateOptions& options, const CLI::App& command) {
-  request::Settings settings;
-  settings.request.config =
-      resolve_config(options.settings.config, resolve_model_dir(options.settings.request.model_dir));
-  request::apply(given_flags(command), settings);
-  print_sizes(settings.request.config);
-}
-
 struct PreparedRun {
   std::vector<RowRequest> requests;
   std::vector<BatchRow> rows;
@@ -118,7 +198,7 @@ struct PreparedRun {
   bool is_single = false;
 };
 
-PreparedRun prepare(const GenerateOptions& options, const CLI::App& command) try {
+PreparedRun prepare(const CommandOptions& options, const CLI::App& command) try {
   PreparedRun run;
   run.batch = batch_options(options.settings);
   run.requests = requested_rows(options, command, values_of_from(options));
@@ -133,13 +213,10 @@ PreparedRun prepare(const GenerateOptions& options, const CLI::App& command) try
   throw;
 }
 
-void run(const GenerateOptions& options, const CLI::App& command) {
-  const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
-  if (options.lists_sizes()) return list_sizes(options, command);
-  if (options.print_config) {
-    const FlagValues from = values_of_from(options);
-    return print_config(requested_rows(options, command, from), given_flags(command), from, options);
-  }
+void run(const CommandOptions& options, const CLI::App& command) {
+  const ProgressStyle style = resolve_progress_style(options.progress, options.quiet);
+  if (options.settings.request.config.sampling.aspect_ratio == "list") return list_sizes(options, command);
+  if (options.print_config) return print_config(options, command);
   const PreparedRun run = prepare(options, command);
   catch_signals();
   ProgressReporter reporter(style);
@@ -149,11 +226,11 @@ void run(const GenerateOptions& options, const CLI::App& command) {
 }  // namespace
 
 void add_generate(CLI::App& app) {
-  auto generate = std::make_shared<GenerateCommand>();
+  auto options = std::make_shared<CommandOptions>();
+  auto dry_run = std::make_shared<bool>(false);
   CLI::App* command = app.add_subcommand("generate", "Make a video from a prompt");
-  generate->options.add_to(*command);
-  command->add_flag("--dry-run", generate->dry_run, "Say what the run would take and stop: see opensora plan")
-      ->group("Machine");
+  add_generate_options(*command, *options);
+  command->add_flag("--dry-run", *dry_run, "Say what the run would take and stop: see opensora plan")->group("Machine");
   command->footer(
       "Examples:\n"
       "  opensora generate -p \"a red circle moving right on a blue background\"\n"
@@ -164,11 +241,11 @@ void add_generate(CLI::App& app) {
       "  opensora generate -p \"raining, sea\" --config t2i2v_768px\n"
       "  opensora generate --config 768px --aspect-ratio list\n"
       "  opensora generate --prompts-file prompts.csv --output-dir videos --resume");
-  command->callback([generate, command] {
-    generate->options.log.apply();
-    check_quality(*command, generate->options.settings);
-    if (generate->dry_run) return print_plans(generate->options, *command);
-    run_traced(generate->options.settings.trace, [&] { run(generate->options, *command); });
+  command->callback([options, dry_run, command] {
+    options->apply_log();
+    check_quality(*command, options->settings);
+    if (*dry_run) return print_plans(*options, *command);
+    run_traced(options->settings.trace, [&] { run(*options, *command); });
   });
 }
 

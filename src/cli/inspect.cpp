@@ -1,32 +1,35 @@
-// opensora inspect: what a checkpoint or a video is.
+// opensora inspect: what a checkpoint is, or how a video was made.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cctype>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <system_error>
 
 #include "cli/commands.h"
-#include "cli/inspect_video.h"
-#include "cli/logging.h"
-#include "cli/result_json.h"
-#include "core/byte_size.h"
+#include "cli/options.h"
+#include "cli/standard_output.h"
+#include "core/file_kind.h"
+#include "core/json_text.h"
 #include "core/local_file.h"
+#include "core/units.h"
 #include "opensora/checkpoint.h"
 #include "opensora/error.h"
+#include "opensora/video.h"
+#include "request/parameter.h"
 
 namespace opensora::cli {
 namespace {
 
-struct InspectOptions {
-  std::filesystem::path path;
-  bool tensors = false;
-  bool json = false;
-  LogOptions log;
-};
+using nlohmann::ordered_json;
 
-// What one file came to: what it is, or why it cannot be read.
+// What a file is, or why it cannot be read.
 struct Inspected {
   std::filesystem::path path;
   CheckpointInfo info;
@@ -35,7 +38,7 @@ struct Inspected {
 
 std::string join_shape(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
-nlohmann::ordered_json to_json(const CheckpointTensor& tensor) {
+ordered_json to_json(const CheckpointTensor& tensor) {
   return {{"name", tensor.name},
           {"dtype", tensor.dtype},
           {"shape", tensor.shape},
@@ -43,16 +46,16 @@ nlohmann::ordered_json to_json(const CheckpointTensor& tensor) {
           {"file", tensor.file.string()}};
 }
 
-nlohmann::ordered_json to_json(const Inspected& inspected, bool with_tensors) {
+ordered_json to_json(const Inspected& inspected, bool with_tensors) {
   if (!inspected.error.empty()) return {{"path", inspected.path.string()}, {"error", inspected.error}};
   const CheckpointInfo& info = inspected.info;
-  nlohmann::ordered_json variant = nlohmann::ordered_json::object();
+  ordered_json variant = ordered_json::object();
   for (const auto& [key, value] : info.variant) variant[key] = value;
-  nlohmann::ordered_json object = {{"path", info.path.string()}, {"files", nlohmann::ordered_json::array()},
-                                   {"kind", info.kind},          {"variant", variant},
-                                   {"dtypes", info.dtypes},      {"parameters", info.parameters},
-                                   {"bytes", info.bytes},        {"tensor_count", info.tensors.size()},
-                                   {"metadata", info.metadata}};
+  ordered_json object = {{"path", info.path.string()}, {"files", ordered_json::array()},
+                         {"kind", info.kind},          {"variant", variant},
+                         {"dtypes", info.dtypes},      {"parameters", info.parameters},
+                         {"bytes", info.bytes},        {"tensor_count", info.tensors.size()},
+                         {"metadata", info.metadata}};
   for (const std::filesystem::path& file : info.files) object["files"].push_back(file.string());
   if (!with_tensors) return object;
   for (const CheckpointTensor& tensor : info.tensors) object["tensors"].push_back(to_json(tensor));
@@ -86,33 +89,115 @@ std::vector<Inspected> inspect_folder(const std::filesystem::path& folder) {
     try {
       inspected.info = inspect(file);
     } catch (const CheckpointError& error) {
-      inspected.error = error.what();
+      inspected.error = request::with_flags(error.what());
     }
   }
   if (all.empty()) throw CheckpointError("folder " + folder.string() + ": holds no checkpoint");
   return all;
 }
 
-void run(const InspectOptions& options) {
-  options.log.apply();
-  const std::filesystem::path path = local_file(options.path.string());
+std::string dump(const ordered_json& value) {
+  return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+}
+
+// The comment as JSON if it is an object, as this program writes it; otherwise null.
+ordered_json metadata_of(const VideoInfo& info) {
+  try {
+    ordered_json parsed = parse_ordered_json(info.comment);
+    return parsed.is_object() ? std::move(parsed) : ordered_json();
+  } catch (const JsonError&) {  // another program's words
+    return {};
+  }
+}
+
+// The value on one line. A string stands as it is, unless it holds what would break the line or steer the terminal.
+std::string readable(const ordered_json& value) {
+  if (!value.is_string()) return dump(value);
+  const auto& text = value.get_ref<const std::string&>();
+  const bool has_control = std::any_of(text.begin(), text.end(), [](unsigned char c) { return std::iscntrl(c) != 0; });
+  return has_control ? dump(value) : text;
+}
+
+std::string kind_name(const std::filesystem::path& path) {
+  const std::optional<FileKind> kind = file_kind(path);
+  return kind && kind->group == FileGroup::kPicture ? "picture" : "video";
+}
+
+void print_video_json(const std::filesystem::path& path, const VideoInfo& info, const ordered_json& metadata) {
+  const bool is_plain = metadata.is_null() && !info.comment.empty();
+  print_json({{"path", path.string()},
+              {"kind", kind_name(path)},
+              {"width", info.width},
+              {"height", info.height},
+              {"frames", info.frames},
+              {"fps", info.fps},
+              {"duration", info.duration},
+              {"codec", info.codec},
+              {"pixel_format", info.pixel_format},
+              {"bytes", std::filesystem::file_size(path)},
+              {"metadata", metadata},
+              {"comment", is_plain ? ordered_json(info.comment) : ordered_json()}});
+}
+
+void print_video(const std::filesystem::path& path, const VideoInfo& info, const ordered_json& metadata) {
+  const auto line = [](std::string_view name, const std::string& value) {
+    std::cout << fmt::format("  {:<20} {}\n", name, value);
+  };
+  const auto bytes = static_cast<int64_t>(std::filesystem::file_size(path));
+  std::cout << path.string() << ": " << kind_name(path) << '\n';
+  line("size", fmt::format("{}x{}", info.width, info.height));
+  line("frames", fmt::format("{}", info.frames));
+  line("frames a second", fmt::format("{:.6g}", info.fps));
+  line("duration", fmt::format("{:.3f} s", info.duration));
+  line("codec", info.codec);
+  line("pixel format", info.pixel_format);
+  line("file", fmt::format("{} bytes ({})", bytes, format_bytes(bytes)));
+  if (metadata.is_null() && !info.comment.empty()) line("comment", readable(info.comment));
+  for (const auto& [key, value] : metadata.items()) {
+    line(fmt::format("metadata {:<11}", readable(ordered_json(key))), readable(value));
+  }
+}
+
+// Told from what the file holds, whatever it is called, and from its name only where the content tells nothing.
+bool is_video_or_picture(const std::filesystem::path& path) {
+  if (const std::optional<FileKind> kind = file_kind(path)) {
+    if (kind->group == FileGroup::kVideo || kind->group == FileGroup::kPicture) return true;
+    if (kind->group == FileGroup::kModel) return false;
+  }
+  return has_video_name(path);
+}
+
+// Prints size and frames, and what the file says about its making. Throws InputMediaError.
+void inspect_video(const std::filesystem::path& path, bool json) {
+  const VideoInfo info = read_video_info(path);
+  const ordered_json metadata = metadata_of(info);
+  if (json) {
+    print_video_json(path, info, metadata);
+  } else {
+    print_video(path, info, metadata);
+  }
+}
+
+void run(const CommandOptions& options, const std::string& name, bool with_tensors) {
+  options.apply_log();
+  const std::filesystem::path path = local_file(name);
   std::error_code unreadable;
   const bool is_folder = std::filesystem::is_directory(path, unreadable);
   if (!is_folder && !std::filesystem::exists(path, unreadable)) {
-    const std::string name = path.string();
-    throw CheckpointError(is_remote_url(name) ? fmt::format("{}: {}", shorten_url(name), remote_url_advice(name))
-                                              : name + ": no such file or folder");
+    const std::string file = path.string();
+    throw CheckpointError(is_remote_url(file) ? fmt::format("{}: {}", shorten_url(file), remote_url_advice(file))
+                                              : file + ": no such file or folder");
   }
   if (!is_folder && is_video_or_picture(path)) return inspect_video(path, options.json);
   const std::vector<Inspected> all =
       is_folder ? inspect_folder(path) : std::vector<Inspected>{{path, inspect(path), {}}};
   if (options.json) {
-    nlohmann::ordered_json list = nlohmann::ordered_json::array();
-    for (const Inspected& one : all) list.push_back(to_json(one, options.tensors));
-    const nlohmann::ordered_json& root = is_folder ? list : list.front();
+    ordered_json list = ordered_json::array();
+    for (const Inspected& one : all) list.push_back(to_json(one, with_tensors));
+    const ordered_json& root = is_folder ? list : list.front();
     print_json(root);
   } else {
-    for (const Inspected& one : all) print(one, options.tensors);
+    for (const Inspected& one : all) print(one, with_tensors);
   }
   const auto broken = std::count_if(all.begin(), all.end(), [](const Inspected& one) { return !one.error.empty(); });
   if (broken == 0) return;
@@ -125,24 +210,26 @@ void run(const InspectOptions& options) {
 }  // namespace
 
 void add_inspect(CLI::App& app) {
-  auto options = std::make_shared<InspectOptions>();
+  auto options = std::make_shared<CommandOptions>();
+  auto path = std::make_shared<std::filesystem::path>();
+  auto tensors = std::make_shared<bool>(false);
   CLI::App* command =
       app.add_subcommand("inspect", "Say what a checkpoint is (kind, sizes, dtype, tensors), or how a video was made");
   command
-      ->add_option("PATH", options->path,
+      ->add_option("PATH", *path,
                    "A checkpoint, an index of shards, a folder (every checkpoint in it), or a video or picture")
       ->required()
       ->type_name("PATH");
-  command->add_flag("--tensors", options->tensors, "List every tensor");
-  command->add_flag("--json", options->json, "Print JSON: an object for a file, a list for a folder");
-  options->log.add_to(*command);
+  command->add_flag("--tensors", *tensors, "List every tensor");
+  options->add_json_to(*command, "Print JSON: an object for a file, a list for a folder");
+  options->add_log_to(*command);
   command->footer(
       "Examples:\n"
       "  opensora inspect ckpts/Open_Sora_v2.safetensors\n"
       "  opensora inspect ckpts --json\n"
       "  opensora inspect t5xxl_fp16.safetensors --tensors\n"
       "  opensora inspect sea.mp4");
-  command->callback([options] { run(*options); });
+  command->callback([options, path, tensors] { run(*options, path->string(), *tensors); });
 }
 
 }  // namespace opensora::cli

@@ -1,6 +1,4 @@
-// opensora man: the man page.
-#include "cli/man_page.h"
-
+// opensora man: the man page, made from the table of options.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -9,15 +7,15 @@
 #include <utility>
 
 #include "cli/commands.h"
-#include "cli/event_rows.h"
-#include "cli/exit_codes.h"
-#include "opensora/version.h"
+#include "cli/option_table.h"
+#include "cli/reference_tables.h"
+#include "opensora/process.h"
 
 namespace opensora::cli {
 namespace {
 
-// A text as roff shows it as it is: backslashes and hyphens (which it would make typographic) escaped, and no line that
-// starts like a request.
+// Escapes a text so that roff shows it as it is: backslashes, hyphens (which it would make typographic), and lines that
+// start like a request.
 std::string roff(const std::string& text) {
   std::string escaped;
   bool line_begins = true;
@@ -46,7 +44,7 @@ std::string option_heading(const OptionRow& option) {
   return heading + "\\fR";
 }
 
-// ".", unless the text has a full stop of its own.
+// Adds a full stop, unless the text has one.
 std::string sentence(const std::string& text) { return text.empty() || text.ends_with('.') ? text : text + "."; }
 
 std::string option_text(const OptionRow& option) {
@@ -81,7 +79,7 @@ std::string synopsis(const CommandRow& command) {
   return line + "\n";
 }
 
-// A footer's lines; those that are indented are commands.
+// A help text's footer, whose indented lines are commands.
 std::string footer_text(const std::string& footer) {
   std::string text;
   std::istringstream lines(footer);
@@ -97,13 +95,13 @@ std::string footer_text(const std::string& footer) {
 
 std::string exit_status() {
   std::string text = ".SH EXIT STATUS\n";
-  for (const ExitCodeRow& row : kExitCodes) {
-    text += fmt::format(".TP\n.B {}\n{}\n", row.code, roff(sentence(row.meaning)));
+  for (const auto& [code, meaning] : kExitCodes) {
+    text += fmt::format(".TP\n.B {}\n{}\n", code, roff(sentence(meaning)));
   }
   return text;
 }
 
-// A cell of a table in Markdown: `code` is bold.
+// A cell of a table in Markdown, whose `code` becomes bold.
 std::string roff_of_markdown(const std::string& text) {
   std::string result;
   bool bold = false;
@@ -160,8 +158,7 @@ constexpr const char* kEnvironmentAndFiles =
     ".TP\n.I config.json\nIn the model folder: its configuration.\n"
     ".TP\n.I PREFIX/share/opensora/configs\nThe bundled configurations and the demo model.\n";
 
-}  // namespace
-
+// opensora.1 in roff with the man macros.
 std::string man_page(const std::vector<CommandRow>& table) {
   const CommandRow& program = table.front();
   std::string text = fmt::format(
@@ -180,6 +177,8 @@ std::string man_page(const std::vector<CommandRow>& table) {
   return text + kBatches + events_text() + exit_status() + kEnvironmentAndFiles + ".SH EXAMPLES\n" +
          footer_text(program.footer);
 }
+
+}  // namespace
 
 void add_man(CLI::App& app) {
   CLI::App* command = app.add_subcommand("man", "Print the man page, in roff");

@@ -8,7 +8,7 @@
 namespace opensora::cli {
 namespace {
 
-// CLI11 shows a validator in the type's name: "TEXT:{fp32,bf16,fp16}", "UINT:NONNEGATIVE".
+// CLI11 puts what a validator allows into the type's name: "TEXT:{fp32,bf16,fp16}".
 std::vector<std::string> choices_in(const std::string& type_name) {
   const size_t begin = type_name.find('{'), end = type_name.rfind('}');
   std::vector<std::string> choices;
@@ -23,12 +23,12 @@ std::vector<std::string> choices_in(const std::string& type_name) {
 }
 
 // Options that take paths say so by their type's name.
-ValueHint hint_of(const std::string& type) {
-  if (type == "DIR") return ValueHint::kFolder;
-  return type == "FILE" || type == "PATH" || type.ends_with("|FILE") ? ValueHint::kFile : ValueHint::kText;
+std::string paths_of(const std::string& type) {
+  if (type == "DIR") return "directory";
+  return type == "FILE" || type == "PATH" || type.ends_with("|FILE") ? "file" : "";
 }
 
-// Names that a bundled configuration goes by; none where the program was moved away from them.
+// The names of the bundled configurations; none where the program was moved away from them.
 std::vector<std::string> config_names() {
   std::vector<std::string> names;
   try {
@@ -73,7 +73,7 @@ OptionRow option_row(const CLI::Option& option) {
   row.repeatable = option.get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
   row.choices = choices_in(full_type);
   row.value = row.choices.empty() ? type : join(row.choices, '|');
-  row.hint = row.choices.empty() ? hint_of(type) : ValueHint::kText;
+  if (row.choices.empty()) row.paths = paths_of(type);
   if (row.names.back() == "--config") row.choices = config_names();
   return row;
 }

@@ -7,8 +7,6 @@
 
 namespace opensora::cli {
 
-enum class ValueHint { kNone, kText, kFile, kFolder };  // kNone: a flag. kFile: a file or a folder
-
 struct OptionRow {
   std::vector<std::string> names;  // with dashes, short ones first; of a positional argument its name alone
   bool positional = false;
@@ -17,9 +15,9 @@ struct OptionRow {
   std::string group;                 // "Options" where it has none of its own
   std::string value;                 // what it takes, for people: "TEXT", "INT", "fp32|bf16|fp16"; empty: a flag
   std::vector<std::string> choices;  // the only values, or (of --config) the usual ones
-  ValueHint hint = ValueHint::kNone;
-  std::string default_value;  // empty: none, or the description says it
-  std::string description;    // one line
+  std::string paths;                 // what completion offers: "file" (or folder), "directory"; empty: no paths
+  std::string default_value;         // empty: none, or the description says it
+  std::string description;           // one line
 };
 
 struct CommandRow {

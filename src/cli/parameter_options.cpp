@@ -1,11 +1,10 @@
 #include "cli/parameter_options.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <stdexcept>
-
-#include "cli/validators.h"
 
 namespace opensora::cli {
 namespace {
@@ -18,14 +17,14 @@ CLI::Option* find_option(CLI::App& command, const std::string& name) {
   return command.get_option_no_throw("--" + name);
 }
 
-// Only where the command takes rows, and this parameter as generate does.
+// Given only where the command takes rows, and takes this parameter as generate does.
 std::string hint(const CLI::App& command, const Parameter& parameter, const std::string& text) {
   const bool takes_rows = command.get_option_no_throw("--prompts-file") != nullptr &&
                           command.get_option("--" + parameter.name())->get_group() == parameter.group;
   return takes_rows ? request::rows_hint(parameter, text) : "";
 }
 
-// CLI11 itself would let the error of a number that is none through.
+// CLI11 would let the exception of its own conversion through.
 std::string switch_error(const std::string& text) {
   try {
     CLI::detail::to_flag_value(text);
@@ -60,7 +59,7 @@ CLI::Option* add_parameter(CLI::App& command, Settings& settings, const Paramete
   }
 }
 
-// Those that the command has of the others.
+// Of the parameters that it needs or excludes, those that the command has.
 void relate(CLI::App& command, const Parameter& parameter) {
   CLI::Option* option = find_option(command, parameter.name());
   for (const std::string& name : parameter.needs) {
@@ -113,6 +112,15 @@ std::string flag_name(const CLI::Option& option) {
   return option.get_lnames().empty() ? std::string() : option.get_lnames().front();
 }
 
+std::vector<std::string> other_flags(const CLI::App& command) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : command.get_options()) {
+    const std::string name = flag_name(*option);
+    if (!name.empty() && request::find_parameter(name) == nullptr) names.push_back(name);
+  }
+  return names;
+}
+
 FlagValues given_flags(const CLI::App& command) {
   FlagValues values;
   for (const CLI::Option* option : command.get_options()) {
@@ -142,6 +150,26 @@ CLI::Option* add_whole(CLI::App& command, const std::string& names, int64_t& tar
 CLI::Option* add_seed(CLI::App& command, const std::string& names, uint64_t& target, const std::string& description) {
   return add_number(command, names, description,
                     [&target](const request::Given& given) { target = request::seed(given); });
+}
+
+CLI::Validator one_of(const std::vector<std::string>& words) {
+  return {[words](std::string& text) { return request::choice_error(text, words); },
+          fmt::format("{{{}}}", fmt::join(words, ","))};
+}
+
+bool may_be_empty(const CLI::Option& option) {
+  if (!option.nonpositional()) return option.get_name() == "TEXT";
+  const request::Parameter* parameter =
+      option.get_lnames().empty() ? nullptr : request::find_parameter(option.get_lnames().front());
+  return parameter != nullptr && parameter->kind == request::Kind::kPrompt;
+}
+
+void refuse_empty_values(CLI::App& command) {
+  for (CLI::Option* option : command.get_options()) {
+    if (option->get_items_expected_max() == 0 || may_be_empty(*option)) continue;
+    option->check(CLI::Validator([](std::string& text) { return request::blank_error(text); }, ""));
+  }
+  for (CLI::App* sub : command.get_subcommands(nullptr)) refuse_empty_values(*sub);
 }
 
 }  // namespace opensora::cli

@@ -1,6 +1,4 @@
 // opensora plan: what a run would take.
-#include "cli/plan.h"
-
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,13 +8,11 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "cli/batch_outputs.h"
 #include "cli/commands.h"
-#include "cli/model_folder.h"
-#include "cli/result_json.h"
+#include "cli/parameter_options.h"
 #include "cli/row_request.h"
-#include "core/byte_size.h"
-#include "core/duration.h"
+#include "cli/standard_output.h"
+#include "core/units.h"
 #include "opensora/error.h"
 #include "opensora/metadata.h"
 #include "opensora/plan.h"
@@ -43,10 +39,10 @@ std::string joined(const std::vector<std::string>& flags) {
 
 ordered_json to_json(const MemoryVerdict& memory) {
   return {{"available_bytes", memory.available_bytes},
-          {"source", memory.source},
+          {"source", request::with_flags(memory.source)},
           {"needed_bytes", memory.needed_bytes},
           {"fits", memory.fits},
-          {"flags", memory.flags},
+          {"flags", request::with_flags(memory.flags)},
           {"peak_with_flags_bytes", memory.flags.empty() ? ordered_json() : ordered_json(memory.peak_with_flags)}};
 }
 
@@ -94,13 +90,14 @@ ordered_json to_json(const RunPlan& plan) {
 std::string verdict_text(const RunPlan& plan) {
   if (!plan.memory) return "memory: how much the device has is not known; say so with --device-memory";
   const MemoryVerdict& memory = *plan.memory;
-  const std::string have = format_bytes(memory.available_bytes) + " (" + memory.source + ")";
+  const std::string have = format_bytes(memory.available_bytes) + " (" + request::with_flags(memory.source) + ")";
   const std::string need = format_bytes(memory.needed_bytes) +
                            (plan.device == "cpu" ? " beside mapped files" : ", without CUDA's context and workspaces,");
   if (memory.fits) return "fits: " + need + " of " + have;
   const std::string lack = "does not fit: " + need + " is more than " + have;
   if (memory.flags.empty()) return lack + "; none of the tried flags makes it fit";
-  return lack + "; with " + joined(memory.flags) + " it does, with " + format_bytes(memory.peak_with_flags);
+  return lack + "; with " + joined(request::with_flags(memory.flags)) + " it does, with " +
+         format_bytes(memory.peak_with_flags);
 }
 
 std::string time_text(const RunPlan& plan) {
@@ -137,7 +134,7 @@ ordered_json to_json(const PlannedRow& row) {
   return object;
 }
 
-// What of a request decides its plan: rows that differ in their texts and seeds alone have the same.
+// The values of a request that decide its plan. Rows that differ only in texts and seeds have the same.
 std::string plan_key(const GenerateRequest& request) {
   ordered_json values = ordered_json::parse(effective_values(request));
   for (const char* name : {"prompt", "negative_prompt", "seed"}) values.erase(name);
@@ -182,7 +179,7 @@ void print_rows(const std::vector<PlannedRow>& rows) {
   std::cout << fmt::format("{}: {}\n", largest.place, verdict_text(largest.plan));
 }
 
-// A folder or a file that somebody named is to be there.
+// Weights that somebody named must be there; others may be missing.
 bool may_lack_weights(const request::Settings& settings) {
   const auto names_weights = [&](const request::Parameter& parameter) {
     return parameter.group == "Model" && parameter.name() != "model-dir" && parameter.name() != "config" &&
@@ -194,7 +191,7 @@ bool may_lack_weights(const request::Settings& settings) {
 
 }  // namespace
 
-void print_plans(const GenerateOptions& options, const CLI::App& command) {
+void print_plans(const CommandOptions& options, const CLI::App& command) {
   PlanOptions plan_options;
   plan_options.may_lack_weights = may_lack_weights(options.settings);
   plan_options.measures_time = true;
@@ -211,11 +208,11 @@ void print_plans(const GenerateOptions& options, const CLI::App& command) {
 }
 
 void add_plan(CLI::App& app) {
-  auto plan = std::make_shared<GenerateOptions>();
+  auto plan = std::make_shared<CommandOptions>();
   CLI::App* command = app.add_subcommand(
       "plan", "Say what a run of generate would take: weights, memory, FLOPs, and whether it fits; the same flags");
   plan->only_plans = true;
-  plan->add_to(*command);
+  add_generate_options(*command, *plan);
   command->footer(
       "No weights are read. A run that does not fit is an answer too: the exit code is 0, \"fits\" in --json says so.\n"
       "Where no model folder is named and the weights are not there, the plan of a published configuration is that of\n"
@@ -225,7 +222,7 @@ void add_plan(CLI::App& app) {
       "  opensora plan --config 256px --num-frames 33 --device cpu --json\n"
       "  opensora plan -p \"raining, sea\" --model-dir ./ckpts");
   command->callback([plan, command] {
-    plan->log.apply();
+    plan->apply_log();
     print_plans(*plan, *command);
   });
 }

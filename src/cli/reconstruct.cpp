@@ -6,29 +6,19 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "batch/stage_seconds.h"
+#include "batch/events.h"
 #include "cli/commands.h"
-#include "cli/logging.h"
-#include "cli/model_folder.h"
+#include "cli/options.h"
 #include "cli/parameter_options.h"
-#include "cli/progress_reporter.h"
-#include "cli/result_json.h"
-#include "cli/signals.h"
-#include "cli/validators.h"
+#include "cli/process.h"
+#include "cli/standard_error.h"
+#include "cli/standard_output.h"
 #include "core/local_file.h"
-#include "opensora/limits.h"
 #include "opensora/reconstruct.h"
+#include "opensora/video.h"
 
 namespace opensora::cli {
 namespace {
-
-struct ReconstructOptions {
-  ReconstructRequest request;
-  std::string progress = "auto";
-  bool json = false;
-  request::Settings settings;  // models, machine and output
-  LogOptions log;
-};
 
 // JSON has no infinity.
 nlohmann::ordered_json finite_or_null(double value) {
@@ -57,10 +47,9 @@ nlohmann::ordered_json to_json(const ReconstructResult& result) {
           {"peak_device_memory_bytes", result.peak_device_bytes}};
 }
 
-void run(const ReconstructOptions& options) {
-  options.log.apply();
-  ReconstructRequest request = options.request;
-  const ProgressStyle style = resolve_progress_style(options.progress, options.log.quiet);
+void run(const CommandOptions& options, ReconstructRequest request) {
+  options.apply_log();
+  const ProgressStyle style = resolve_progress_style(options.progress, options.quiet);
   request.input = local_file(request.input.string());
   const GenerateRequest& given = options.settings.request;
   request.model_dir = resolve_model_dir(given.model_dir);
@@ -111,9 +100,8 @@ void add_autoencoder_options(CLI::App& command, ReconstructRequest& request) {
       ->group(group);
 }
 
-void add_output_options(CLI::App& command, ReconstructOptions& options) {
+void add_output_options(CLI::App& command, CommandOptions& options, ReconstructRequest& request) {
   const char* group = "Output";
-  ReconstructRequest& request = options.request;
   command.add_option("-o,--output", request.output, "File to write, .mp4 (.png for one frame)")
       ->required()
       ->type_name("FILE")
@@ -121,24 +109,25 @@ void add_output_options(CLI::App& command, ReconstructOptions& options) {
   command
       .add_flag("--side-by-side", request.side_by_side, "Show the input on the left, the reconstruction on the right")
       ->group(group);
-  command.add_flag("--json", options.json, "Print one JSON object, with PSNR and SSIM of each frame")->group(group);
-  add_progress_option(command, options.progress);
+  options.add_json_to(command, "Print one JSON object, with PSNR and SSIM of each frame", group);
+  options.add_progress_to(command);
 }
 
 }  // namespace
 
 void add_reconstruct(CLI::App& app) {
-  auto options = std::make_shared<ReconstructOptions>();
+  auto options = std::make_shared<CommandOptions>();
+  auto request = std::make_shared<ReconstructRequest>();
   CLI::App* command =
       app.add_subcommand("reconstruct", "Put a video or image through an autoencoder and back, and say what is lost");
-  command->add_option("INPUT", options->request.input, "An image or a video")->required()->type_name("FILE");
-  add_whole(*command, "--max-frames", options->request.max_frames, {1, kMaxFrames},
+  command->add_option("INPUT", request->input, "An image or a video")->required()->type_name("FILE");
+  add_whole(*command, "--max-frames", request->max_frames, {1, kMaxFrames},
             "Read only the first frames (default: all)");
-  add_autoencoder_options(*command, options->request);
+  add_autoencoder_options(*command, *request);
   add_parameters(*command, options->settings,
                  {"model-dir", "config", "device", "dtype", "threads", "overwrite", "crf"});
-  add_output_options(*command, *options);
-  options->log.add_to(*command);
+  add_output_options(*command, *options, *request);
+  options->add_log_to(*command);
   command->footer(
       "PSNR and SSIM compare the frames in 8 bits, before H.264.\n"
       "Examples:\n"
@@ -146,7 +135,7 @@ void add_reconstruct(CLI::App& app) {
       "  opensora reconstruct clip.mp4 -o both.mp4 --side-by-side --config high_compression\n"
       "  opensora reconstruct picture.png -o back.png --autoencoder flux --config t2i2v_256px --json\n"
       "  opensora reconstruct picture.png -o back.png --vae ae.safetensors");
-  command->callback([options] { run(*options); });
+  command->callback([options, request] { run(*options, *request); });
 }
 
 }  // namespace opensora::cli

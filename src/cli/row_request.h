@@ -1,4 +1,5 @@
-// From the command line, or the rows of a prompts file, to requests.
+// What generate and plan are asked for: from the command line, or the rows of a prompts file, to requests, and to the
+// folder or file of their videos.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -8,18 +9,23 @@
 #include <vector>
 
 #include "batch/prompts_file.h"
-#include "cli/generate_options.h"
+#include "cli/options.h"
 #include "opensora/batch.h"
 #include "opensora/config.h"
 
 namespace opensora::cli {
 
+using request::FlagValues;
+
+// All flags of generate and plan; with options.only_plans those of plan.
+void add_generate_options(CLI::App& command, CommandOptions& options);
+
 struct RowRequest {
   int64_t line = 0;   // of the row in its file; 0: there is none, the command line says it all
   std::string place;  // "prompts.csv:12", for messages; empty: the command line
-  GenerateRequest
-      request;       // its seed is the first of `seeds`, where the row has some; its output is set for a single video
-  std::string name;  // of the output; empty: the row has none
+  // Its seed is the first of `seeds`, where the row has some; its output is set for a single video.
+  GenerateRequest request;
+  std::string name;             // of the output; empty: the row has none
   std::vector<uint64_t> seeds;  // the row's own; empty: as the command line says
   FlagValues values;            // what the row itself says
 };
@@ -40,9 +46,8 @@ struct PromptsFile {
   bool names_videos = false;      // by the rows' own names, of which none may come twice
 };
 
-// Reads the file for `command`, and resolves and checks its rows as resolve_rows() does, and for what the file is used
-// for. Throws
-// one UsageError with a line for each error, or for a file without rows.
+// Reads the file for `command`, resolves its rows as resolve_rows() does, and checks them for what the file is used
+// for. Throws one UsageError with a line for each error, or for a file without rows.
 std::vector<RowRequest> read_rows(const PromptsFile& prompts, const CLI::App& command, const FlagValues& flags,
                                   const std::filesystem::path& model_dir, const Config& config);
 
@@ -50,18 +55,36 @@ std::vector<RowRequest> read_rows(const PromptsFile& prompts, const CLI::App& co
 // request::resolve() does.
 GenerateRequest resolve_flags(const FlagValues& flags);
 
-// The values that --from gives, where it is there: they lie below the flags. Throws as read_request_flags().
-FlagValues values_of_from(const GenerateOptions& options);
+// The values that --from gives, or none without it. They lie below the flags. Throws as read_request_flags().
+FlagValues values_of_from(const CommandOptions& options);
 
 // What a command's flags ask for: the rows of --prompts-file as read_rows() does, or the one request of the flags
-// alone. `from` lies below all. Throws as check_outputs() too.
-std::vector<RowRequest> requested_rows(const GenerateOptions& options, const CLI::App& command, const FlagValues& from);
+// alone. `from` lies below all. Throws UsageError also where flags name the one output of several videos.
+std::vector<RowRequest> requested_rows(const CommandOptions& options, const CLI::App& command, const FlagValues& from);
 
-// Somebody else's video says what it was made from, which need not be here. Throws InputMediaError that names the flags
-// for it, if --from names a reference that is not there, and the command line none.
-void check_references_of_from(const GenerateOptions& options, const GenerateRequest& request);
+// The video of --from may name references that were on another machine. Throws InputMediaError that names the flags for
+// others, if one of them is not here and the command line gives none.
+void check_references_of_from(const CommandOptions& options, const GenerateRequest& request);
+
+// Throws UsageError for --crf with a codec that has no quality to set.
+void check_quality(const CLI::App& command, const request::Settings& settings);
+
+// How many videos a row makes, all shards together.
+int64_t count_videos(const RowRequest& row, const request::Settings& settings);
+
+// Whether one video is to be made, which goes where -o or its name says, without a folder and a journal. It is what
+// flags ask for that name neither several videos nor a folder, and what a prompts file of one video does with -o.
+bool makes_single_video(const std::vector<RowRequest>& rows, const CommandOptions& options);
 
 // As run_batch() takes them; `seeds` are the command line's.
 std::vector<BatchRow> batch_rows(const std::vector<RowRequest>& rows, const std::vector<uint64_t>& seeds);
+
+// Options of a batch as run_batch() takes them, but for the folder. Throws UsageError for --shard without --output-dir.
+BatchOptions batch_options(const request::Settings& settings);
+
+// Settles `batch.output_dir` of a run that has a folder. Without --output-dir: a new one, "prompts" for prompts.csv,
+// the prompt's first words where there is no prompts file, or with --resume the last of these. Throws UsageError where
+// there is none to go on with.
+void settle_folder(const std::vector<RowRequest>& rows, BatchOptions& batch);
 
 }  // namespace opensora::cli

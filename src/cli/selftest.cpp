@@ -1,5 +1,5 @@
 // opensora selftest: whether the program computes what it should on this device.
-#include "opensora/selftest.h"
+#include "opensora/machine.h"
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -9,23 +9,15 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
-#include "cli/logging.h"
+#include "cli/options.h"
 #include "cli/parameter_options.h"
-#include "cli/result_json.h"
-#include "cli/signals.h"
-#include "cli/validators.h"
+#include "cli/process.h"
+#include "cli/standard_output.h"
 #include "opensora/error.h"
-#include "opensora/version.h"
+#include "opensora/process.h"
 
 namespace opensora::cli {
 namespace {
-
-struct SelftestCommand {
-  SelftestOptions options;
-  request::Settings settings;  // device and threads
-  bool json = false;
-  LogOptions log;
-};
 
 const char* verdict_name(Verdict verdict) {
   switch (verdict) {
@@ -41,7 +33,7 @@ const char* verdict_name(Verdict verdict) {
 
 void print(const SelftestResult& result) {
   std::cout << fmt::format("{:<7}  {:<9}  {}: {} ({:.2f} s)\n", verdict_name(result.verdict), result.topic, result.name,
-                           result.text, result.seconds)
+                           request::with_flags(result.text), result.seconds)
             << std::flush;
 }
 
@@ -51,7 +43,7 @@ nlohmann::ordered_json to_json(const SelftestReport& report) {
     checks.push_back({{"topic", result.topic},
                       {"name", result.name},
                       {"verdict", verdict_name(result.verdict)},
-                      {"text", result.text},
+                      {"text", request::with_flags(result.text)},
                       {"seconds", result.seconds}});
   }
   for (const auto& [name, value] : library_versions()) versions[name] = value;
@@ -65,19 +57,18 @@ nlohmann::ordered_json to_json(const SelftestReport& report) {
           {"checks", checks}};
 }
 
-void run(const SelftestCommand& command) {
+void run(const CommandOptions& options, SelftestOptions checks) {
   spdlog::set_level(spdlog::level::warn);  // the runs within would tell of themselves
-  command.log.apply();
+  options.apply_log();
   catch_signals();
-  SelftestOptions options = command.options;
-  options.device = command.settings.request.device;
-  options.threads = command.settings.request.threads;
-  if (!command.json) options.on_result = print;
-  const SelftestReport report = selftest(options);
+  checks.device = options.settings.request.device;
+  checks.threads = options.settings.request.threads;
+  if (!options.json) checks.on_result = print;
+  const SelftestReport report = selftest(checks);
   const int64_t failed = report.count(Verdict::kFailed);
   const std::string failure =
       fmt::format("selftest: {} of {} checks failed on {}", failed, report.results.size(), report.device);
-  if (command.json) {
+  if (options.json) {
     if (failed > 0) print_failed_report(to_json(report), ExitCode::kInternal, failure);
     print_json(to_json(report));
   } else {
@@ -90,17 +81,18 @@ void run(const SelftestCommand& command) {
 }  // namespace
 
 void add_selftest(CLI::App& app) {
-  auto options = std::make_shared<SelftestCommand>();
+  auto options = std::make_shared<CommandOptions>();
+  auto checks = std::make_shared<SelftestOptions>();
   CLI::App* command = app.add_subcommand(
       "selftest", "Compute bundled cases on the device in every dtype and compare with the official code's results");
   add_parameters(*command, options->settings, {"device", "threads"});
-  command->add_option("--dtype", options->options.dtypes, "fp32, bf16 or fp16, several with commas (default: all)")
+  command->add_option("--dtype", checks->dtypes, "fp32, bf16 or fp16, several with commas (default: all)")
       ->check(one_of({"fp32", "bf16", "fp16"}))
       ->delimiter(',')
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->group("Machine");
-  command->add_flag("--json", options->json, "Print one JSON object at the end");
-  options->log.add_to(*command);
+  options->add_json_to(*command, "Print one JSON object at the end");
+  options->add_log_to(*command);
   command->footer(
       "Each line is ok, FAILED or skipped, and says what was measured and allowed. The exit code is 0, or 1 if a "
       "check\n"
@@ -108,7 +100,7 @@ void add_selftest(CLI::App& app) {
       "Examples:\n"
       "  opensora selftest --device cuda\n"
       "  opensora selftest --dtype bf16 --json");
-  command->callback([options] { run(*options); });
+  command->callback([options, checks] { run(*options, *checks); });
 }
 
 }  // namespace opensora::cli

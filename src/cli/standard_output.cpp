@@ -6,13 +6,17 @@
 
 #include <cerrno>
 #include <iostream>
+#include <utility>
+
+#include "batch/events.h"
+#include "request/parameter.h"
 
 namespace opensora::cli {
 namespace {
 
 constexpr size_t kEnough = 64 * 1024;  // bytes to write at once
 
-// Writes all; returns 0 or errno.
+// Writes the whole text; returns 0 or errno.
 int write_all(const std::string& text) {
   for (size_t done = 0; done < text.size();) {
     const ssize_t written = ::write(STDOUT_FILENO, text.data() + done, text.size() - done);
@@ -33,7 +37,8 @@ int write_all(const std::string& text) {
 void occupy_closed_descriptors() {
   for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(descriptor, F_GETFD) >= 0 || errno != EBADF) continue;
-    // The lowest number that is free is this one. Output that is only open for reading cannot be written to.
+    // open() takes the lowest free number, which is this one. Standard output is opened for reading, so that what is
+    // written to it fails.
     if (::open("/dev/null", descriptor == STDERR_FILENO ? O_WRONLY : O_RDONLY) < 0) return;
   }
 }
@@ -64,6 +69,50 @@ int StandardOutput::sync() {
   if (error_ == 0 && !waiting_.empty()) error_ = write_all(waiting_);
   waiting_.clear();
   return error_ == 0 ? 0 : -1;
+}
+
+nlohmann::ordered_json to_json(const GenerateResult& result) {
+  return {{"output", result.output.string()},
+          {"image", result.image.empty() ? nlohmann::json() : nlohmann::json(result.image.string())},
+          {"seed", result.seed},
+          {"prompt", result.effective_prompt},
+          {"width", result.width},
+          {"height", result.height},
+          {"frames", result.frames},
+          {"steps", result.steps},
+          {"forwards", result.forwards},
+          {"image_forwards", result.image_forwards},
+          {"device", result.device},
+          {"dtype", result.dtype},
+          {"attention", result.attention},
+          {"cuda_graphs", request::with_flags(result.cuda_graphs)},
+          {"expected_seconds", result.expected_seconds ? nlohmann::json(*result.expected_seconds) : nlohmann::json()},
+          {"suspicious", result.suspicious},
+          {"latent", result.latent.empty() ? nlohmann::json() : nlohmann::json(result.latent.string())},
+          {"seconds", batch::stage_seconds(result.seconds)},
+          {"peak_memory_bytes", result.peak_resident_bytes},
+          {"peak_device_memory_bytes", result.peak_device_bytes}};
+}
+
+Failure in_flags(Failure failure, const std::vector<std::string>& others) {
+  failure.message = request::with_flags(failure.message, others);
+  failure.flags = request::with_flags(std::move(failure.flags), others);
+  return failure;
+}
+
+nlohmann::ordered_json failure_json(const Failure& failure) {
+  return {{"error", failure.message}, {"code", failure.code}, {"flags", failure.flags}};
+}
+
+void print_failed_report(nlohmann::ordered_json report, ExitCode code, const std::string& message) {
+  report.update(
+      failure_json(in_flags({.code = static_cast<int>(code), .message = message, .flags = {}, .detail = {}})));
+  print_json(report);
+  throw ToldError(code, message);
+}
+
+void print_json(const nlohmann::ordered_json& json) {
+  std::cout << json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << std::endl;
 }
 
 }  // namespace opensora::cli

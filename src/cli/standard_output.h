@@ -1,13 +1,19 @@
-// What the program prints: whether it arrived is known at the end, wherever it was printed.
+// What the program prints: results as JSON, and whether all of it arrived, which is known at the end.
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <streambuf>
 #include <string>
+#include <vector>
+
+#include "core/failure.h"
+#include "opensora/error.h"
+#include "opensora/generate.h"
 
 namespace opensora::cli {
 
-// Opens the null device in the place of standard input, output and error that are closed, or the next file that is
-// opened would get their number, and what is printed. What is written to such a standard output fails.
+// Opens the null device in place of standard input, output and error where these are closed. Otherwise the next file
+// that is opened would get their number, and with it what is printed. Writing to such a standard output fails.
 void occupy_closed_descriptors();
 
 // While it lives, std::cout writes to standard output through it, and remembers the first error.
@@ -31,5 +37,28 @@ class StandardOutput final : public std::streambuf {
   std::string waiting_;
   int error_ = 0;
 };
+
+nlohmann::ordered_json to_json(const GenerateResult& result);
+
+// As the user is told it: with flags in place of the fields that the library names (request::with_flags()). `others`:
+// the command's own options.
+Failure in_flags(Failure failure, const std::vector<std::string>& others = {});
+
+// {"error": message, "code": exit code, "flags": [those that would fit]}: what a command with --json prints of a
+// failure.
+nlohmann::ordered_json failure_json(const Failure& failure);
+
+// A failure of which --json has printed everything, so that only its line on stderr is missing.
+class ToldError : public Error {
+ public:
+  using Error::Error;
+};
+
+// Prints a report that ends in a failure, with the failure's three fields, and throws ToldError. `message` may name
+// fields.
+[[noreturn]] void print_failed_report(nlohmann::ordered_json report, ExitCode code, const std::string& message);
+
+// One line on stdout, at once: somebody may be waiting for it.
+void print_json(const nlohmann::ordered_json& json);
 
 }  // namespace opensora::cli

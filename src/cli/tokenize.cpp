@@ -4,23 +4,14 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
-#include "cli/logging.h"
-#include "cli/model_folder.h"
+#include "cli/options.h"
 #include "cli/parameter_options.h"
-#include "cli/result_json.h"
+#include "cli/standard_output.h"
 #include "opensora/error.h"
-#include "opensora/tokenize.h"
+#include "opensora/text.h"
 
 namespace opensora::cli {
 namespace {
-
-struct TokenizeOptions {
-  std::string text;
-  int64_t t5_max_length = 0;
-  bool json = false;
-  request::Settings settings;
-  LogOptions log;
-};
 
 nlohmann::json to_json(const TokenizedText& text) {
   nlohmann::json object = {{"ids", text.ids},
@@ -39,12 +30,12 @@ void print(const char* name, const TokenizedText& text) {
   for (size_t i = 0; i < text.pieces.size(); ++i) std::cout << "  " << text.ids[i] << '\t' << text.pieces[i] << '\n';
 }
 
-void run(const TokenizeOptions& options) {
-  options.log.apply();
+void run(const CommandOptions& options, int64_t t5_max_length) {
+  options.apply_log();
   const std::filesystem::path folder = resolve_model_dir(options.settings.request.model_dir);
   Config config = resolve_config(options.settings.config, folder);
-  if (options.t5_max_length > 0) config.t5.max_length = options.t5_max_length;
-  const TokenizedPrompt tokens = tokenize(options.text, folder, config);
+  if (t5_max_length > 0) config.t5.max_length = t5_max_length;
+  const TokenizedPrompt tokens = tokenize(options.settings.request.prompt, folder, config);
   if (options.json) return print_json(nlohmann::json{{"clip", to_json(tokens.clip)}, {"t5", to_json(tokens.t5)}});
   print("clip", tokens.clip);
   print("t5", tokens.t5);
@@ -53,16 +44,18 @@ void run(const TokenizeOptions& options) {
 }  // namespace
 
 void add_tokenize(CLI::App& app) {
-  auto options = std::make_shared<TokenizeOptions>();
+  auto options = std::make_shared<CommandOptions>();
+  auto t5_max_length = std::make_shared<int64_t>(0);
   CLI::App* command = app.add_subcommand("tokenize", "Show the tokens of a text, and where the encoders cut it");
-  command->add_option("TEXT", options->text, "The text, as it is (generate adds suffixes)")->required();
-  add_whole(*command, "--t5-max-length", options->t5_max_length, {1, 1 << 20},
+  command->add_option("TEXT", options->settings.request.prompt, "The text, as it is (generate adds suffixes)")
+      ->required();
+  add_whole(*command, "--t5-max-length", *t5_max_length, {1, 1 << 20},
             "T5's limit in tokens (default: the configuration's)");
-  command->add_flag("--json", options->json, "Print one JSON object: clip and t5, each with ids, pieces, count");
+  options->add_json_to(*command, "Print one JSON object: clip and t5, each with ids, pieces, count");
   add_parameters(*command, options->settings, {"model-dir", "config"});
-  options->log.add_to(*command);
+  options->add_log_to(*command);
   command->footer("Example:\n  opensora tokenize \"raining, sea\" --json");
-  command->callback([options] { run(*options); });
+  command->callback([options, t5_max_length] { run(*options, *t5_max_length); });
 }
 
 }  // namespace opensora::cli

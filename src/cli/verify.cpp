@@ -7,22 +7,14 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
-#include "cli/logging.h"
-#include "cli/model_folder.h"
+#include "cli/options.h"
 #include "cli/parameter_options.h"
-#include "cli/result_json.h"
+#include "cli/standard_output.h"
 #include "opensora/checkpoint.h"
 #include "opensora/error.h"
 
 namespace opensora::cli {
 namespace {
-
-struct VerifyCommand {
-  request::Settings settings;
-  bool full = false;
-  bool json = false;
-  LogOptions log;
-};
 
 nlohmann::ordered_json to_json(const VerifiedComponent& component) {
   nlohmann::ordered_json files = nlohmann::ordered_json::array();
@@ -31,8 +23,12 @@ nlohmann::ordered_json to_json(const VerifiedComponent& component) {
     if (!file.sha256.empty()) object["sha256"] = file.sha256;
     files.push_back(std::move(object));
   }
-  return {{"name", component.name},       {"path", component.path.string()},    {"files", files},
-          {"tensors", component.tensors}, {"parameters", component.parameters}, {"problems", component.problems}};
+  return {{"name", component.name},
+          {"path", component.path.string()},
+          {"files", files},
+          {"tensors", component.tensors},
+          {"parameters", component.parameters},
+          {"problems", request::with_flags(component.problems)}};
 }
 
 void print(const VerifiedComponent& component) {
@@ -45,21 +41,20 @@ void print(const VerifiedComponent& component) {
     std::cout << fmt::format("  {} {} bytes{}\n", file.path.string(), file.bytes,
                              file.sha256.empty() ? "" : " sha256 " + file.sha256);
   }
-  for (const std::string& problem : component.problems) std::cout << "  problem: " << problem << '\n';
+  for (const std::string& problem : component.problems)
+    std::cout << "  problem: " << request::with_flags(problem) << '\n';
 }
 
-void run(const VerifyCommand& command) {
-  command.log.apply();
-  const std::filesystem::path folder = resolve_model_dir(command.settings.request.model_dir);
-  const Config config = resolve_config(command.settings.config, folder);
-  const VerifyReport report =
-      verify(folder, config, {.full = command.full, .on_file = [](const std::filesystem::path& file) {
-                                spdlog::info("reading {}", file.string());
-                              }});
+void run(const CommandOptions& options, bool full) {
+  options.apply_log();
+  const std::filesystem::path folder = resolve_model_dir(options.settings.request.model_dir);
+  const Config config = resolve_config(options.settings.config, folder);
+  const VerifyReport report = verify(
+      folder, config, full, [](const std::filesystem::path& file) { spdlog::info("reading {}", file.string()); });
   const std::string failure =
       fmt::format("model folder {}: {} problem(s) for the configuration {}{}{}", folder.string(), report.problems(),
                   config.name, report.advice.empty() ? "" : "; ", report.advice);
-  if (command.json) {
+  if (options.json) {
     nlohmann::ordered_json components = nlohmann::ordered_json::array();
     for (const VerifiedComponent& component : report.components) components.push_back(to_json(component));
     const nlohmann::ordered_json root = {{"config", config.name},
@@ -77,21 +72,22 @@ void run(const VerifyCommand& command) {
 }  // namespace
 
 void add_verify(CLI::App& app) {
-  auto options = std::make_shared<VerifyCommand>();
+  auto options = std::make_shared<CommandOptions>();
+  auto full = std::make_shared<bool>(false);
   CLI::App* command =
       app.add_subcommand("verify", "Check that a model folder holds all that a run needs, without loading weights");
   command->add_option("DIR", options->settings.request.model_dir, "Folder with the weights (default: as for generate)")
       ->type_name("DIR");
   add_parameters(*command, options->settings, {"config"});
-  command->add_flag("--full", options->full, "Also read every tensor (NaN, infinity) and print each file's SHA-256");
-  command->add_flag("--json", options->json, "Print one JSON object");
-  options->log.add_to(*command);
+  command->add_flag("--full", *full, "Also read every tensor (NaN, infinity) and print each file's SHA-256");
+  options->add_json_to(*command, "Print one JSON object");
+  options->add_log_to(*command);
   command->footer(
       "Examples:\n"
       "  opensora verify ckpts\n"
       "  opensora verify ckpts --config 768px --json\n"
       "  opensora verify ckpts --full");
-  command->callback([options] { run(*options); });
+  command->callback([options, full] { run(*options, *full); });
 }
 
 }  // namespace opensora::cli

@@ -5,11 +5,15 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/AllocatorConfig.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 #include <spdlog/spdlog.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 
@@ -45,8 +49,8 @@ std::string open_libtorch_cuda() {
 
 at::Device cuda_device(int index) {
   const int count = nvidia_gpu_count();
-  const std::string wanted = "--device cuda:" + std::to_string(index);
-  if (count == 0) throw DeviceError(wanted + ": no NVIDIA driver with a GPU was found; use --device cpu");
+  const std::string wanted = "`device` cuda:" + std::to_string(index);
+  if (count == 0) throw DeviceError(wanted + ": no NVIDIA driver with a GPU was found; use `device` cpu");
   if (index >= count) {
     throw DeviceError(wanted + ": there are " + std::to_string(count) + " GPU(s), numbered from 0");
   }
@@ -75,7 +79,7 @@ int cuda_index(const std::string& name) {
   if (name == "cuda") return 0;
   const std::string digits = name.substr(5);
   if (digits.empty() || digits.size() > 3 || digits.find_first_not_of("0123456789") != std::string::npos) {
-    throw UsageError("--device: expected auto, cpu, cuda or cuda:N, found \"" + name + "\"");
+    throw UsageError("`device`: expected auto, cpu, cuda or cuda:N, found \"" + name + "\"");
   }
   return std::stoi(digits);
 }
@@ -85,7 +89,7 @@ int cuda_index(const std::string& name) {
 at::Device resolve_device(const std::string& name) {
   if (name == "cpu") return at::kCPU;
   if (name == "cuda" || name.starts_with("cuda:")) return cuda_device(cuda_index(name));
-  if (name != "auto") throw UsageError("--device: expected auto, cpu, cuda or cuda:N, found \"" + name + "\"");
+  if (name != "auto") throw UsageError("`device`: expected auto, cpu, cuda or cuda:N, found \"" + name + "\"");
   if (nvidia_gpu_count() == 0) return at::kCPU;
   try {
     return cuda_device(0);
@@ -100,7 +104,7 @@ at::ScalarType resolve_dtype(const std::string& name, at::Device device) {
   if (name == "bf16") return at::kBFloat16;
   if (name == "fp16") return at::kHalf;
   if (name.empty()) return device.is_cpu() ? default_dtype(cpu_features()) : at::kBFloat16;
-  throw UsageError("--dtype: expected fp32, bf16 or fp16, found \"" + name + "\"");
+  throw UsageError("`dtype`: expected fp32, bf16 or fp16, found \"" + name + "\"");
 }
 
 std::string dtype_name(at::ScalarType dtype) {
@@ -187,6 +191,81 @@ void reset_peak_bytes(at::Device device) {
 
 void synchronize(at::Device device) {
   if (!device.is_cpu()) at::accelerator::synchronizeDevice(device.index());
+}
+
+namespace {
+
+bool has_streams(at::Device device) { return !device.is_cpu() && !device.is_meta(); }
+
+}  // namespace
+
+DeviceStream::DeviceStream(at::Device device) {
+  if (has_streams(device)) stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
+}
+
+void DeviceStream::finish() const {
+  if (stream_) stream_->synchronize();
+}
+
+DeviceEvent::DeviceEvent(at::Device device) {
+  if (!has_streams(device)) return;
+  device_ = device;
+  event_.emplace(device.type());
+}
+
+c10::Stream DeviceEvent::current() const { return c10::impl::VirtualGuardImpl(device_->type()).getStream(*device_); }
+
+void DeviceEvent::record(const DeviceStream& stream) {
+  if (event_) event_->record(*stream.stream());
+}
+void DeviceEvent::record_current() {
+  if (event_) event_->record(current());
+}
+void DeviceEvent::block(const DeviceStream& stream) const {
+  if (event_) event_->block(*stream.stream());
+}
+void DeviceEvent::block_current() const {
+  if (event_) event_->block(current());
+}
+void DeviceEvent::wait() const {
+  if (event_) event_->synchronize();
+}
+
+StagingRing::StagingRing(at::Device device, int64_t bytes) {
+  constexpr size_t kBuffers = 3;  // one is filled, one read, one in between
+  if (bytes == 0) return;
+  buffers_.resize(kBuffers);
+  for (Buffer& buffer : buffers_) {
+    buffer.memory = at::empty({bytes}, at::TensorOptions(at::kByte).pinned_memory(has_streams(device)));
+    buffer.read = DeviceEvent(device);
+  }
+}
+
+void StagingRing::copy(const at::Tensor& from, const at::Tensor& to, const DeviceStream& stream) {
+  const c10::OptionalStreamGuard guard(stream.stream());
+  if (buffers_.empty()) {
+    to.copy_(from);
+    return;
+  }
+  const at::Tensor source = from.flatten(), target = to.flatten();
+  const int64_t width = to.element_size(), piece = buffers_.front().memory.numel() / width;
+  for (int64_t begin = 0; begin < source.numel(); begin += piece) {
+    const int64_t end = std::min(source.numel(), begin + piece);
+    Buffer& buffer = buffers_[next_++ % buffers_.size()];
+    buffer.read.wait();  // this is the reading thread: nobody else waits
+    const at::Tensor staged = buffer.memory.slice(0, 0, (end - begin) * width).view(to.scalar_type());
+    staged.copy_(source.slice(0, begin, end));
+    target.slice(0, begin, end).copy_(staged, /*non_blocking=*/true);
+    buffer.read.record(stream);
+  }
+}
+
+void use_huge_pages(const at::Tensor& tensor) {
+  constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
+  if (!tensor.is_cpu() || tensor.nbytes() < 2 * kHugePage) return;
+  const auto begin = reinterpret_cast<uintptr_t>(tensor.const_data_ptr()), end = begin + tensor.nbytes();
+  const uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage, last = end / kHugePage * kHugePage;
+  ::madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
 }
 
 }  // namespace opensora

@@ -9,8 +9,8 @@
 #include <regex>
 #include <system_error>
 
-#include "core/byte_size.h"
 #include "core/machine.h"
+#include "core/units.h"
 
 namespace opensora {
 namespace {

@@ -1,11 +1,10 @@
-#include "opensora/frame_rate.h"
+#include "opensora/video.h"
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
 #include "core/text.h"
-#include "opensora/limits.h"
 
 namespace opensora {
 namespace {

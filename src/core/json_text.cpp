@@ -8,8 +8,8 @@
 #include <unordered_set>
 #include <vector>
 
-#include "core/byte_size.h"
 #include "core/text.h"
+#include "core/units.h"
 
 namespace opensora {
 namespace {

@@ -1,4 +1,5 @@
-// What users type for a file: a path, or a file URL as file managers and browsers copy it.
+// What users type for a file: a path, or a file URL as file managers and browsers copy it; and the current folder, from
+// which relative paths go, where that was removed.
 #pragma once
 
 #include <filesystem>
@@ -20,5 +21,12 @@ std::string remote_url_advice(const std::string& url);
 
 // The same name, cut where it is of no use to a reader (data URLs hold whole files).
 std::string shorten_url(const std::string& url);
+
+// For main's .preinit_array: where the program was started in a folder that is gone, goes to one that is always there,
+// and in which no file can be found or made. Intel's MKL ends the process otherwise as it is loaded.
+void leave_removed_folder(int argc, char** argv, char** environment);
+
+// Whether that happened: relative paths name nothing.
+bool working_folder_is_removed();
 
 }  // namespace opensora

@@ -11,9 +11,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/byte_size.h"
 #include "core/device.h"
 #include "core/machine.h"
+#include "core/units.h"
 #include "opensora/error.h"
 
 namespace opensora {
@@ -27,7 +27,7 @@ class Account {
     const int64_t used = used_ += bytes;
     if (used > limit_) {
       used_ -= bytes;
-      throw OutOfMemoryError(fmt::format("--max-memory {}: {} are in use, and {} more are wanted", format_bytes(limit_),
+      throw OutOfMemoryError(fmt::format("`max_memory` {}: {} are in use, and {} more are wanted", format_bytes(limit_),
                                          format_bytes(used - bytes), format_bytes(bytes)));
     }
   }
@@ -99,10 +99,10 @@ void limit_accelerator(at::Device device, int64_t bytes) {
   const std::vector<GpuInfo> gpus = nvidia_gpus();
   const auto index = static_cast<size_t>(std::max<int>(device.index(), 0));
   if (index >= gpus.size() || gpus[index].memory_bytes == 0) {
-    throw DeviceError("--max-memory: how much memory " + device.str() + " has cannot be told");
+    throw DeviceError("`max_memory`: how much memory " + device.str() + " has cannot be told");
   }
   if (c10::getDeviceAllocator(device.type())->initialized()) {
-    spdlog::warn("--max-memory: {} is in use already, so that this limit is not kept", device.str());
+    spdlog::warn("`max_memory`: {} is in use already, so that this limit is not kept", device.str());
   }
   const double part = std::min(1.0, static_cast<double>(bytes) / static_cast<double>(gpus[index].memory_bytes));
   const std::string others = c10::CachingAllocator::getAllocatorSettings();  // or they would be lost
@@ -120,7 +120,7 @@ MemoryBudget::MemoryBudget(at::Device device, int64_t bytes) : counts_(device.is
   const int64_t used = anonymous_bytes();
   if (used >= bytes) {
     throw OutOfMemoryError(
-        fmt::format("--max-memory {}: the program itself takes {} before anything is computed; give more",
+        fmt::format("`max_memory` {}: the program itself takes {} before anything is computed; give more",
                     format_bytes(bytes), format_bytes(used)));
   }
   counting_allocator().install(std::make_shared<Account>(bytes, used));

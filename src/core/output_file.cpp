@@ -14,9 +14,9 @@
 #include <system_error>
 #include <utility>
 
+#include "core/local_file.h"
 #include "core/temporary.h"
 #include "core/text.h"
-#include "core/working_folder.h"
 #include "opensora/error.h"
 
 namespace fs = std::filesystem;
@@ -27,7 +27,7 @@ namespace {
 std::string errno_text(int error) { return std::generic_category().message(error); }
 
 [[noreturn]] void throw_exists(const fs::path& path) {
-  throw OutputError(path.string() + " exists; give --overwrite or another -o");
+  throw OutputError(path.string() + " exists; give `overwrite` or another `output`");
 }
 
 fs::path folder_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : "."; }
@@ -46,13 +46,13 @@ void check_folder(const fs::path& path) {
   const fs::file_status status = fs::status(folder, error);
   if (status.type() == fs::file_type::not_found) {
     throw OutputError(
-        fmt::format("{}: there is no folder {}; create it or give another -o", path.string(), folder.string()));
+        fmt::format("{}: there is no folder {}; create it or give another `output`", path.string(), folder.string()));
   }
   if (!fs::status_known(status)) {
     throw OutputError(fmt::format("{}: cannot look into {}: {}", path.string(), folder.string(), error.message()));
   }
   if (!fs::is_directory(status)) {
-    throw OutputError(fmt::format("{}: {} is not a folder; give another -o", path.string(), folder.string()));
+    throw OutputError(fmt::format("{}: {} is not a folder; give another `output`", path.string(), folder.string()));
   }
 }
 
@@ -60,19 +60,19 @@ void check_target(const fs::path& path, bool overwrite) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
   if (fs::is_directory(status) || !path.has_filename()) {
-    throw OutputError(path.string() + " is a folder; give -o a file name");
+    throw OutputError(path.string() + " is a folder; give `output` a file name");
   }
   if (error.value() == ENAMETOOLONG) {
     const size_t size = path.filename().native().size(), longest = longest_name(folder_of(path));
     const std::string found = size > longest
                                   ? fmt::format("a name of {} bytes, where at most {} are possible", size, longest)
                                   : fmt::format("a path of {} bytes", path.native().size());
-    throw OutputError(fmt::format("{}: File name too long: {}; give another -o", path.string(), found));
+    throw OutputError(fmt::format("{}: File name too long: {}; give another `output`", path.string(), found));
   }
   if (!fs::status_known(status)) throw OutputError(path.string() + ": cannot be used: " + error.message());
   // Renaming onto a device or a pipe would replace it by a file.
   if (fs::exists(status) && !fs::is_regular_file(status)) {
-    throw OutputError(path.string() + " is not a regular file; give another -o");
+    throw OutputError(path.string() + " is not a regular file; give another `output`");
   }
   if (!overwrite && fs::exists(fs::symlink_status(path, error))) throw_exists(path);
 }
@@ -81,7 +81,7 @@ Temporary create_beside(const fs::path& path) {
   try {
     return create_temporary_file(folder_of(path));
   } catch (const std::system_error& error) {
-    throw OutputError(fmt::format("{}: cannot create a file in {}: {}; give another -o", path.string(),
+    throw OutputError(fmt::format("{}: cannot create a file in {}: {}; give another `output`", path.string(),
                                   folder_of(path).string(), error.code().message()));
   }
 }

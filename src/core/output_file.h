@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/file_lock.h"
+#include "core/temporary.h"
 
 namespace opensora {
 

@@ -1,4 +1,4 @@
-#include "opensora/stop.h"
+#include "opensora/process.h"
 
 #include <atomic>
 

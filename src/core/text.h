@@ -1,10 +1,11 @@
-// Texts as people write them: UTF-8 and where it may be cut, numbers, and words for file names.
+// Texts as people write them: UTF-8 and where it may be cut, numbers, words for file names, and mistyped names.
 #pragma once
 
 #include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -42,5 +43,16 @@ inline std::optional<double> parse_decimal(std::string_view text) {
   const std::optional<double> value = parse_whole<double>(text);
   return value && std::isfinite(*value) ? value : std::nullopt;
 }
+
+// The entry of `known` that is only a few slips away from `name` (insertions, deletions, substitutions, swapped
+// neighbours; case counts, dashes in front do not), else the only one of which `name` is a word ("steps" of
+// "num_steps"), or nullopt: a wrong suggestion is worse than none.
+std::optional<std::string> nearest_name(std::string_view name, std::span<const std::string> known);
+
+// The end of a message: `; did you mean "num_steps"?`, or nothing where no known name is near.
+std::string did_you_mean(std::string_view name, std::span<const std::string> known);
+
+// "256px, 360p, 480p"
+std::string join_names(std::span<const std::string> names);
 
 }  // namespace opensora

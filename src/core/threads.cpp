@@ -2,17 +2,39 @@
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <signal.h>
 
 #include <future>
+#include <memory>
 #include <system_error>
 #include <thread>
 #include <vector>
 
-#include "core/signal_stack.h"
 #include "opensora/error.h"
 
 namespace opensora {
 namespace {
+
+// A stack on which signal handlers run. Every thread that computes needs one: oneDNN's products point the stack
+// register into a buffer of the heap while they run, and the frame of a handler on that stack would overwrite what lies
+// before the buffer.
+class SignalStack {
+ public:
+  SignalStack() : memory_(new char[kBytes]) { set({.ss_sp = memory_.get(), .ss_flags = 0, .ss_size = kBytes}); }
+  ~SignalStack() { set({.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0}); }
+  SignalStack(const SignalStack&) = delete;
+  SignalStack& operator=(const SignalStack&) = delete;
+
+ private:
+  static constexpr size_t kBytes = 64 * 1024;  // a frame with all registers of AVX-512 and AMX takes 11 KiB
+
+  static void set(const stack_t& stack) { ::sigaltstack(&stack, nullptr); }
+
+  std::unique_ptr<char[]> memory_;
+};
+
+// Gives the calling thread, until it ends, a stack of its own for handlers that are installed with SA_ONSTACK.
+void use_signal_stack() { static thread_local const SignalStack stack; }
 
 // How many of `count` threads the system lets start at the same time.
 int threads_that_start(int count) {
@@ -39,7 +61,7 @@ void use_threads(int count) {
   if (const int started = threads_that_start(needed); started < needed) {
     throw OutOfMemoryError(
         fmt::format("out of memory: the system lets {} threads start, and computing with {} takes {}; give fewer "
-                    "--threads or raise the limit (ulimit -u, ulimit -v)",
+                    "`threads` or raise the limit (ulimit -u, ulimit -v)",
                     started + 1, threads, needed + 1));
   }
   if (count > 0) at::set_num_threads(count);

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "core/output_file.h"
-#include "opensora/trace.h"
+#include "opensora/process.h"
 
 namespace opensora {
 namespace {

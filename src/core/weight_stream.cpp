@@ -13,8 +13,6 @@
 #include <utility>
 
 #include "core/device.h"
-#include "core/device_stream.h"
-#include "core/huge_pages.h"
 #include "core/weights.h"
 
 namespace opensora {

@@ -7,7 +7,7 @@
 #include "core/cpu_features.h"
 #include "core/weight_stream.h"
 #include "opensora/error.h"
-#include "opensora/stop.h"
+#include "opensora/process.h"
 
 namespace opensora {
 

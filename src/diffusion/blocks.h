@@ -6,17 +6,61 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <memory>
 #include <optional>
+#include <utility>
+#include <vector>
 
+#include "core/weight_stream.h"
 #include "core/weights.h"
 #include "diffusion/modulation.h"
-#include "diffusion/rope.h"
-#include "diffusion/workspace.h"
+#include "diffusion/sequence.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
 #include "opensora/config.h"
 
 namespace opensora::diffusion {
+
+// The MLP's inner activations are four times as wide as the stream: they are there for so many tokens at a time.
+constexpr int64_t kMlpTokens = 2048;
+
+// q, k and v of all tokens: [B, L, H, D] each.
+struct QKV {
+  at::Tensor fused;  // [B, L, 3C]: the three side by side, where one matrix makes them; otherwise undefined
+  at::Tensor q, k, v;
+
+  QKV tokens(int64_t first, int64_t length) const;  // a view
+};
+
+// The tensors that a forward works in: made once for a size, and used by every block of every step.
+struct Workspace {
+  at::Tensor x;       // [B, L+N, C], the stream: text tokens, then image tokens
+  at::Tensor normed;  // [B, L+N, C], what a layer takes, and then what it gives
+  at::Tensor qkv;     // B * (L+N) * 3C elements
+  at::Tensor hidden;  // B * min(L+N, kMlpTokens) * (C + mlp_hidden) elements
+  // Of the layer that runs, where the checkpoint's weights are of another dtype; of the MLP's second as well.
+  std::shared_ptr<nn::WeightBuffer> weights = std::make_shared<nn::WeightBuffer>();
+  std::shared_ptr<nn::WeightBuffer> second_weights = std::make_shared<nn::WeightBuffer>();
+
+  // `options`: of the activations.
+  Workspace(const MMDiTConfig& config, int64_t batch, int64_t tokens, const at::TensorOptions& options);
+
+  QKV split_qkv(int64_t num_heads, bool fused) const;
+  // A part of `hidden` as [B, tokens, width].
+  at::Tensor hidden_as(int64_t tokens, int64_t width) const;
+};
+
+// Calls work(first, length) for parts of `tokens`, as equal as can be and at most kMlpTokens long.
+template <typename Work>
+void for_token_chunks(int64_t tokens, Work&& work) {
+  const int64_t chunks = (tokens + kMlpTokens - 1) / kMlpTokens;
+  for (int64_t i = 0; i < chunks; ++i) {
+    const int64_t first = tokens * i / chunks;
+    work(first, tokens * (i + 1) / chunks - first);
+  }
+}
 
 // Sinusoids of 1000 * t: [B] -> [B, dim], float32, cosines first.
 at::Tensor timestep_embedding(const at::Tensor& t, int64_t dim);
@@ -89,6 +133,32 @@ struct SingleStreamBlock {
  private:
   nn::Linear mlp_in() const;
   void project(const QKV& out, const at::Tensor& x, nn::WeightBuffer& weights) const;
+};
+
+// Blocks of one kind, whose weights may come to the device as they are used: each block has its own until the next is
+// asked for.
+template <typename Block>
+class BlockList {
+ public:
+  BlockList(const Weights& weights, int64_t count, const MMDiTConfig& config) : stream_(weights.stream()) {
+    if (stream_) first_ = stream_->groups();
+    blocks_.reserve(count);
+    for (int64_t i = 0; i < count; ++i) blocks_.emplace_back(weights[i].begin_block(), config);
+  }
+
+  size_t size() const { return blocks_.size(); }
+  // Weights are not there all the time.
+  bool is_streamed() const { return stream_ != nullptr; }
+
+  const Block& operator[](size_t index) const {
+    if (stream_) stream_->use(first_ + static_cast<int64_t>(index));
+    return blocks_[index];
+  }
+
+ private:
+  std::shared_ptr<WeightStream> stream_;
+  int64_t first_ = 0;  // group of the first block
+  std::vector<Block> blocks_;
 };
 
 struct LastLayer {

@@ -1,5 +1,5 @@
 #include "diffusion/mmdit.h"
-#include "opensora/stop.h"
+#include "opensora/process.h"
 
 #include "core/cpu_features.h"
 

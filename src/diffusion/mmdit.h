@@ -6,7 +6,6 @@
 #include <optional>
 
 #include "core/weights.h"
-#include "diffusion/block_list.h"
 #include "diffusion/blocks.h"
 #include "opensora/config.h"
 

@@ -7,7 +7,7 @@
 
 #include "core/json_text.h"
 #include "io/foreign_file.h"
-#include "io/mapping_registry.h"
+#include "io/mapped_file.h"
 #include "opensora/error.h"
 
 namespace opensora::io {
@@ -51,14 +51,14 @@ const std::vector<Anchors>& anchors() {
   const bool folder_exists = fs::is_directory(folder, unreadable);
   throw CheckpointError("no checkpoint \"" + path.filename().string() + "\" in folder " + folder.string() +
                         (folder_exists ? "" : " (there is no such folder)") +
-                        "; give the folder of the models with --model-dir");
+                        "; give the folder of the models with `model_dir`");
 }
 
 [[noreturn]] void fail_empty_folder(const fs::path& folder) {
   std::string names;
   for (const char* name : kFolderFiles) names += (names.empty() ? "" : ", ") + std::string(name);
   throw CheckpointError("no weights in folder " + folder.string() + " (looked for " + names +
-                        "); give the folder of the models with --model-dir");
+                        "); give the folder of the models with `model_dir`");
 }
 
 // Tensor name -> the name of its shard's file.

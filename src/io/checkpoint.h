@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/weights.h"
@@ -83,5 +84,30 @@ class Checkpoint final : public WeightSource {
 // diffusion_pytorch_model of both kinds, pytorch_model.bin.index.json, pytorch_model.bin; the first that is there, or
 // nullopt.
 std::optional<std::filesystem::path> weights_in(const std::filesystem::path& folder);
+
+// A checkpoint's names, shapes and dtypes without its data.
+
+// A model that binds to it finds out what is missing or mis-shaped, and reads nothing.
+class HeaderSource final : public MetaSource {
+ public:
+  // `tells_names`: whether there is to be a warning about tensors that the model does not ask for.
+  explicit HeaderSource(std::shared_ptr<const Checkpoint> checkpoint, bool tells_names = true)
+      : checkpoint_(std::move(checkpoint)), tells_names_(tells_names) {}
+
+  bool contains(const std::string& name) const override { return checkpoint_->contains(name); }
+  std::vector<std::string> names() const override {
+    return tells_names_ ? checkpoint_->names() : std::vector<std::string>();
+  }
+  std::string description() const override { return checkpoint_->description(); }
+
+ private:
+  Entry entry(const std::string& name, at::IntArrayRef /*expected_shape*/) const override {
+    const TensorInfo& info = checkpoint_->info(name);
+    return {name, info.shape, info.dtype};
+  }
+
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  bool tells_names_;
+};
 
 }  // namespace opensora::io

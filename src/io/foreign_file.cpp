@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <utility>
 
 #include "core/json_text.h"
 #include "core/text.h"
@@ -64,11 +65,8 @@ constexpr Mark kMarks[] = {
 constexpr std::string_view kUnfinished[] = {".incomplete", ".part",  ".partial", ".crdownload",
                                             ".download",   ".aria2", ".tmp",     ".!qB"};
 
-struct NameMark {
-  std::string_view extension;
-  const char* what;
-};
-constexpr NameMark kForeignNames[] = {
+// By extension: what a file is.
+constexpr std::pair<std::string_view, const char*> kForeignNames[] = {
     {".onnx", "an ONNX file"},
     {".gguf", "a GGUF file"},
     {".h5", "a file of Keras"},
@@ -189,8 +187,8 @@ std::optional<std::string> foreign_file(const std::filesystem::path& path, std::
   for (const std::string_view unfinished : kUnfinished) {
     if (name.ends_with(unfinished)) return "is an unfinished download (" + std::string(unfinished) + "); complete it";
   }
-  for (const NameMark& mark : kForeignNames) {
-    if (extension == mark.extension) return std::string("is ") + mark.what + ", which is not supported" + kTakeOriginal;
+  for (const auto& [known, what] : kForeignNames) {
+    if (extension == known) return std::string("is ") + what + ", which is not supported" + kTakeOriginal;
   }
   const size_t zeros = std::min(start.find_first_not_of('\0'), start.size());
   if (zeros >= 64) return "starts with zeros only: the download is not complete";

@@ -1,17 +1,18 @@
-// A file mapped into memory, read-only.
+// Files mapped into memory, read-only: so that one that shrinks under a run is noticed, and a fault in one says which
+// it was.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <optional>
 #include <string_view>
 
-#include "io/mapping_registry.h"
+#include "core/weights.h"
 
 namespace opensora::io {
 
-// Maps a whole file and unmaps it when destroyed. Mapping reads nothing: a page is read when it is first touched.
+// Maps a whole file and unmaps it when destroyed. Mapping reads nothing: a page is read when it is first touched. Any
+// thread may make one.
 class MappedFile {
  public:
   // Throws CheckpointError that names the file: missing, not a regular file, empty, not readable.
@@ -28,9 +29,28 @@ class MappedFile {
   }
 
  private:
+  struct Record;
+  friend struct MappingTable;
+
   void* address_ = nullptr;
   uint64_t size_ = 0;
-  std::optional<MappingEntry> entry_;  // for check_mapped_files() and the fault handler
+  Record* record_ = nullptr;  // among those of all mappings
 };
+
+// Throws CheckpointError "FILE: has shrunk from X to Y bytes while in use" for the first mapped file that is shorter
+// than when it was mapped: reading it beyond its end would end the process. A file that was deleted or replaced stays
+// as it was for those who have it mapped. Cheap: one fstat a file.
+void check_mapped_files();
+
+// Of a range within one mapped file; nothing happens to other memory. Best effort: what the system refuses is left.
+void advise_mapped(const void* address, uint64_t bytes, PageAdvice advice);
+
+// The lines to print when an address faults: without memory allocation or locks, for a signal handler. They end in
+// newlines and live as long as the mapping.
+struct FaultLines {
+  std::string_view text;  // "opensora: error: FILE: …"; empty: no mapping holds the address
+  std::string_view json;  // {"schema_version":1,"event":"fault","file":"…"}
+};
+FaultLines find_fault_lines(const void* address) noexcept;
 
 }  // namespace opensora::io

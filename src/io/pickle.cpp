@@ -113,14 +113,14 @@ class PickleReader {
   }
 
   std::string_view take(uint64_t count) {
-    if (count > bytes_.size() - at_) throw PickleError("its list of tensors is cut short; is the download complete?");
+    if (count > bytes_.size() - at_) throw FormatError("its list of tensors is cut short; is the download complete?");
     at_ += count;
     return bytes_.substr(at_ - count, count);
   }
 
   std::string_view take_line() {
     const size_t end = bytes_.find('\n', at_);
-    if (end == std::string_view::npos) throw PickleError("its list of tensors is cut short; is the download complete?");
+    if (end == std::string_view::npos) throw FormatError("its list of tensors is cut short; is the download complete?");
     const std::string_view line = take(end - at_);
     take(1);
     return line;
@@ -132,7 +132,7 @@ class PickleReader {
   }
 
   Value pop() {
-    if (stack_.empty()) throw PickleError("its list of tensors is damaged: a value is missing");
+    if (stack_.empty()) throw FormatError("its list of tensors is damaged: a value is missing");
     const Value value = stack_.back();
     stack_.pop_back();
     return value;
@@ -142,7 +142,7 @@ class PickleReader {
   std::vector<Value> pop_to_mark() {
     size_t mark = stack_.size();
     while (mark > 0 && !std::holds_alternative<Mark>(stack_[mark - 1]->data)) --mark;
-    if (mark == 0) throw PickleError("its list of tensors is damaged: a mark is missing");
+    if (mark == 0) throw FormatError("its list of tensors is damaged: a mark is missing");
     std::vector<Value> values(stack_.begin() + static_cast<std::ptrdiff_t>(mark), stack_.end());
     stack_.resize(mark - 1);
     return values;
@@ -157,7 +157,7 @@ class PickleReader {
   template <typename T>
   static T& as(Value value, const char* expected) {
     if (T* data = std::get_if<T>(&value->data)) return *data;
-    throw PickleError("its list of tensors is damaged: expected " + std::string(expected) + ", found " +
+    throw FormatError("its list of tensors is damaged: expected " + std::string(expected) + ", found " +
                       kind_of(*value));
   }
 
@@ -219,20 +219,20 @@ void PickleReader::step(char op) {
     case 'b': return build();                                             // BUILD
     // clang-format on
     default:
-      throw PickleError("its list of tensors is not of the kind that torch.save writes (instruction " +
+      throw FormatError("its list of tensors is not of the kind that torch.save writes (instruction " +
                         std::to_string(static_cast<unsigned char>(op)) + " at byte " + std::to_string(at_ - 1) + ")");
   }
 }
 
 void PickleReader::recall(uint32_t index) {
   const auto found = memo_.find(index);
-  if (found == memo_.end()) throw PickleError("its list of tensors is damaged: it uses a value that it does not have");
+  if (found == memo_.end()) throw FormatError("its list of tensors is damaged: it uses a value that it does not have");
   stack_.push_back(found->second);
 }
 
 void PickleReader::set_items(const std::vector<Value>& values) {
   Dict& dict = as<Dict>(top(), "a dictionary");
-  if (values.size() % 2 != 0) throw PickleError("its list of tensors is damaged: a key without a value");
+  if (values.size() % 2 != 0) throw FormatError("its list of tensors is damaged: a key without a value");
   for (size_t i = 0; i < values.size(); i += 2) dict.entries.emplace_back(values[i], values[i + 1]);
 }
 
@@ -243,7 +243,7 @@ void PickleReader::append(const std::vector<Value>& values) {
 
 void PickleReader::push_long() {
   const uint8_t count = read<uint8_t>();
-  if (count > sizeof(int64_t)) throw PickleError("its list of tensors holds a number beyond 64 bits");
+  if (count > sizeof(int64_t)) throw FormatError("its list of tensors holds a number beyond 64 bits");
   const std::string_view digits = take(count);
   const bool negative = count > 0 && (static_cast<unsigned char>(digits.back()) & 0x80) != 0;
   int64_t value = negative ? -1 : 0;
@@ -255,7 +255,7 @@ void PickleReader::push_global() {
   const std::string_view module = take_line(), object = take_line();
   const std::string name = std::string(module) + "." + std::string(object);
   if (name != kOrderedDict && name != kRebuildTensor && name != kRebuildParameter && !storage_dtype(name)) {
-    throw PickleError("holds the object " + json_excerpt(name) + ", expected plain tensors only");
+    throw FormatError("holds the object " + json_excerpt(name) + ", expected plain tensors only");
   }
   push(Global{name});
 }
@@ -263,11 +263,11 @@ void PickleReader::push_global() {
 // ("storage", class, key, device, number of elements)
 void PickleReader::push_storage() {
   const Items& id = as<Items>(pop(), "a storage");
-  if (id.items.size() != 5) throw PickleError("its list of tensors is damaged: a storage of another kind");
+  if (id.items.size() != 5) throw FormatError("its list of tensors is damaged: a storage of another kind");
   const std::optional<at::ScalarType> dtype = storage_dtype(as<Global>(id.items[1], "a storage's class").name);
-  if (!dtype) throw PickleError("its list of tensors is damaged: a storage of no dtype");
+  if (!dtype) throw FormatError("its list of tensors is damaged: a storage of no dtype");
   const std::string& key = as<std::string>(id.items[2], "a storage's name");
-  if (key.size() > kLongestKey) throw PickleError("its list of tensors is damaged: a storage's name is too long");
+  if (key.size() > kLongestKey) throw FormatError("its list of tensors is damaged: a storage's name is too long");
   push(std::make_shared<const Storage>(Storage{key, *dtype, as<int64_t>(id.items[4], "a size")}));
 }
 
@@ -276,7 +276,7 @@ void PickleReader::reduce() {
   const std::string& name = as<Global>(pop(), "a class").name;
   const auto numbers = [](Value tuple) {
     const std::vector<Value>& items = as<Items>(tuple, "sizes").items;
-    if (items.size() > kMostDimensions) throw PickleError("holds " + dimensions_text(items.size()));
+    if (items.size() > kMostDimensions) throw FormatError("holds " + dimensions_text(items.size()));
     std::vector<int64_t> values;
     values.reserve(items.size());
     for (const Value value : items) values.push_back(as<int64_t>(value, "a size"));
@@ -290,7 +290,7 @@ void PickleReader::reduce() {
                                                                     as<int64_t>(arguments[1], "an offset"),
                                                                     numbers(arguments[2]), numbers(arguments[3])}));
   }
-  throw PickleError("its list of tensors is damaged: " + json_excerpt(name) + " with " +
+  throw FormatError("its list of tensors is damaged: " + json_excerpt(name) + " with " +
                     std::to_string(arguments.size()) + " arguments");
 }
 
@@ -304,22 +304,22 @@ void PickleReader::build() {
 
 PickledTensors read_state_dict(std::string_view pickle) {
   if (pickle.size() > kLongestPickle) {
-    throw PickleError("its list of tensors has " + std::to_string(pickle.size()) + " bytes, expected at most " +
+    throw FormatError("its list of tensors has " + std::to_string(pickle.size()) + " bytes, expected at most " +
                       std::to_string(kLongestPickle));
   }
   PickleReader reader(pickle);
   const Value root = reader.run();
   const Dict* dict = std::get_if<Dict>(&root->data);
-  if (dict == nullptr) throw PickleError("holds " + kind_of(*root) + ", expected a dictionary of tensors");
+  if (dict == nullptr) throw FormatError("holds " + kind_of(*root) + ", expected a dictionary of tensors");
   PickledTensors tensors;
   std::unordered_set<Value> seen;  // one key may stand for many entries
   for (auto entry = dict->entries.rbegin(); entry != dict->entries.rend(); ++entry) {
     const auto [key, value] = *entry;
     const std::string* name = std::get_if<std::string>(&key->data);
-    if (name == nullptr) throw PickleError("holds " + kind_of(*key) + " as a key, expected tensors' names");
+    if (name == nullptr) throw FormatError("holds " + kind_of(*key) + " as a key, expected tensors' names");
     const auto* tensor = std::get_if<std::shared_ptr<const PickledTensor>>(&value->data);
     if (tensor == nullptr) {
-      throw PickleError("holds " + kind_of(*value) + " under " + json_excerpt(*name) + ", expected a tensor");
+      throw FormatError("holds " + kind_of(*value) + " under " + json_excerpt(*name) + ", expected a tensor");
     }
     if (seen.insert(key).second) tensors.try_emplace(*name, *tensor);  // as in Python: the last of equal keys
   }

@@ -11,17 +11,13 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
-namespace opensora::io {
+#include "io/tensor_file.h"
 
-// what() is one line without a file's name.
-struct PickleError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
+namespace opensora::io {
 
 // What the pickle says of a tensor; nothing of it is checked against the storage.
 struct PickledTensor {
@@ -39,7 +35,7 @@ using PickledTensors = std::map<std::string, std::shared_ptr<const PickledTensor
 // Bytes of a list of tensors; those of the largest models have some hundred thousand.
 constexpr size_t kLongestPickle = size_t{16} << 20;
 
-// Takes memory and time in proportion to the pickle's length. Throws PickleError: too long, not a pickle that
+// Takes memory and time in proportion to the pickle's length. Throws FormatError: too long, not a pickle that
 // torch.save writes, cut short, not a dictionary from names to tensors (says what was found, and under which key).
 PickledTensors read_state_dict(std::string_view pickle);
 

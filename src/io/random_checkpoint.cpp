@@ -6,7 +6,7 @@
 #include <cmath>
 #include <string>
 
-#include "io/safetensors_writer.h"
+#include "io/safetensors.h"
 
 namespace opensora::io {
 namespace {
@@ -57,9 +57,8 @@ at::Tensor random_piece(const MetaSource::Entry& tensor, uint64_t seed, int64_t 
 
 void write_random_checkpoint(const std::filesystem::path& path, const std::vector<MetaSource::Entry>& tensors,
                              at::ScalarType dtype, uint64_t seed, bool overwrite) {
-  std::vector<TensorEntry> entries;
-  entries.reserve(tensors.size());
-  for (const MetaSource::Entry& tensor : tensors) entries.push_back({tensor.name, dtype, tensor.shape});
+  std::vector<MetaSource::Entry> entries = tensors;
+  for (MetaSource::Entry& entry : entries) entry.dtype = dtype;
   const auto make = [&](size_t i, const WritePiece& write) {
     const int64_t count = c10::multiply_integers(tensors[i].shape);
     for (int64_t begin = 0; begin < count; begin += kRandomPiece) {
@@ -67,6 +66,17 @@ void write_random_checkpoint(const std::filesystem::path& path, const std::vecto
     }
   };
   write_safetensors(path, entries, make, {{"format", "pt"}}, overwrite);
+}
+
+std::optional<at::Tensor> RandomSource::find(const std::string& name, at::IntArrayRef expected_shape) const {
+  const MetaSource::Entry entry{name, expected_shape.vec()};
+  const int64_t count = c10::multiply_integers(expected_shape);
+  at::Tensor tensor = at::empty({count}, dtype_);
+  for (int64_t begin = 0; begin < count; begin += kRandomPiece) {
+    const int64_t end = std::min(count, begin + kRandomPiece);
+    tensor.slice(0, begin, end).copy_(random_piece(entry, /*seed=*/0, begin, end));
+  }
+  return tensor.view(expected_shape);
 }
 
 }  // namespace opensora::io

@@ -1,10 +1,12 @@
-// Checkpoints of random numbers: for measuring, where what the model makes does not matter.
+// Weights of random numbers, as files and in memory: for measuring, where what the model makes does not matter.
 #pragma once
 
 #include <ATen/ATen.h>
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "core/weights.h"
@@ -21,5 +23,20 @@ at::Tensor random_piece(const MetaSource::Entry& tensor, uint64_t seed, int64_t 
 // OutputError as save_safetensors() does.
 void write_random_checkpoint(const std::filesystem::path& path, const std::vector<MetaSource::Entry>& tensors,
                              at::ScalarType dtype, uint64_t seed, bool overwrite = false);
+
+// Answers every request with a tensor of the expected shape, in memory, with numbers as write_random_checkpoint() would
+// write them.
+class RandomSource final : public WeightSource {
+ public:
+  explicit RandomSource(at::ScalarType dtype = at::kBFloat16) : dtype_(dtype) {}
+
+  std::optional<at::Tensor> find(const std::string& name, at::IntArrayRef expected_shape) const override;
+  bool contains(const std::string&) const override { return true; }
+  std::vector<std::string> names() const override { return {}; }
+  std::string description() const override { return "random weights"; }
+
+ private:
+  at::ScalarType dtype_;
+};
 
 }  // namespace opensora::io

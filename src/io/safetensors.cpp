@@ -1,16 +1,25 @@
 #include "io/safetensors.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cerrno>
 #include <cstring>
+#include <set>
+#include <stdexcept>
 #include <utility>
 
 #include "core/json_text.h"
+#include "core/output_file.h"
 #include "core/weights.h"
 #include "io/foreign_file.h"
 #include "io/mapped_file.h"
 #include "opensora/error.h"
+#include "opensora/process.h"
 
 namespace opensora::io {
 namespace {
@@ -39,25 +48,20 @@ constexpr std::array<std::pair<std::string_view, at::ScalarType>, 12> kDtypes = 
     {"BOOL", at::kBool},
 }};
 
-// What the checks below throw; the constructor puts the file's name in front.
-struct HeaderError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
 uint64_t read_header_length(const MappedFile& file, const std::filesystem::path& path) {
   if (file.size() < kLengthBytes) {
-    throw HeaderError("is " + std::to_string(file.size()) + " bytes long, too short for a safetensors file");
+    throw FormatError("is " + std::to_string(file.size()) + " bytes long, too short for a safetensors file");
   }
   const std::string_view start = file.text(0, std::min<uint64_t>(file.size(), kForeignBytes));
-  if (const auto foreign = foreign_file(path, start)) throw HeaderError(*foreign);
+  if (const auto foreign = foreign_file(path, start)) throw FormatError(*foreign);
   uint64_t length = 0;
   std::memcpy(&length, file.data(), kLengthBytes);
   if (length > kMaxHeaderBytes) {
-    throw HeaderError("header of " + std::to_string(length) + " bytes is over the format's limit of " +
+    throw FormatError("header of " + std::to_string(length) + " bytes is over the format's limit of " +
                       std::to_string(kMaxHeaderBytes) + "; this is not a safetensors file");
   }
   if (length > file.size() - kLengthBytes) {
-    throw HeaderError("header of " + std::to_string(length) + " bytes goes beyond the end of the file (" +
+    throw FormatError("header of " + std::to_string(length) + " bytes goes beyond the end of the file (" +
                       std::to_string(file.size()) + " bytes); is the download complete?");
   }
   return length;
@@ -68,18 +72,18 @@ json parse_header(std::string_view text) {
   try {
     header = parse_json(text);
   } catch (const JsonError& error) {
-    throw HeaderError(std::string("header is not valid JSON: ") + error.what());
+    throw FormatError(std::string("header is not valid JSON: ") + error.what());
   }
-  if (!header.is_object()) throw HeaderError(std::string("header is not a JSON object but ") + header.type_name());
+  if (!header.is_object()) throw FormatError(std::string("header is not a JSON object but ") + header.type_name());
   return header;
 }
 
 at::ScalarType parse_dtype(const json& entry) {
   const auto found = entry.find("dtype");
-  if (found == entry.end() || !found->is_string()) throw HeaderError("\"dtype\" is not a string");
+  if (found == entry.end() || !found->is_string()) throw FormatError("\"dtype\" is not a string");
   const std::optional<at::ScalarType> dtype = dtype_from_safetensors(found->get_ref<const std::string&>());
   if (!dtype) {
-    throw HeaderError("dtype " + json_excerpt(*found) +
+    throw FormatError("dtype " + json_excerpt(*found) +
                       " is not supported; take the file with bf16, fp16, fp32 or plain fp8 weights");
   }
   return *dtype;
@@ -87,16 +91,16 @@ at::ScalarType parse_dtype(const json& entry) {
 
 std::vector<int64_t> parse_shape(const json& entry) {
   const auto found = entry.find("shape");
-  if (found == entry.end() || !found->is_array()) throw HeaderError("\"shape\" is not a list");
+  if (found == entry.end() || !found->is_array()) throw FormatError("\"shape\" is not a list");
   if (found->size() > kMostDimensions) {
-    throw HeaderError("has " + std::to_string(found->size()) + " dimensions, expected at most " +
+    throw FormatError("has " + std::to_string(found->size()) + " dimensions, expected at most " +
                       std::to_string(kMostDimensions));
   }
   std::vector<int64_t> shape;
   for (const json& dimension : *found) {
     // Values beyond int64_t come as unsigned and turn negative here.
     if (!dimension.is_number_integer() || dimension.get<int64_t>() < 0) {
-      throw HeaderError("shape " + json_excerpt(*found) + " holds what is not a size");
+      throw FormatError("shape " + json_excerpt(*found) + " holds what is not a size");
     }
     shape.push_back(dimension.get<int64_t>());
   }
@@ -108,12 +112,12 @@ std::pair<uint64_t, uint64_t> parse_range(const json& entry, uint64_t data_bytes
   const auto is_offset = [](const json& value) { return value.is_number_unsigned(); };
   if (found == entry.end() || !found->is_array() || found->size() != 2 ||
       !std::all_of(found->begin(), found->end(), is_offset)) {
-    throw HeaderError("\"data_offsets\" is not a pair of offsets");
+    throw FormatError("\"data_offsets\" is not a pair of offsets");
   }
   const auto range = found->get<std::pair<uint64_t, uint64_t>>();
-  if (range.first > range.second) throw HeaderError("data_offsets " + json_excerpt(*found) + " end before they begin");
+  if (range.first > range.second) throw FormatError("data_offsets " + json_excerpt(*found) + " end before they begin");
   if (range.second > data_bytes) {
-    throw HeaderError("data_offsets " + json_excerpt(*found) + " go beyond the file's " + std::to_string(data_bytes) +
+    throw FormatError("data_offsets " + json_excerpt(*found) + " go beyond the file's " + std::to_string(data_bytes) +
                       " bytes of data; is the download complete?");
   }
   return range;
@@ -126,19 +130,19 @@ uint64_t checked_bytes(const std::vector<int64_t>& shape, at::ScalarType dtype) 
   for (const int64_t size : shape) {
     empty = empty || size == 0;
     if (__builtin_mul_overflow(bytes, std::max<int64_t>(size, 1), &bytes)) {
-      throw HeaderError("shape " + shape_string(shape) + " is too large");
+      throw FormatError("shape " + shape_string(shape) + " is too large");
     }
   }
   return empty ? 0 : static_cast<uint64_t>(bytes);
 }
 
 TensorInfo parse_tensor(const json& entry, uint64_t data_bytes) {
-  if (!entry.is_object()) throw HeaderError("its entry in the header is not a JSON object");
+  if (!entry.is_object()) throw FormatError("its entry in the header is not a JSON object");
   TensorInfo info{parse_dtype(entry), parse_shape(entry)};
   std::tie(info.begin, info.end) = parse_range(entry, data_bytes);
   const uint64_t expected = checked_bytes(info.shape, info.dtype);
   if (info.bytes() != expected) {
-    throw HeaderError("shape " + shape_string(info.shape) + " of " + std::string(*dtype_to_safetensors(info.dtype)) +
+    throw FormatError("shape " + shape_string(info.shape) + " of " + std::string(*dtype_to_safetensors(info.dtype)) +
                       " takes " + std::to_string(expected) + " bytes, data_offsets hold " +
                       std::to_string(info.bytes()));
   }
@@ -154,14 +158,14 @@ void check_length(const json& header, uint64_t data_offset, uint64_t file_bytes)
     if ((*offsets)[1].is_number_unsigned()) data_bytes = std::max(data_bytes, (*offsets)[1].get<uint64_t>());
   }
   if (data_bytes <= file_bytes - data_offset || data_bytes > kLargestFile) return;
-  throw HeaderError("is cut short: " + std::to_string(file_bytes) + " bytes, expected " +
+  throw FormatError("is cut short: " + std::to_string(file_bytes) + " bytes, expected " +
                     std::to_string(data_offset + data_bytes) + "; is the download complete?");
 }
 
 std::map<std::string, std::string> parse_metadata(const json& entry) {
   const auto is_string = [](const json& value) { return value.is_string(); };
   if (!entry.is_object() || !std::all_of(entry.begin(), entry.end(), is_string)) {
-    throw HeaderError("\"__metadata__\" does not map strings to strings");
+    throw FormatError("\"__metadata__\" does not map strings to strings");
   }
   return entry.get<std::map<std::string, std::string>>();
 }
@@ -178,14 +182,14 @@ void check_coverage(const std::map<std::string, TensorInfo>& tensors, uint64_t d
   for (const auto* tensor : ordered) {
     const uint64_t begin = tensor->second.begin;
     if (begin != covered) {
-      throw HeaderError("tensor " + json_excerpt(tensor->first) + " begins at byte " + std::to_string(begin) + ", " +
+      throw FormatError("tensor " + json_excerpt(tensor->first) + " begins at byte " + std::to_string(begin) + ", " +
                         (begin < covered ? "inside" : "not at the end of") + " the tensor before it (" +
                         std::to_string(covered) + ")");
     }
     covered = tensor->second.end;
   }
   if (covered != data_bytes) {
-    throw HeaderError(std::to_string(data_bytes - covered) + " bytes after the last tensor belong to none");
+    throw FormatError(std::to_string(data_bytes - covered) + " bytes after the last tensor belong to none");
   }
 }
 
@@ -224,7 +228,7 @@ SafetensorsFile::SafetensorsFile(std::filesystem::path path)
     }
     where = path_.string() + ": ";
     check_coverage(tensors_, data_bytes);
-  } catch (const HeaderError& error) {
+  } catch (const FormatError& error) {
     throw CheckpointError(where + error.what());
   }
 }
@@ -242,6 +246,134 @@ at::Tensor SafetensorsFile::tensor(const std::string& name) const {
   // ATen has no tensors of constant memory; the deleter is what keeps the mapping alive.
   return at::from_blob(
       const_cast<std::byte*>(data), info.shape, [keep = mapping_](void*) {}, at::TensorOptions(info.dtype));
+}
+
+namespace {
+
+using NamedTensor = std::pair<std::string, at::Tensor>;
+
+[[noreturn]] void fail(const std::filesystem::path& path, const std::string& problem) {
+  throw OutputError(path.string() + ": " + problem);
+}
+
+// The file's descriptor; errors name the file that was asked for.
+class FileWriter {
+ public:
+  FileWriter(const std::filesystem::path& temporary, const std::filesystem::path& path)
+      : path_(path), fd_(::open(temporary.c_str(), O_WRONLY | O_CLOEXEC)) {
+    if (fd_ < 0) fail(path_, std::string("cannot be opened: ") + std::strerror(errno));
+  }
+  ~FileWriter() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+
+  void write(const void* data, size_t bytes) {
+    const char* next = static_cast<const char*>(data);
+    while (bytes > 0) {
+      const ssize_t written = ::write(fd_, next, bytes);
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) fail_write();
+      next += written;
+      bytes -= static_cast<size_t>(written);
+    }
+  }
+
+  void close() {
+    if (::close(std::exchange(fd_, -1)) != 0) fail_write();
+  }
+
+ private:
+  [[noreturn]] void fail_write() const { fail(path_, std::string("cannot be written: ") + std::strerror(errno)); }
+
+  std::filesystem::path path_;
+  int fd_;
+};
+
+uint64_t bytes_of(const MetaSource::Entry& tensor) {
+  return static_cast<uint64_t>(tensor.elements()) * c10::elementSize(tensor.dtype);
+}
+
+void check_entries(const std::vector<MetaSource::Entry>& tensors) {
+  std::set<std::string> names = {"__metadata__"};
+  for (const MetaSource::Entry& tensor : tensors) {
+    if (!names.insert(tensor.name).second) throw std::invalid_argument("safetensors: name used twice: " + tensor.name);
+    if (!dtype_to_safetensors(tensor.dtype)) {
+      throw std::invalid_argument("safetensors: dtype without a name in the format: " + tensor.name);
+    }
+  }
+}
+
+// Header with its length in front, padded so that the data starts on a multiple of 8 bytes.
+std::string make_header(const std::vector<MetaSource::Entry>& tensors,
+                        const std::map<std::string, std::string>& metadata) {
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  uint64_t offset = 0;
+  for (const MetaSource::Entry& tensor : tensors) {
+    const uint64_t end = offset + bytes_of(tensor);
+    header[tensor.name] = {
+        {"dtype", *dtype_to_safetensors(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
+    offset = end;
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const uint64_t length = text.size();
+  return std::string(reinterpret_cast<const char*>(&length), sizeof(length)) + text;
+}
+
+std::unique_ptr<OutputFile> stage(const std::filesystem::path& path, const std::vector<MetaSource::Entry>& tensors,
+                                  const MakeTensor& make, const std::map<std::string, std::string>& metadata,
+                                  bool overwrite) {
+  check_entries(tensors);
+  auto output = std::make_unique<OutputFile>(path, overwrite);
+  FileWriter file(output->temporary_path(), path);
+  const std::string header = make_header(tensors, metadata);
+  file.write(header.data(), header.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    uint64_t written = 0;
+    make(i, [&](const at::Tensor& piece) {
+      throw_if_stopped();
+      const at::Tensor data = piece.to(at::kCPU).contiguous();
+      file.write(data.const_data_ptr(), data.nbytes());
+      written += data.nbytes();
+    });
+    if (written != bytes_of(tensors[i]))
+      throw std::invalid_argument("safetensors: not of its size: " + tensors[i].name);
+  }
+  file.close();
+  return output;
+}
+
+}  // namespace
+
+void write_safetensors(const std::filesystem::path& path, const std::vector<MetaSource::Entry>& tensors,
+                       const MakeTensor& make, const std::map<std::string, std::string>& metadata, bool overwrite) {
+  stage(path, tensors, make, metadata, overwrite)->commit();
+}
+
+std::unique_ptr<OutputFile> stage_safetensors(const std::filesystem::path& path,
+                                              const std::vector<NamedTensor>& tensors,
+                                              const std::map<std::string, std::string>& metadata, bool overwrite) {
+  for (const auto& [name, tensor] : tensors) {
+    if (!tensor.defined()) throw std::invalid_argument("safetensors: undefined tensor: " + name);
+  }
+  // Wide elements first: then every tensor is aligned for its dtype and can be mapped.
+  std::vector<NamedTensor> ordered = tensors;
+  std::stable_sort(ordered.begin(), ordered.end(), [](const NamedTensor& a, const NamedTensor& b) {
+    return a.second.element_size() > b.second.element_size();
+  });
+  std::vector<MetaSource::Entry> entries;
+  entries.reserve(ordered.size());
+  for (const auto& [name, tensor] : ordered) entries.push_back({name, tensor.sizes().vec(), tensor.scalar_type()});
+  return stage(
+      path, entries, [&](size_t i, const WritePiece& write) { write(ordered[i].second); }, metadata, overwrite);
+}
+
+void save_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
+                      const std::map<std::string, std::string>& metadata, bool overwrite) {
+  stage_safetensors(path, tensors, metadata, overwrite)->commit();
 }
 
 }  // namespace opensora::io

@@ -7,10 +7,16 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 namespace opensora::io {
+
+// What is wrong with a file of tensors: what() is one line without the file's name, which its reader puts in front.
+struct FormatError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
 
 struct TensorInfo {
   at::ScalarType dtype;

@@ -1,4 +1,4 @@
-#include "media/colour_profile.h"
+#include "media/image_tags.h"
 
 #include <algorithm>
 #include <array>
@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include "core/text.h"
 #include "media/file_bytes.h"
@@ -107,18 +108,16 @@ bool is_srgb_curve(std::string_view curve) {
 }
 
 bool has_srgb_primaries(std::string_view icc) {
-  struct Primary {
-    std::string_view tag;
-    std::array<double, 3> xyz;  // adapted to D50, as profiles have them
-  };
+  // A tag and its X, Y and Z, adapted to D50, as profiles have them.
+  using Primary = std::pair<std::string_view, std::array<double, 3>>;
   constexpr std::array<Primary, 3> kPrimaries = {
       {{"rXYZ", {0.4361, 0.2225, 0.0139}}, {"gXYZ", {0.3851, 0.7169, 0.0971}}, {"bXYZ", {0.1431, 0.0606, 0.7141}}}};
   constexpr double kTolerance = 0.006;
   return std::all_of(kPrimaries.begin(), kPrimaries.end(), [&](const Primary& primary) {
-    const std::string_view tag = find_tag(icc, primary.tag);
+    const std::string_view tag = find_tag(icc, primary.first);
     if (tag.size() < 20) return false;
     for (size_t i = 0; i < 3; ++i) {
-      if (!(std::abs(fixed(tag, 8 + 4 * i) - primary.xyz[i]) <= kTolerance)) return false;
+      if (!(std::abs(fixed(tag, 8 + 4 * i) - primary.second[i]) <= kTolerance)) return false;
     }
     return true;
   });

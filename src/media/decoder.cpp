@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cmath>
 #include <exception>
 #include <string>
 #include <string_view>
@@ -12,12 +13,27 @@
 #include "core/local_file.h"
 #include "media/container_faults.h"
 #include "media/ffmpeg_functions.h"
-#include "media/heif_canvas.h"
 #include "opensora/error.h"
-#include "opensora/limits.h"
+#include "opensora/video.h"
 
 namespace opensora::media {
 namespace {
+
+// Seconds. ffmpeg's -dts_delta_threshold, its tolerance for steps back, and its -dts_error_threshold.
+constexpr double kJump = 10, kStepBack = 0.1, kAbsurd = 30 * 3600;
+
+// Beyond this sums might overflow; no clock of a file goes that far.
+constexpr int64_t kLimit = INT64_MAX / 4;
+
+bool is_beyond_limit(int64_t stamp) { return stamp > kLimit || stamp < -kLimit; }
+
+void drop_if_beyond_limit(int64_t& stamp) {
+  if (is_beyond_limit(stamp)) stamp = AV_NOPTS_VALUE;  // as which it also counts itself
+}
+
+void shift(int64_t& stamp, int64_t offset) {
+  if (stamp != AV_NOPTS_VALUE) stamp += offset;
+}
 
 namespace fs = std::filesystem;
 
@@ -27,7 +43,7 @@ bool is_image_format(std::string_view name) {
   return name.ends_with("_pipe") || name == "image2" || name == "gif" || name == "apng" || name == "ico";
 }
 
-// Recordings of broadcasts and streams, which may begin and break anywhere.
+// Whether it is a recording of a broadcast or a stream, which may begin and break anywhere.
 bool is_transport_stream(const AVFormatContext& format) { return (format.iformat->flags & AVFMT_TS_DISCONT) != 0; }
 
 // Whether FFmpeg finds out by itself which packets are key frames, and has nothing to decode from without one.
@@ -63,6 +79,49 @@ bool is_complete_jpeg(std::string_view data) {
 }
 
 }  // namespace
+
+PacketClock::PacketClock(const AVFormatContext& format, const AVStream& stream, int64_t frame_ticks)
+    : format_(format), stream_(stream), frame_ticks_(frame_ticks) {
+  const int64_t start = format.start_time == AV_NOPTS_VALUE
+                            ? 0
+                            : av_rescale_q(format.start_time, AVRational{1, AV_TIME_BASE}, stream.time_base);
+  if (!is_beyond_limit(start)) offset_ = -start;
+}
+
+double PacketClock::seconds(int64_t ticks) const { return static_cast<double>(ticks) * av_q2d(stream_.time_base); }
+
+void PacketClock::correct(AVPacket& packet) {
+  for (int64_t* stamp : {&packet.pts, &packet.dts}) {
+    drop_if_beyond_limit(*stamp);
+    shift(*stamp, offset_);
+    drop_if_beyond_limit(*stamp);
+  }
+  if ((format_.iformat->flags & AVFMT_TS_DISCONT) != 0) {
+    follow_jump(packet);
+  } else {
+    drop_absurd(packet);
+  }
+  if (packet.dts != AV_NOPTS_VALUE) last_ = next_ = packet.dts;
+  if (next_) *next_ += packet.duration > 0 && !is_beyond_limit(packet.duration) ? packet.duration : frame_ticks_;
+  if (next_ && is_beyond_limit(*next_)) next_.reset();
+}
+
+void PacketClock::follow_jump(AVPacket& packet) {
+  if (packet.dts == AV_NOPTS_VALUE || !next_ || !last_) return;
+  const int64_t jump = packet.dts - *next_;
+  if (std::abs(seconds(jump)) <= kJump && seconds(packet.dts - *last_) >= -kStepBack) return;
+  if (is_beyond_limit(offset_ - jump)) return;
+  offset_ -= jump;
+  shift(packet.dts, -jump);
+  shift(packet.pts, -jump);
+}
+
+void PacketClock::drop_absurd(AVPacket& packet) const {
+  if (!next_) return;
+  for (int64_t* stamp : {&packet.pts, &packet.dts}) {
+    if (*stamp != AV_NOPTS_VALUE && std::abs(seconds(*stamp - *next_)) > kAbsurd) *stamp = AV_NOPTS_VALUE;
+  }
+}
 
 Decoder::Decoder(const fs::path& path, PollCallback poll, bool quiet)
     : path_(local_file(path.string())), packet_(not_null(av_packet_alloc())), is_quiet_(quiet) {
@@ -120,10 +179,10 @@ bool Decoder::may_be_animated() const {
 
 double Decoder::fps() const { return frame_rate(input_, stream_index_); }
 
-Ratio Decoder::pixel_aspect(AVFrame& frame) const {
+AVRational Decoder::pixel_aspect(AVFrame& frame) const {
   const AVRational aspect =
       av_guess_sample_aspect_ratio(input_.format.get(), input_.format->streams[stream_index_], &frame);
-  return aspect.num > 0 && aspect.den > 0 ? Ratio{aspect.num, aspect.den} : Ratio{};
+  return aspect.num > 0 && aspect.den > 0 ? aspect : AVRational{1, 1};
 }
 
 bool Decoder::is_interlaced(const AVFrame& frame) const {
@@ -143,7 +202,7 @@ bool Decoder::decode(AVFrame& frame) {
   return input_.heif ? decode_tiles(frame) : decode_next(frame);
 }
 
-// Of HEIC and AVIF: as large as the picture, put together from its tiles.
+// Decodes HEIC and AVIF: a frame as large as the picture, put together from its tiles.
 bool Decoder::decode_tiles(AVFrame& frame) {
   const HeifPicture& heif = *input_.heif;
   if (is_too_large(heif.size)) throw_too_large(heif.size);
@@ -237,7 +296,7 @@ void Decoder::check_frame(const AVFrame& frame) const {
   }
 }
 
-// `reason`: FFmpeg's, if it has one.
+// `reason` is FFmpeg's, if it has one.
 void Decoder::throw_damaged(const std::string& reason) const {
   const bool has_place = !is_image_ && packets_ > 0;
   media::throw_damaged(path_, reason, has_place ? fmt::format("; found near frame {}", packets_) : "");

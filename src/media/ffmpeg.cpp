@@ -3,13 +3,14 @@
 #include <dlfcn.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cstdarg>
 #include <mutex>
+#include <string_view>
 #include <utility>
 
 #include "core/failure.h"
 #include "core/machine.h"
-#include "media/ffmpeg_errors.h"
 #include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
 
@@ -21,7 +22,8 @@ std::string_view without_newline(std::string_view line) {
   return line;
 }
 
-// FFmpeg calls this from any thread, and a line may come in pieces; a piece a message is good enough for debugging.
+// FFmpeg calls this from any thread, and a line may come in pieces; one message for each piece is good enough for
+// debugging.
 void log_callback(void* source, int level, const char* format, va_list arguments) {
   if (level > AV_LOG_WARNING) return;
   char line[1024];
@@ -52,6 +54,16 @@ void check_memory(int result, const std::filesystem::path& path, std::string_vie
   throw OutOfMemoryError(fmt::format("out of memory: {}: cannot {}", path.string(), action));
 }
 
+// FFmpeg has one callback for all that it does, so what listens to it is known to the whole process.
+std::mutex listeners_mutex;
+std::vector<FfmpegErrors*> listeners;
+
+const void* owner_of(void* source) {
+  const AVClass* type = *static_cast<const AVClass* const*>(source);
+  const bool is_codec = type != nullptr && std::string_view(type->class_name) == "AVCodecContext";
+  return is_codec ? static_cast<const AVCodecContext*>(source)->opaque : source;
+}
+
 }  // namespace
 
 void* ffmpeg_function(const char* library, const char* name) {
@@ -70,6 +82,7 @@ void AvDeleter::operator()(AVCodecContext* context) const { avcodec_free_context
 void AvDeleter::operator()(AVFrame* frame) const { av_frame_free(&frame); }
 void AvDeleter::operator()(AVIOContext* io) const { avio_closep(&io); }
 void AvDeleter::operator()(AVPacket* packet) const { av_packet_free(&packet); }
+void AvDeleter::operator()(AVSHA* hash) const { av_free(hash); }
 void AvDeleter::operator()(SwsContext* scaler) const { sws_freeContext(scaler); }
 void AvInputDeleter::operator()(AVFormatContext* format) const { avformat_close_input(&format); }
 void AvOutputDeleter::operator()(AVFormatContext* format) const { avformat_free_context(format); }
@@ -116,6 +129,37 @@ bool has_encoder(const char* name) { return avcodec_find_encoder_by_name(name) !
 void init_logging() {
   static std::once_flag once;
   std::call_once(once, [] { av_log_set_callback(log_callback); });
+}
+
+FfmpegErrors::FfmpegErrors() {
+  const std::lock_guard lock(listeners_mutex);
+  listeners.push_back(this);
+}
+
+FfmpegErrors::~FfmpegErrors() {
+  const std::lock_guard lock(listeners_mutex);
+  std::erase(listeners, this);
+}
+
+void FfmpegErrors::watch(const void* source) {
+  const std::lock_guard lock(listeners_mutex);
+  sources_.push_back(source);
+}
+
+std::string FfmpegErrors::first() const {
+  const std::lock_guard lock(listeners_mutex);
+  return first_;
+}
+
+void FfmpegErrors::note(void* source, const std::string& message) {
+  if (source == nullptr) return;
+  const void* owner = owner_of(source);
+  const std::lock_guard lock(listeners_mutex);
+  for (FfmpegErrors* listener : listeners) {
+    const bool concerns =
+        std::find(listener->sources_.begin(), listener->sources_.end(), owner) != listener->sources_.end();
+    if (concerns && listener->first_.empty()) listener->first_ = message;
+  }
 }
 
 }  // namespace opensora::media

@@ -8,12 +8,14 @@
 #include <new>
 #include <string>
 #include <string_view>
+#include <vector>
 
 struct AVCodecContext;
 struct AVFormatContext;
 struct AVFrame;
 struct AVIOContext;
 struct AVPacket;
+struct AVSHA;
 struct SwsContext;
 
 namespace opensora::media {
@@ -23,6 +25,7 @@ struct AvDeleter {
   void operator()(AVFrame* frame) const;
   void operator()(AVIOContext* io) const;  // flushes and closes; errors are lost, see close_file()
   void operator()(AVPacket* packet) const;
+  void operator()(AVSHA* hash) const;
   void operator()(SwsContext* scaler) const;
 };
 
@@ -75,5 +78,29 @@ bool has_encoder(const char* name);
 // Sends what FFmpeg and its codecs log to spdlog (warnings and errors as debug messages: what matters comes back as a
 // return code) and never to stderr. Cheap to call again; every user of FFmpeg calls it first.
 void init_logging();
+
+// What FFmpeg logs as errors while it reads one file. Its return codes do not tell everything: some codecs paint over
+// what is damaged, and some formats take a cut for the end, and only say so in the log, as the program ffmpeg prints
+// it. This collects them from all threads.
+class FfmpegErrors {
+ public:
+  FfmpegErrors();
+  ~FfmpegErrors();
+  FfmpegErrors(const FfmpegErrors&) = delete;
+  FfmpegErrors& operator=(const FfmpegErrors&) = delete;
+
+  // `source`: an AVFormatContext, or the `opaque` of an AVCodecContext, which its threads share.
+  void watch(const void* source);
+
+  // The first message, without FFmpeg's prefix; empty if there is none.
+  std::string first() const;
+
+  // Called by the log's callback with the `source` that FFmpeg gives it.
+  static void note(void* source, const std::string& message);
+
+ private:
+  std::vector<const void*> sources_;
+  std::string first_;
+};
 
 }  // namespace opensora::media

@@ -9,13 +9,13 @@
 
 namespace opensora::media {
 
-// Gives the bytes from `offset` on: `count` of them, or as many as there are. Never throws but for memory.
+// Returns the bytes from `offset` on: `count` of them, or as many as there are. Throws nothing but std::bad_alloc.
 using ReadBytes = std::function<std::string(uint64_t offset, size_t count)>;
 
-// Of a file, which stays open as long as the function lives; of one that cannot be opened: nothing at all.
+// Reads from a file, which stays open as long as the function lives. One that cannot be opened counts as empty.
 ReadBytes bytes_of_file(const std::filesystem::path& path);
 
-// Of bytes at hand.
+// Reads from bytes in memory.
 ReadBytes bytes_of_text(std::string text);
 
 // The number in the first `bytes` (at most 8) of `text`; 0 if it has fewer.

@@ -172,7 +172,7 @@ std::vector<Box> properties_of(const Meta& meta, const Item& item) {
   return boxes;
 }
 
-// Empty if any of it is missing.
+// The bytes of an item; empty if any of them are missing.
 std::string data_of(const Meta& meta, const Item& item, const ReadBytes& read) {
   std::string bytes;
   for (const Extent& extent : item.extents) {
@@ -220,7 +220,7 @@ std::string av1_frame(std::string_view configuration, std::string_view data) {
   return frame += data;
 }
 
-// Adds the item's frame to the stream. False if it is none, or not of the stream's codec.
+// Adds the item's frame to the stream. Returns false if the item is no frame, or not of the stream's codec.
 bool add_frame(const Meta& meta, uint64_t id, const ReadBytes& read, HeifPicture& picture) {
   const auto found = meta.items.find(id);
   if (found == meta.items.end()) return false;
@@ -264,7 +264,7 @@ int exif_value(const Orientation& orientation) {
   return value;
 }
 
-// Size, turns and colours. False for what is not followed here.
+// Takes over size, turns and colours. Returns false if there is a property that is not followed here.
 bool apply_properties(const std::vector<Box>& properties, HeifPicture& picture) {
   constexpr Orientation kLeft = {0, -1, 1, 0}, kTopDown = {1, 0, 0, -1}, kSideways = {-1, 0, 0, 1};
   Orientation turn;

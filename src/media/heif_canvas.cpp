@@ -1,9 +1,8 @@
-#include "media/heif_canvas.h"
-
 #include <cstdint>
 #include <cstring>
 
 #include "media/ffmpeg_functions.h"
+#include "media/heif.h"
 
 namespace opensora::media {
 namespace {

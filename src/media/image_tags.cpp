@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/file_kind.h"
-#include "media/tiff_directory.h"
+#include "media/tiff.h"
 
 namespace opensora::media {
 namespace {
@@ -70,16 +70,14 @@ bool is_frame_marker(uint8_t marker) {
   return marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc;
 }
 
-struct Brand {
-  int value;
-  std::string_view name;
-};
+// What a code point stands for.
+using Brand = std::pair<int, std::string_view>;
 
 template <size_t N>
 std::string_view name_of(int value, const Brand (&brands)[N]) {
   const auto* found =
-      std::find_if(std::begin(brands), std::end(brands), [&](const Brand& brand) { return brand.value == value; });
-  return found == std::end(brands) ? ""sv : found->name;
+      std::find_if(std::begin(brands), std::end(brands), [&](const Brand& brand) { return brand.first == value; });
+  return found == std::end(brands) ? ""sv : found->second;
 }
 
 // Adobe RGB without a profile, as cameras mark it.

@@ -1,5 +1,5 @@
-// What the file of a picture says beside its pixels, told from its own bytes: FFmpeg passes on only some of it, and
-// decodes a few kinds of files wrongly without a word.
+// What a picture's file says beside its pixels, read from the file itself: FFmpeg passes on only some of it, and
+// decodes a few kinds of files wrongly without reporting an error.
 #pragma once
 
 #include <filesystem>
@@ -22,17 +22,17 @@ struct ImageTags {
   bool is_inked = false;       // CMYK, which FFmpeg turns into RGB, rounding down
   std::string unreadable;      // why FFmpeg would decode it wrongly or not at all, "compression JPEG"; else empty
   std::string format;          // FFmpeg's demuxer, where it would take the file for something else
-  bool is_damaged = false;     // and that for this reason
+  bool is_damaged = false;     // whether it is unreadable because of damage
 };
 
 // Chunks, segments or boxes of a file that are looked at. No real picture has as many; one that is made of nothing else
 // must not take minutes.
 inline constexpr int kMostParts = 100000;
 
-// Never throws but for memory: what is damaged counts as absent. Formats that are not known here have no tags.
+// Throws nothing but std::bad_alloc: what is damaged counts as absent. Formats that are not known here have no tags.
 ImageTags read_image_tags(const std::filesystem::path& path);
 
-// One format each: `read` begins at the file's start, which has been recognised.
+// Each reads one format. `read` begins at the file's start, by which the format has been recognised.
 void read_png_tags(const ReadBytes& read, ImageTags& tags);
 void read_jpeg_tags(const ReadBytes& read, ImageTags& tags);
 void read_webp_tags(const ReadBytes& read, ImageTags& tags);
@@ -40,7 +40,14 @@ void read_tiff_tags(const ReadBytes& read, ImageTags& tags);
 void read_jpeg2000_tags(const ReadBytes& read, ImageTags& tags);
 void read_bmp_tags(const ReadBytes& read, ImageTags& tags);
 
-// How code points of ISO/IEC 23091-2 are called where they are not sRGB's, or near it: "Display P3", "BT.2020 PQ".
+// The name of colours by their code points of ISO/IEC 23091-2, "Display P3" or "BT.2020 PQ"; empty for sRGB's and those
+// near it.
 std::string cicp_colours(int primaries, int transfer);
+
+// How an ICC profile differs from sRGB: empty for one that is sRGB in effect, whoever made it: of RGB, or of grey,
+// with sRGB's primaries (within what vendors round differently) and its curve (within 2 % of what is encoded). Else how
+// it calls itself, "Display P3", on one line; for one that is damaged or has no name: "a colour profile without a
+// name".
+std::string other_than_srgb(const std::string& icc);
 
 }  // namespace opensora::media

@@ -15,7 +15,7 @@
 #include "media/container_faults.h"
 #include "media/ffmpeg_functions.h"
 #include "opensora/error.h"
-#include "opensora/limits.h"
+#include "opensora/video.h"
 
 namespace opensora::media {
 namespace {
@@ -52,13 +52,13 @@ void check_regular_file(const fs::path& path) {
   if (fs::file_size(path, error) == 0 && !error) throw InputMediaError(name + ": the file is empty");
 }
 
-// What FFmpeg would not know, or take for something that it is not (a text for subtitles).
+// Refuses what FFmpeg would not know, or would take for something else (a text for subtitles).
 void check_is_media(const fs::path& path) {
   const std::optional<FileKind> kind = file_kind(path);
   if (kind && kind->group != FileGroup::kPicture && kind->group != FileGroup::kVideo) throw_wrong_kind(path, *kind);
 }
 
-// What FFmpeg returned when it looked at the file.
+// Throws by what FFmpeg returned when it looked at the file.
 void check_opened(int result, const Input& input, const fs::path& path) {
   input.interruption->check();
   if (result >= 0) return;
@@ -88,7 +88,7 @@ void open_format(Input& input, const fs::path& path) {
 
 void find_stream_info(const Input& input, const fs::path& path) {
   AVFormatContext& format = *input.format;
-  // To learn its parameters FFmpeg may decode a frame: not an enormous one.
+  // To learn a stream's parameters FFmpeg may decode a frame, which must not be an enormous one.
   std::vector<AVDictionary*> options(format.nb_streams);
   for (AVDictionary*& each : options) {
     av_dict_set_int(&each, "max_pixels", kMaxEdge * kMaxEdge, 0);
@@ -132,7 +132,7 @@ int largest_stream(const AVFormatContext& format) {
       format.streams);
 }
 
-// FFmpeg's best, but no album's cover.
+// The stream that FFmpeg finds best, unless it is an album's cover.
 int best_video_stream(AVFormatContext& format) {
   if (std::string_view(format.iformat->name) == "ico" && format.nb_streams > 0) return largest_stream(format);
   const int best = av_find_best_stream(&format, AVMEDIA_TYPE_VIDEO, -1, -1, nullptr, 0);
@@ -158,7 +158,7 @@ bool take_heif(const fs::path& path, Input& input) {
   return true;
 }
 
-// As a URL that FFmpeg reads; the picture's own is emptied.
+// Moves the picture's stream into a URL that FFmpeg reads.
 std::string take_stream(HeifPicture& heif) {
   constexpr std::string_view kStart = "data:application/octet-stream;base64,";
   const std::string stream = std::exchange(heif.stream, {});
@@ -170,6 +170,22 @@ std::string take_stream(HeifPicture& heif) {
 }
 
 }  // namespace
+
+int Interruption::should_stop(void* interruption) noexcept {
+  auto& self = *static_cast<Interruption*>(interruption);
+  try {
+    self.check();
+    return 0;
+  } catch (...) {
+    self.thrown_ = std::current_exception();
+    return 1;
+  }
+}
+
+void Interruption::check() {
+  if (thrown_) std::rethrow_exception(thrown_);
+  if (poll_) poll_();
+}
 
 void throw_unreadable(const fs::path& path, const ImageTags& tags, const std::string& error) {
   const std::optional<FileKind> kind = file_kind(path);
@@ -199,8 +215,8 @@ Input open_input(const fs::path& given, PollCallback poll, bool describe) {
   Input input;
   input.tags = read_image_tags(path);
   const std::string url = take_heif(path, input) ? take_stream(*input.heif) : file_url(path);
-  // We open the file and do not tell the name: or FFmpeg would take "%03d" in it for a sequence of images, and believe
-  // its extension. What a playlist refers to must be a local file too.
+  // We open the file ourselves and do not pass its name: FFmpeg would take "%03d" in it for a sequence of images, and
+  // trust its extension. What a playlist refers to must be a local file too.
   Dictionary options;
   av_dict_set(&options.entries, "protocol_whitelist", input.heif ? "data" : "file", 0);
   input.interruption = std::make_unique<Interruption>(std::move(poll));
@@ -211,7 +227,7 @@ Input open_input(const fs::path& given, PollCallback poll, bool describe) {
   check_input(opened, path, "be read");
   input.io.reset(io);
   open_format(input, path);
-  // It would decode the picture, which the decoder is going to do anyway.
+  // For a still picture this would decode it, which the decoder is going to do anyway.
   if (describe || !is_still_format(input)) find_stream_info(input, path);
   return input;
 }

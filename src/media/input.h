@@ -2,17 +2,40 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "media/ffmpeg.h"
 #include "media/heif.h"
 #include "media/image_tags.h"
-#include "media/interruption.h"
 
 namespace opensora::media {
+
+// Called often while a file is read, for each packet and each piece of the file; what it throws ends the reading.
+using PollCallback = std::function<void()>;
+
+// A PollCallback that FFmpeg can call, through which nothing may be thrown. FFmpeg keeps its address.
+class Interruption {
+ public:
+  explicit Interruption(PollCallback poll) : poll_(std::move(poll)) {}
+  Interruption(const Interruption&) = delete;
+  Interruption& operator=(const Interruption&) = delete;
+
+  // For AVIOInterruptCB: returns 1 to stop what FFmpeg is doing.
+  static int should_stop(void* interruption) noexcept;
+
+  // To be called between FFmpeg's functions: throws what the callback throws, now or when FFmpeg called it.
+  void check();
+
+ private:
+  PollCallback poll_;
+  std::exception_ptr thrown_;
+};
 
 struct Input {
   ImageTags tags;                   // of a picture's file
@@ -29,11 +52,11 @@ struct Input {
 Input open_input(const std::filesystem::path& given, PollCallback poll = {}, bool describe = false);
 
 // Throws InputMediaError, which says what the file holds, that it is damaged or of a kind that FFmpeg cannot read, and
-// what to do. `tags`: where they know why, `error` (FFmpeg's words) is left out.
+// what to do. Where `tags` know the reason, `error` (FFmpeg's words) is left out.
 [[noreturn]] void throw_unreadable(const std::filesystem::path& path, const ImageTags& tags, const std::string& error);
 
-// A format of single pictures (PNG, JPEG, WebP, HEIC, ...): whatever follows the first one in its file is none to be
-// shown (the depth map and the brighter version that phones keep behind a JPEG).
+// Whether the format is one of single pictures (PNG, JPEG, WebP, HEIC, ...): whatever follows the first one in its file
+// is none to be shown (the depth map and the brighter version that phones keep behind a JPEG).
 bool is_still_format(const Input& input);
 
 // The index of the best video stream. Throws InputMediaError if there is none, or if it is encrypted.

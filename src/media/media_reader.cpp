@@ -4,15 +4,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <utility>
 
 #include "media/ffmpeg_functions.h"
+#include "opensora/video.h"
 
 namespace opensora::media {
 namespace {
 
-// The rate to resample to, 0 if not to.
+// The rate to resample to; 0 if frames stay as they are.
 double resampled_fps(const Decoder& decoder, double target) {
   constexpr double kSameRate = 0.01;  // relative: worth no line
   if (target == 0 || (decoder.is_image() && !decoder.may_be_animated())) return 0;
@@ -24,7 +26,37 @@ double resampled_fps(const Decoder& decoder, double target) {
   return target;
 }
 
+// The size in square pixels of a picture of `stored` pixels of another form: the shorter side of a pixel is stretched,
+// so that nothing is lost. nullopt for a form that is nonsense (more than 10:1) or would exceed what can be read.
+std::optional<Size> square_size(Size stored, AVRational pixel_aspect) {
+  constexpr double kNonsense = 10;
+  const double aspect = static_cast<double>(pixel_aspect.num) / pixel_aspect.den;
+  if (aspect > kNonsense || aspect < 1 / kNonsense) return std::nullopt;
+  const double width = stored.width * std::max(aspect, 1.0), height = stored.height * std::max(1 / aspect, 1.0);
+  if (std::max(width, height) > kMaxEdge) return std::nullopt;
+  return Size{static_cast<int>(std::lround(width)), static_cast<int>(std::lround(height))};
+}
+
 }  // namespace
+
+FrameSlots::FrameSlots(const AVStream& stream, int64_t frame_ticks, double fps)
+    : stream_(stream), frame_ticks_(frame_ticks) {
+  constexpr int kFinest = 1001000;  // 24000/1001 is told from 23.976
+  const AVRational rate = av_d2q(fps, kFinest);
+  rate_numerator_ = rate.num;
+  rate_denominator_ = rate.den;
+}
+
+int64_t FrameSlots::begin(const AVFrame& frame) {
+  const int64_t stamp = frame.best_effort_timestamp == AV_NOPTS_VALUE ? next_ : frame.best_effort_timestamp;
+  const bool has_length = frame.pkt_duration > 0 && frame.pkt_duration < INT64_MAX / 4;
+  next_ = stamp + (has_length ? frame.pkt_duration : frame_ticks_);
+  return slot(stamp);
+}
+
+int64_t FrameSlots::slot(int64_t stamp) const {
+  return av_rescale_q_rnd(stamp, stream_.time_base, AVRational{rate_denominator_, rate_numerator_}, AV_ROUND_NEAR_INF);
+}
 
 MediaReader::MediaReader(const std::filesystem::path& path, const ReadOptions& options)
     : decoder_(path, options.poll, options.quiet),
@@ -92,10 +124,10 @@ FramePtr MediaReader::decode() {
   return frame;
 }
 
-// Finds out at which size the first frame, and with it all, is seen.
+// Finds out the size at which the first frame, and with it every other, is seen.
 void MediaReader::measure(AVFrame& frame) {
   const Size stored{frame.width, frame.height};
-  const Ratio aspect = decoder_.pixel_aspect(frame);
+  const AVRational aspect = decoder_.pixel_aspect(frame);
   const std::optional<Size> square = square_size(stored, aspect);
   if (!square && !decoder_.is_quiet()) {
     spdlog::warn("{}: says that its pixels are {} wide and {} high, which cannot be right; they are taken as square",
@@ -116,7 +148,24 @@ Picture MediaReader::convert(const AVFrame& frame) {
   warn_of_interlacing(frame);
   const Orientation orientation = upright(frame);
   const Size stored = is_sideways(orientation) ? Size{size_.height, size_.width} : size_;
-  return turn(scaler_.scale(converter_.convert(frame), stored), orientation);
+  return turn(scale(converter_.convert(frame), stored), orientation);
+}
+
+// Scales with Lanczos; the scaler is kept, as most pictures have one size.
+Picture MediaReader::scale(Picture picture, Size size) {
+  const Size stored{picture.width, picture.height};
+  if (stored == size) return picture;
+  if (!scaler_ || scaled_from_ != stored || scaled_to_ != size) {
+    scaler_.emplace(scaled_from_ = stored, scaled_to_ = size, size);
+  }
+  const AVFrame& scaled = scaler_->scale(picture.rgb.data());
+  constexpr size_t kRgbBytes = 3;
+  const size_t row = size.width * kRgbBytes;
+  picture = {size.width, size.height, std::vector<uint8_t>(row * size.height)};
+  for (int y = 0; y < size.height; ++y) {
+    std::memcpy(&picture.rgb[y * row], scaled.data[0] + static_cast<ptrdiff_t>(y) * scaled.linesize[0], row);
+  }
+  return picture;
 }
 
 void MediaReader::warn_of_interlacing(const AVFrame& frame) {

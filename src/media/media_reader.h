@@ -7,12 +7,37 @@
 
 #include "media/decoder.h"
 #include "media/ffmpeg.h"
-#include "media/frame_slots.h"
 #include "media/picture.h"
-#include "media/picture_shape.h"
 #include "media/to_rgb.h"
 
+struct AVFrame;
+struct AVStream;
+
 namespace opensora::media {
+
+// Tells which of the pictures 0, 1, 2, … of a constant rate a frame is shown in, as FFmpeg's filter "fps" has it: time
+// stamps are rounded to the nearest picture (halves away from 0), and a frame is shown from there to the next frame's.
+class FrameSlots {
+ public:
+  // `frame_ticks`: of the stream's time base, in a frame of average length; 0 if unknown. `fps`: pictures a second,
+  // above 0. The stream must outlive it.
+  FrameSlots(const AVStream& stream, int64_t frame_ticks, double fps);
+
+  // For each frame, in order of presentation: the picture at which it starts. A frame without a time stamp starts where
+  // the one before it ends.
+  int64_t begin(const AVFrame& frame);
+
+  // The picture that would follow the last frame.
+  int64_t end() const { return slot(next_); }
+
+ private:
+  int64_t slot(int64_t stamp) const;
+
+  const AVStream& stream_;
+  int rate_numerator_, rate_denominator_;  // pictures in so many seconds
+  int64_t frame_ticks_;
+  int64_t next_ = 0;  // where the last frame ends
+};
 
 struct ReadOptions {
   double fps = 0;      // pictures a second that are wanted of a video or an animated image; 0: its frames, one by one
@@ -39,8 +64,8 @@ class MediaReader {
   // The last of the pictures that are left; nullopt if there are none.
   std::optional<Picture> last();
 
-  // A picture format (PNG, JPEG, GIF, ...) and not a video. An animated GIF or PNG has more pictures than one all the
-  // same.
+  // Whether the format is one for pictures (PNG, JPEG, GIF, ...) and not for videos. An animated GIF or PNG still has
+  // more than one picture.
   bool is_image() const { return decoder_.is_image(); }
   bool may_be_animated() const { return decoder_.may_be_animated(); }
 
@@ -51,17 +76,19 @@ class MediaReader {
   double fps() const { return fps_ > 0 ? fps_ : decoder_.fps(); }
 
  private:
-  bool advance();  // current_ and left_: what is next; false after the last
+  bool advance();  // sets current_ and left_ to what is next; false after the last
   void measure(AVFrame& frame);
   FramePtr decode();
   Orientation upright(const AVFrame& frame) const;
   Picture convert(const AVFrame& frame);
+  Picture scale(Picture picture, Size size);
   void warn_of_interlacing(const AVFrame& frame);
 
   Decoder decoder_;
   RgbConverter converter_;
-  PictureScaler scaler_;
-  double fps_ = 0;  // 0: as it is
+  std::optional<RgbScaler> scaler_;
+  Size scaled_from_, scaled_to_;  // by scaler_
+  double fps_ = 0;                // 0: as it is
   std::optional<FrameSlots> slots_;
   FramePtr current_, following_;
   std::optional<Picture> picture_;  // current_'s

@@ -14,8 +14,6 @@
 
 namespace opensora::media {
 
-void Sha256::Free::operator()(AVSHA* context) const { av_free(context); }
-
 Sha256::Sha256() : context_(not_null(av_sha_alloc())) { av_sha_init(context_.get(), 256); }
 
 void Sha256::update(std::string_view bytes) {

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-struct AVSHA;
+#include "media/ffmpeg.h"
 
 namespace opensora::media {
 
@@ -19,15 +19,12 @@ class Sha256 {
   std::string finish();
 
  private:
-  struct Free {
-    void operator()(AVSHA* context) const;
-  };
-  std::unique_ptr<AVSHA, Free> context_;
+  std::unique_ptr<AVSHA, AvDeleter> context_;
 };
 
 std::string sha256_of_text(std::string_view text);
 
-// 64 hexadecimal digits. Reads the file in pieces. Throws CheckpointError if it cannot be read.
+// Returns 64 hexadecimal digits. Reads the file in pieces. Throws CheckpointError if it cannot be read.
 std::string sha256_of_file(const std::filesystem::path& path);
 
 }  // namespace opensora::media

@@ -1,4 +1,4 @@
-#include "media/still_to_rgb.h"
+#include "media/to_rgb.h"
 
 #include <algorithm>
 #include <cmath>

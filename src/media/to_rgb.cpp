@@ -10,9 +10,8 @@
 #include <string_view>
 #include <utility>
 
-#include "media/colour_profile.h"
 #include "media/ffmpeg_functions.h"
-#include "media/still_to_rgb.h"
+#include "media/image_tags.h"
 #include "opensora/error.h"
 
 namespace opensora::media {

@@ -4,14 +4,44 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "core/output_file.h"
-#include "media/encoding.h"
 #include "media/ffmpeg.h"
-#include "media/scale.h"
-#include "opensora/frame_rate.h"
+#include "media/picture.h"
+#include "opensora/video.h"
+
+struct AVCodec;
 
 namespace opensora::media {
+
+// How a video is compressed, and in what container.
+struct Encoding {
+  const AVCodec* encoder = nullptr;
+  std::string label;         // for messages: "H.264"
+  std::string codec;         // FFmpeg's name of what comes out: "h264", "hevc", "ffv1"
+  std::string pixel_format;  // FFmpeg's name
+  std::string muxer;         // "mp4", "mov", "matroska"
+  bool is_lossless = false;  // has no crf
+};
+
+// `codec`: "h264" (x264), "h265" (x265) or "ffv1" (lossless). `pixel_format`: one of pixel_formats(codec), or "rgb" for
+// the codec's RGB of 8 bits; empty: "yuv420p", and "rgb" for ffv1, which keeps the frames exactly. The container is
+// told by the extension: .mp4, .mov, .mkv; FFV1 goes into .mkv or .mov. Throws UsageError, which lists what there is,
+// and OutputError if this FFmpeg lacks the encoder.
+Encoding resolve_encoding(const std::filesystem::path& path, const std::string& codec, const std::string& pixel_format);
+
+// Throws UsageError for pictures of a size (coded_size()) that the encoder does not take.
+void check_encodable(const Encoding& encoding, Size coded);
+
+// FFmpeg's names of what this FFmpeg's encoder takes, without alpha. Throws UsageError for an unknown codec.
+std::vector<std::string> pixel_formats(const std::string& codec);
+
+// Bits a pixel before compression, chroma included: 12 of yuv420p, 24 of rgb24, 30 of yuv444p10le.
+double raw_bits_per_pixel(const std::string& pixel_format);
+
+// ".mp4", or ".mkv" for ffv1. Throws UsageError for an unknown codec.
+std::string default_extension(const std::string& codec);
 
 struct VideoOptions {
   int width = 0;  // pixels, of the frames handed in; 1 to 16384
@@ -19,7 +49,7 @@ struct VideoOptions {
   int output_width = 0;  // 0: as handed in; otherwise frames are scaled (Lanczos)
   int output_height = 0;
   FrameRate fps = 24;  // frames a second
-  // Both as resolve_encoding() takes them.
+  // The codec and the pixel format, as resolve_encoding() takes them.
   std::string codec = "h264";
   std::string pixel_format = {};
   // Constant rate factor of h264 and h265: 0 (best; with h264 in 8 bits lossless, which few players show) to 51
@@ -57,7 +87,7 @@ class VideoWriter {
   // and gives it its name. Call once, after the last frame; throws OutputError if there was none, if the file cannot be
   // completed or is not whole, or as OutputFile::commit() does.
   void finish();
-  // All of that but the name: for commit_together(), while this object lives.
+  // Does all of that except for the naming: for commit_together(), while this object lives.
   StagedFile complete();
 
   int64_t frames_written() const { return frames_written_; }

@@ -10,9 +10,7 @@
 #include <system_error>
 #include <variant>
 
-#include "io/checkpoint_kind.h"
-#include "models/model_set.h"
-#include "models/text_sizes.h"
+#include "io/inspect.h"
 #include "opensora/error.h"
 
 namespace opensora::models {
@@ -21,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using autoencoder::Half;
 
-// Lines of an error as problems of their own, if it is a list: its first line then is a headline.
+// Adds each line of an error as a problem of its own if the error is a list, whose first line is a headline.
 void add_problems(std::vector<std::string>& problems, const std::string& error) {
   std::istringstream lines(error);
   std::string headline, line;
@@ -31,7 +29,7 @@ void add_problems(std::vector<std::string>& problems, const std::string& error) 
   if (problems.size() == before) problems.push_back(headline);
 }
 
-// What io::recognise() calls the model that the configuration asks for, or how that ends.
+// What io::recognise() calls the model that the configuration asks for, or the end of that name.
 std::string_view expected_kind(Component component, const Config& config) {
   switch (component) {
     case Component::kAe:
@@ -47,7 +45,7 @@ std::string_view expected_kind(Component component, const Config& config) {
   }
 }
 
-// One component while it is looked into. Each step may fail on its own: what depends on it is skipped.
+// One component while it is examined. Each step may fail on its own; what depends on it is then skipped.
 class Examiner {
  public:
   Examiner(Component component, const ModelChoice& choice, const ExamineOptions& options)
@@ -86,7 +84,7 @@ class Examiner {
 
   void open(const fs::path& path);
   void add_file(const fs::path& file);
-  // What a text encoder has beside its weights; false: there is no binding these.
+  // Examines what a text encoder has beside its weights. Returns false if the weights cannot be bound.
   bool examine_text_parts(const ComponentFiles& files, TextSizes& sizes);
   void bind(const TextSizes& sizes);
 
@@ -116,13 +114,13 @@ void Examiner::add_file(const fs::path& file) {
 }
 
 void Examiner::bind(const TextSizes& sizes) {
-  // Of FLUX's autoencoder a run has the decoder alone.
+  // A run uses only the decoder of FLUX's autoencoder.
   const Half half = component_ == Component::kImgFluxAe ? Half::kDecoder : options_.half;
   check([&] {
     try {
       bind_model(component_, Weights(found.headers, at::kMeta, at::kBFloat16), choice_.config, half, sizes);
     } catch (const CheckpointError&) {
-      // The wrong kind would be one long list of missing tensors.
+      // For a model of another kind the error would be one long list of missing tensors.
       const std::string_view kind = expected_kind(component_, choice_.config);
       const std::string held = io::recognise(*found.checkpoint).name;
       if (held == "unknown" || held.ends_with(kind)) throw;
@@ -142,13 +140,14 @@ bool Examiner::examine_text_parts(const ComponentFiles& files, TextSizes& sizes)
   for (const char* name : is_t5 ? std::vector{"spiece.model"} : std::vector{"vocab.json", "merges.txt"}) {
     add_file(files.tokenizer_folder / name);
   }
-  const auto tokenizer = attempt([&] { return open_tokenizer(component_, files.tokenizer_folder); });
+  auto tokenizer = attempt([&] { return open_tokenizer(component_, files.tokenizer_folder); });
   if (!found.checkpoint) return false;
   const auto read = attempt([&] { return read_text_sizes(component_, files, *found.checkpoint); });
   if (!read) return false;
   sizes = *read;
   check([&] { check_text_sizes(component_, files, sizes, choice_.config); });
   if (tokenizer) check([&] { check_vocabulary(files, *tokenizer, sizes); });
+  if (tokenizer && options_.tokenizers != nullptr) options_.tokenizers->emplace(component_, *std::move(tokenizer));
   return true;
 }
 
@@ -162,7 +161,7 @@ void Examiner::run() {
   if (found.checkpoint) bind(sizes);
 }
 
-// A list on one line.
+// Puts a list on one line.
 std::string on_one_line(const std::string& error) {
   std::string line;
   std::istringstream parts(error);
@@ -176,7 +175,7 @@ std::string on_one_line(const std::string& error) {
   return line;
 }
 
-// Empty where it is not there: then there is no demo model either.
+// Empty if the folder is not installed; then there is no demo model either.
 fs::path bundled_configs() {
   try {
     return bundled_configs_dir();
@@ -202,11 +201,11 @@ std::string other_configuration(const ModelChoice& choice) {
   if (is_demo_folder(model_dir)) {
     return fmt::format(
         "the demo model has one configuration, its own, and cannot be used with {}: that needs the "
-        "published weights, in a folder given with --model-dir (see \"Real videos\" in the README); "
+        "published weights, in a folder given with `model_dir` (see \"Real videos\" in the README); "
         "opensora plan says what they take",
         config_label(config));
   }
-  return fmt::format("{} has a configuration of its own, {}, and was used with {}: leave out --config",
+  return fmt::format("{} has a configuration of its own, {}, and was used with {}: leave out `config`",
                      model_dir.string(), own.filename().string(), config_label(config));
 }
 
@@ -216,11 +215,12 @@ Examination examine(Component component, const ModelChoice& choice, const Examin
   return std::move(examiner.found);
 }
 
-void check_models(const std::vector<Component>& components, const ModelChoice& choice, Half half) {
+Tokenizers check_models(const std::vector<Component>& components, const ModelChoice& choice, Half half) {
+  Tokenizers tokenizers;
   std::vector<std::string> errors, lines;
   size_t missing = 0;
   for (const Component component : components) {
-    const Examination found = examine(component, choice, {half, /*warns_unused=*/false});
+    const Examination found = examine(component, choice, {half, /*warns_unused=*/false, &tokenizers});
     if (found.errors.empty()) continue;
     errors.insert(errors.end(), found.errors.begin(), found.errors.end());
     missing += found.missing.size();
@@ -232,7 +232,7 @@ void check_models(const std::vector<Component>& components, const ModelChoice& c
     }
     lines.push_back(std::move(line));
   }
-  if (errors.empty()) return;
+  if (errors.empty()) return tokenizers;
   const std::string other = other_configuration(choice);
   const bool is_demo = other.starts_with("the demo model");
   if (is_demo && missing == 0) throw CheckpointError(other);

@@ -1,5 +1,5 @@
-// Looking at the models of a run by the names and shapes in their files, which takes milliseconds and reads no weights:
-// for verify, and for every run before it starts.
+// Checks models by the names and shapes in their files, which takes milliseconds and reads no weights. `verify` does
+// it, and so does every run before it starts.
 #pragma once
 
 #include <memory>
@@ -8,15 +8,16 @@
 
 #include "autoencoder/autoencoder.h"
 #include "io/checkpoint.h"
-#include "io/header_source.h"
 #include "models/model_files.h"
+#include "models/model_set.h"
 #include "opensora/checkpoint.h"
 
 namespace opensora::models {
 
 struct ExamineOptions {
   autoencoder::Half half = autoencoder::Half::kBoth;  // of the video autoencoder
-  bool warns_unused = true;                           // of tensors that the model does not ask for
+  bool warns_unused = true;                           // whether to warn of tensors that the model does not ask for
+  Tokenizers* tokenizers = nullptr;                   // receives a text encoder's tokenizer, unless it is nullptr
 };
 
 struct Examination {
@@ -27,18 +28,20 @@ struct Examination {
   std::shared_ptr<const io::HeaderSource> headers;   // knows what the model has bound
 };
 
-// One model: finds its files, opens them, reads the encoder's sizes and the tokenizer, and binds the model on the meta
-// device. What is wrong is in what is returned. kImgFlux and kImgFluxAe need config.text_to_image.
+// Examines one model: finds its files, opens them, reads a text encoder's sizes and tokenizer, and binds the model on
+// the meta device. Errors are collected in the result and not thrown. kImgFlux and kImgFluxAe need
+// config.text_to_image.
 Examination examine(Component component, const ModelChoice& choice, const ExamineOptions& options = {});
 
-// Where the configuration is another than the folder's own config.json, whose sizes the files have: what to do, in one
-// sentence ("the demo model has one configuration, …"); else "".
+// If the configuration is not the folder's own config.json, whose sizes the files have: one sentence that says what to
+// do ("the demo model has one configuration, …"). Otherwise "".
 std::string other_configuration(const ModelChoice& choice);
 
 // Throws one CheckpointError that says all that is wrong with these models: files that are not there (with sizes and
 // where they come from), damaged or another model's, tensors that are missing or of another shape, parts that do not
-// fit each other. `half` is the video autoencoder's.
-void check_models(const std::vector<Component>& components, const ModelChoice& choice,
-                  autoencoder::Half half = autoencoder::Half::kBoth);
+// fit each other. `half` is the video autoencoder's. Returns the text encoders' tokenizers, which take a while to read:
+// a run that hands them to ModelSet::hold_tokenizers() does not read them again.
+Tokenizers check_models(const std::vector<Component>& components, const ModelChoice& choice,
+                        autoencoder::Half half = autoencoder::Half::kBoth);
 
 }  // namespace opensora::models

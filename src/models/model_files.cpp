@@ -148,7 +148,7 @@ fs::path find_component(const fs::path& model_dir, Component component, const st
       "no checkpoint \"" + configured + "\" for \"" + known.name + "\" in folder " + model_dir.string() +
           (is_folder(model_dir) ? "" : " (there is no such folder)") + " (looked for " + tried + ")" +
           (source.empty() ? "" : "; it is published as " + source + " on the Hugging Face hub") +
-          "; --model-dir names the folder of the models",
+          "; `model_dir` names the folder of the models",
       configured + " is missing" + (source.empty() ? "" : " (" + source + ")"));
 }
 

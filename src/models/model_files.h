@@ -12,26 +12,26 @@
 
 namespace opensora::models {
 
-// There are no weights for a component. what() says what was looked for.
+// Thrown where a component has no weights. what() says what was looked for.
 class MissingComponentError : public CheckpointError {
  public:
   MissingComponentError(const std::string& message, std::string line)
       : CheckpointError(message), line_(std::move(line)) {}
-  // For a list of all that is missing: the file, its size, and where it comes from.
+  // A line for a list of all that is missing: the file, its size, and where it comes from.
   const std::string& line() const noexcept { return line_; }
 
  private:
   std::string line_;
 };
 
-// What of a request says which models it takes.
+// The part of a request that says which models it uses.
 struct ModelChoice {
   std::filesystem::path model_dir;
   Config config;
-  ModelFiles files = {};  // those that are not where the configuration says
+  ModelFiles files = {};  // given one by one, in place of what the configuration says
 };
 
-// `request`: any that has these three.
+// `request` may be of any type that has these three members.
 template <typename Request>
 ModelChoice choice_of(const Request& request) {
   return {request.model_dir, request.config, request.files};
@@ -56,7 +56,7 @@ std::filesystem::path find_component(const std::filesystem::path& model_dir, Com
 
 struct ComponentFiles {
   std::filesystem::path weights;  // as find_component() gives them
-  // Text encoders alone:
+  // Only for text encoders:
   std::filesystem::path config_folder;     // holds config.json; empty: there is none, the weights' shapes must do
   std::filesystem::path tokenizer_folder;  // holds the tokenizer's files; where there are none, the configured folder
 };
@@ -65,7 +65,7 @@ struct ComponentFiles {
 // looked for in the configured folder, beside the weights, and in a FLUX folder's "tokenizer" and "tokenizer_2".
 // Throws MissingComponentError if there are no weights.
 ComponentFiles locate(Component component, const ModelChoice& choice);
-// A text encoder's tokenizer alone, for those who need no weights.
+// The folder of a text encoder's tokenizer, for callers that need no weights.
 std::filesystem::path tokenizer_folder(Component component, const ModelChoice& choice);
 
 // Whether it is the bundled demo model's folder.

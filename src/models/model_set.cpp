@@ -1,5 +1,6 @@
 #include "models/model_set.h"
 
+#include <ATen/DeviceAccelerator.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -7,8 +8,8 @@
 
 #include "core/cpu_features.h"
 #include "io/checkpoint.h"
-#include "io/header_source.h"
-#include "io/random_source.h"
+#include "io/random_checkpoint.h"
+#include "opensora/error.h"
 
 namespace opensora::models {
 namespace {
@@ -47,39 +48,77 @@ std::shared_ptr<const Autoencoder> make_autoencoder(Component component, const W
   return std::visit([&](const auto& ae) { return autoencoder::make_autoencoder(weights, ae, half); }, config.ae);
 }
 
-// A block's weight, other than those of its modulation, which run ahead of all blocks.
+// Whether it is a block's weight, other than those of its modulation, which run ahead of all blocks.
 bool is_streamed(const std::string& name) {
   return name.find("_blocks.") != std::string::npos && name.find("_mod.") == std::string::npos &&
          name.find(".modulation.") == std::string::npos;
 }
 
-struct Holding {
-  std::optional<at::ScalarType> dtype;  // in which the device holds weights; nullopt: as stored
-  bool maps = false;                    // they stay in their file
-  int64_t blocks = 0;                   // of a transformer
-};
-
-ModelBytes bytes_of(const MetaSource& source, const Holding& holding, const WeightOptions& options) {
+// Counts the bytes of weights that stay in their file (`maps`), or that the device holds in `dtype` (nullopt: as
+// stored). `blocks` is the number of a transformer's blocks, or 0.
+ModelBytes bytes_of(const MetaSource& source, std::optional<at::ScalarType> dtype, bool maps, int64_t blocks,
+                    const WeightOptions& options) {
   ModelBytes bytes;
   int64_t streamed = 0;
   for (const MetaSource::Entry& tensor : source.requested()) {
     const int64_t stored = tensor.elements() * static_cast<int64_t>(c10::elementSize(tensor.dtype));
-    const bool is_converted = holding.dtype && !holding.maps && at::isFloatingType(tensor.dtype);
+    const bool is_converted = dtype && !maps && at::isFloatingType(tensor.dtype);
     bytes.stored += stored;
-    bytes.held +=
-        tensor.elements() * static_cast<int64_t>(c10::elementSize(is_converted ? *holding.dtype : tensor.dtype));
+    bytes.held += tensor.elements() * static_cast<int64_t>(c10::elementSize(is_converted ? *dtype : tensor.dtype));
     if (is_streamed(tensor.name)) streamed += stored;
   }
-  if (!holding.maps) return bytes;
+  if (!maps) return bytes;
   bytes.mapped = bytes.stored;
   if (!options.gives_back_pages) return bytes;
   // Streamed, a block's pages go when it has been copied; else they stay until it has been used.
   const int64_t present = options.residence == Residence::kStreamed ? 1 : options.ahead + 2;
-  bytes.mapped += streamed / holding.blocks * std::min(present, holding.blocks) - streamed;
+  bytes.mapped += streamed / blocks * std::min(present, blocks) - streamed;
   return bytes;
 }
 
 }  // namespace
+
+Offload parse_offload(const std::string& word) {
+  if (word == "none") return Offload::kNone;
+  if (word == "model") return Offload::kModel;
+  if (word == "block") return Offload::kBlock;
+  if (word == "auto") return Offload::kAuto;
+  throw UsageError("`offload`: expected none, model, block or auto, found \"" + word + "\"");
+}
+
+Offload settle_offload(Offload wanted, at::Device device, int64_t needed_bytes, std::optional<int64_t> free_bytes) {
+  if (wanted != Offload::kAuto) return wanted;
+  if (device.is_cpu() || !free_bytes) return Offload::kModel;
+  return needed_bytes <= *free_bytes ? Offload::kModel : Offload::kBlock;
+}
+
+int64_t transformer_activation_bytes(const MMDiTConfig& config, int64_t tokens, at::ScalarType dtype) {
+  // At the widest point of a single block: its input, normalised; q, k, v before and after RoPE; attention's output
+  // beside the MLP's hidden layer, before and after GELU.
+  const int64_t width = 12 * config.hidden_size + 3 * config.mlp_hidden();
+  return tokens * width * static_cast<int64_t>(c10::elementSize(dtype));
+}
+
+std::optional<int64_t> free_device_bytes(int64_t max_memory, at::Device device) {
+  std::optional<int64_t> limit;
+  if (max_memory > 0) limit = max_memory;
+  if (device.is_cpu()) return limit;
+  const auto free = static_cast<int64_t>(at::accelerator::getMemoryInfo(device.index()).first);
+  return std::min(limit.value_or(free), free);
+}
+
+WeightOptions transformer_weights(Offload offload, int64_t max_memory) {
+  WeightOptions options = model_weights(offload);
+  if (offload == Offload::kBlock) options.residence = Residence::kStreamed;
+  options.gives_back_pages = max_memory > 0;
+  return options;
+}
+
+WeightOptions model_weights(Offload offload) {
+  WeightOptions options;
+  if (offload == Offload::kNone) options.residence = Residence::kDevice;
+  return options;
+}
 
 ModelBytes& ModelBytes::operator+=(const ModelBytes& other) {
   stored += other.stored;
@@ -160,12 +199,12 @@ WeightOptions ModelSet::weight_options(Component component, const Opened& opened
     for (const MetaSource::Entry& tensor : source->requested()) elements += tensor.elements();
   }
   const int64_t tokens = component == Component::kModel ? options_.video_tokens : options_.picture_tokens;
-  const Offload offload = settle_offload(
-      Offload::kAuto, options_.device,
-      {.weight_bytes = elements * static_cast<int64_t>(c10::elementSize(options_.dtype)),
-       .activation_bytes = transformer_activation_bytes(
-           config, tokens, computing_dtype(options_.dtype, Work::kProduct, options_.device)),
-       .free_bytes = opened.headers ? options_.free_bytes : free_device_bytes(options_.max_memory, options_.device)});
+  const int64_t weight_bytes = elements * static_cast<int64_t>(c10::elementSize(options_.dtype));
+  const int64_t activation_bytes =
+      transformer_activation_bytes(config, tokens, computing_dtype(options_.dtype, Work::kProduct, options_.device));
+  const Offload offload =
+      settle_offload(Offload::kAuto, options_.device, weight_bytes + activation_bytes,
+                     opened.headers ? options_.free_bytes : free_device_bytes(options_.max_memory, options_.device));
   return transformer_weights(offload, options_.max_memory);
 }
 
@@ -183,13 +222,14 @@ void ModelSet::load(Component component, Half half, Slot& slot) {
   slot.model = bind_model(component, weights, config, half, opened.sizes);
   slot.headers = opened.headers;
   if (!opened.headers) return;
-  Holding holding{.dtype = holding_dtype(options_.dtype, options_.device)};
-  holding.maps = options_.device.is_cpu() && (options.residence != Residence::kDevice || !holding.dtype);
+  const std::optional<at::ScalarType> held_dtype = holding_dtype(options_.dtype, options_.device);
+  const bool maps = options_.device.is_cpu() && (options.residence != Residence::kDevice || !held_dtype);
+  int64_t blocks = 0;
   if (is_transformer(component)) {
     const MMDiTConfig& model = transformer_config(component, config);
-    holding.blocks = model.depth + model.depth_single_blocks;
+    blocks = model.depth + model.depth_single_blocks;
   }
-  slot.bytes = bytes_of(*opened.headers, holding, options);
+  slot.bytes = bytes_of(*opened.headers, held_dtype, maps, blocks, options);
 }
 
 ModelSet::Slot& ModelSet::bound(Component component, Half half) {
@@ -230,6 +270,12 @@ std::shared_ptr<const text::T5Encoder> ModelSet::t5() {
 
 at::Tensor ModelSet::encode_text(Component component, const at::Tensor& ids) {
   return component == Component::kT5 ? t5()->forward(ids) : clip()->forward(ids).pooled;
+}
+
+Tokenizer ModelSet::take_tokenizer(Component component) {
+  auto held = tokenizers_.extract(component);
+  if (held) return std::move(held.mapped());
+  return open_tokenizer(component, locate(component, choice_).tokenizer_folder);
 }
 
 int64_t ModelSet::vocab_size(Component component) {

@@ -3,10 +3,12 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <variant>
@@ -15,12 +17,38 @@
 #include "core/weights.h"
 #include "diffusion/mmdit.h"
 #include "models/model_files.h"
-#include "models/offload.h"
-#include "models/text_sizes.h"
-#include "text/clip_encoder.h"
-#include "text/t5_encoder.h"
+#include "models/text_encoder.h"
+#include "opensora/config.h"
+#include "text/encoders.h"
 
 namespace opensora::models {
+
+// Where the weights of a run's models are while it runs: --offload.
+enum class Offload {
+  kNone,   // whole models on the device, in the run's dtype, until the end
+  kModel,  // whole models, one after the other; on the CPU they stay in their file
+  kBlock,  // as kModel, but a transformer's blocks come to the device as they are used
+  kAuto,   // kModel where a transformer fits beside its activations, else kBlock
+};
+
+// "none", "model", "block", "auto". Throws UsageError.
+Offload parse_offload(const std::string& word);
+
+// What kAuto comes to for a transformer that needs so many bytes for its weights (in the run's dtype) and its
+// activations, on a device that has `free_bytes` (nullopt: not known). Never kAuto. On the CPU the file is the model's
+// memory already: kModel.
+Offload settle_offload(Offload wanted, at::Device device, int64_t needed_bytes, std::optional<int64_t> free_bytes);
+
+// About what a forward of so many tokens (of video and text) takes beside its weights.
+int64_t transformer_activation_bytes(const MMDiTConfig& config, int64_t tokens, at::ScalarType dtype);
+
+// What the device has free, within `max_memory` bytes (--max-memory; 0: no limit); nullopt on the CPU without limit.
+std::optional<int64_t> free_device_bytes(int64_t max_memory, at::Device device);
+
+// How a transformer's weights are bound where `offload` is settled.
+WeightOptions transformer_weights(Offload offload, int64_t max_memory);
+// The same for a model without blocks.
+WeightOptions model_weights(Offload offload);
 
 // What models are bound to.
 enum class Source {
@@ -36,8 +64,8 @@ struct SetOptions {
   at::ScalarType dtype = at::kFloat;
   Offload offload = Offload::kModel;
   int64_t max_memory = 0;  // bytes; 0: no limit
-  // That a transformer reads at once, with the text: of the largest video, and of FLUX's picture. --offload auto sizes
-  // activations by them.
+  // Tokens that a transformer reads at once, text included, for the largest video and for FLUX's picture. --offload
+  // auto estimates activations from them.
   int64_t video_tokens = 0, picture_tokens = 0;
   std::optional<int64_t> free_bytes = {};  // of that device, without data; nullopt: not known
 };
@@ -46,7 +74,7 @@ struct SetOptions {
 struct ModelBytes {
   int64_t stored = 0;  // in its file
   int64_t held = 0;    // in memory, in the dtype in which the device holds them
-  int64_t mapped = 0;  // of the file's pages, so many stay in memory
+  int64_t mapped = 0;  // of the file's pages, what stays in memory
 
   ModelBytes& operator+=(const ModelBytes& other);
 };
@@ -60,14 +88,15 @@ using BoundModel = std::variant<std::monostate, std::shared_ptr<const diffusion:
 BoundModel bind_model(Component component, const Weights& weights, const Config& config, autoencoder::Half half,
                       const TextSizes& sizes);
 
-// Each model is loaded when it is asked for, and stays until it is released here and by whoever asked. Halves of an
-// autoencoder are models of their own.
-// All throw CheckpointError: no file, damaged, of another kind, or tensors missing or mis-shaped. What makes these
-// errors short and says all at once is check_models().
+// Each model is loaded when it is first asked for, and stays until it is released both here and by whoever asked. The
+// halves of an autoencoder count as models of their own. All getters throw CheckpointError if a file is missing,
+// damaged or of another kind, or if tensors are missing or have another shape; check_models() finds these errors before
+// a run, says them all at once and keeps them short.
 // Two threads may use it, as long as they ask for different models.
 class ModelSet {
  public:
-  // Told of each loading: "transformer", "autoencoder", "clip", "t5", "flux", "flux_autoencoder", and how long it took.
+  // Called after each loading with the model's name, "transformer", "autoencoder", "clip", "t5", "flux", or
+  // "flux_autoencoder", and with how long it took.
   using LoadCallback = std::function<void(std::string_view model, double seconds)>;
 
   explicit ModelSet(ModelChoice choice, const SetOptions& options = {}, LoadCallback on_load = {});
@@ -81,9 +110,13 @@ class ModelSet {
   std::shared_ptr<const text::T5Encoder> t5();
   // What a text encoder makes of ids [1, L], int64: CLIP's pooled vector [1, width], T5's states [1, L, width].
   at::Tensor encode_text(Component component, const at::Tensor& ids);
-  // The rows of its embedding.
+  // Keeps tokenizers that have been read already, each until it is taken. They replace those kept before.
+  void hold_tokenizers(Tokenizers tokenizers) { tokenizers_ = std::move(tokenizers); }
+  // A text encoder's tokenizer: the one that is held, or else read from its files. Throws CheckpointError.
+  Tokenizer take_tokenizer(Component component);
+  // The number of rows in a text encoder's embedding.
   int64_t vocab_size(Component component);
-  // Any of them, an autoencoder with both halves.
+  // Loads any of them; an autoencoder with both halves.
   void bind(Component component) { bound(component, autoencoder::Half::kBoth); }
 
   void release(Component component);
@@ -94,10 +127,10 @@ class ModelSet {
   // Where the models compute: the meta device without data.
   at::Device device() const;
 
-  // Without data, of a component that is bound: what it has asked for, all its halves.
+  // For a set without data: what a bound component has asked for, in all its halves.
   std::vector<MetaSource::Entry> tensors(Component component) const;
   ModelBytes bytes(Component component) const;
-  // Of all that are bound.
+  // The sum over all that are bound.
   int64_t mapped_bytes() const;
 
  private:
@@ -118,6 +151,7 @@ class ModelSet {
   SetOptions options_;
   LoadCallback on_load_;
   std::map<std::pair<Component, autoencoder::Half>, Slot> slots_;  // all of them, from the beginning
+  Tokenizers tokenizers_;
 };
 
 }  // namespace opensora::models

@@ -1,15 +1,151 @@
 #include "nn/attention.h"
 
 #include <ATen/Context.h>
+#include <ATen/Parallel.h>
 #include <ATen/SDPBackend.h>
+#include <ATen/native/CPUBlas.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
+#include <limits>
+#include <vector>
 
 #include "core/cpu_features.h"
 #include "core/meta_device.h"
-#include "nn/flash_attention.h"
+#include "core/trace.h"
+#include "nn/fused_functors.h"
+#include "nn/linear.h"
+#include "nn/vectors.h"
 
 namespace opensora::nn {
+namespace {
+
+constexpr int64_t kQueries = 128, kKeys = 512;  // of a block: its scores are 256 KiB, a part of the second cache
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
+
+// The largest; as whole numbers of the same order, since a comparison of floats may trap and so is never a vector's.
+[[gnu::always_inline]] inline float largest(const float* x, int64_t count) {
+  const auto ordered = [](int32_t bits) { return bits ^ ((bits >> 31) & 0x7FFFFFFF); };  // its own inverse
+  int32_t top = ordered(std::bit_cast<int32_t>(kLowest));
+#pragma omp simd reduction(max : top)
+  for (int64_t i = 0; i < count; ++i) top = std::max(top, ordered(std::bit_cast<int32_t>(x[i])));
+  return std::bit_cast<float>(ordered(top));
+}
+
+// Queries of one head: what their softmax has come to over the keys so far.
+struct Queries {
+  std::vector<float> top = std::vector<float>(kQueries);  // the largest score
+  std::vector<float> sum = std::vector<float>(kQueries);  // of e^(score - top)
+  std::vector<float> out;                                 // e^(score - top) v, rows of `width`
+  int64_t width;
+
+  explicit Queries(int64_t width) : out(kQueries * width), width(width) {}
+
+  void reset() {
+    std::fill(top.begin(), top.end(), kLowest);
+    std::fill(sum.begin(), sum.end(), 0.0F);
+    std::fill(out.begin(), out.end(), 0.0F);
+  }
+};
+
+// Scores [rows, keys] become e^(score - top), after what was there before has been brought to the new top.
+OPENSORA_MULTIVERSION void exponentiate(float* scores, int64_t rows, int64_t keys, Queries& queries) {
+  for (int64_t row = 0; row < rows; ++row) {
+    float* score = scores + row * keys;
+    const float before = queries.top[row], top = std::max(before, largest(score, keys));
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < keys; ++i) {
+      const float below = score[i] - top;
+      score[i] = exponential(below) + (below - below);  // exponential() is never NaN
+      sum += score[i];
+    }
+    const float shrink = std::exp(before - top);
+    queries.top[row] = top;
+    queries.sum[row] = queries.sum[row] * shrink + sum;
+    if (shrink == 1) continue;
+    float* out = queries.out.data() + row * queries.width;
+#pragma omp simd
+    for (int64_t i = 0; i < queries.width; ++i) out[i] *= shrink;
+  }
+}
+
+OPENSORA_MULTIVERSION void divide(const Queries& queries, int64_t rows, float* out, int64_t stride) {
+  for (int64_t row = 0; row < rows; ++row) {
+    const float factor = 1 / queries.sum[row];
+    const float* in = queries.out.data() + row * queries.width;
+#pragma omp simd
+    for (int64_t i = 0; i < queries.width; ++i) out[row * stride + i] = in[i] * factor;
+  }
+}
+
+// One head of one item.
+struct Head {
+  const float *q, *k, *v;  // k: [D, Lk], scaled
+  float* out;
+  int64_t q_stride, v_stride, out_stride;  // from one token to the next
+  int64_t keys, width;
+
+  // The results of `rows` queries from `first` on. `scores`: kQueries * kKeys floats.
+  void attend(int64_t first, int64_t rows, Queries& queries, float* scores) const {
+    using at::native::cpublas::brgemm;
+    queries.reset();
+    for (int64_t key = 0; key < keys; key += kKeys) {
+      const int64_t count = std::min(kKeys, keys - key);
+      brgemm(rows, count, width, q_stride, keys, count, /*add_C=*/false, q + first * q_stride, k + key, scores);
+      exponentiate(scores, rows, count, queries);
+      brgemm(rows, width, count, count, v_stride, width, /*add_C=*/true, scores, v + key * v_stride,
+             queries.out.data());
+    }
+    divide(queries, rows, out + first * out_stride, out_stride);
+  }
+};
+
+}  // namespace
+
+bool is_for_flash_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  constexpr int64_t kVector = 16;
+  const auto is_fit = [](const at::Tensor& x) {
+    return kernel_device(x) == at::kCPU && x.scalar_type() == at::kFloat && x.dim() == 4 && x.numel() > 0 &&
+           x.stride(3) == 1 && x.stride(2) >= x.size(3);
+  };
+  const auto goes_with_q = [&](const at::Tensor& x) {
+    return x.size(0) == q.size(0) && x.size(1) == q.size(1) && x.size(3) == q.size(3);
+  };
+  return is_fit(q) && is_fit(k) && is_fit(v) && goes_with_q(k) && goes_with_q(v) && k.size(2) == v.size(2) &&
+         q.size(3) >= kVector && prefers_onednn() && at::globalContext().userEnabledFlashSDP();
+}
+
+at::Tensor flash_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {
+  const int64_t heads = q.size(1), length = q.size(2), keys = k.size(2), width = q.size(3);
+  at::Tensor k_rows = at::empty({k.size(0), heads, width, keys}, k.options());
+  if (q.is_meta()) return at::scaled_dot_product_attention(q, k, v);  // beside the keys, which it does not copy
+  const TraceSpan span("flash_attention");
+  const at::Tensor out = at::empty({q.size(0), length, heads, width}, q.options());
+  at::mul_out(k_rows, k.transpose(2, 3), at::scalar_tensor(scale));
+  const auto head = [&](int64_t b, int64_t h) {
+    return Head{.q = q.const_data_ptr<float>() + b * q.stride(0) + h * q.stride(1),
+                .k = k_rows.const_data_ptr<float>() + b * k_rows.stride(0) + h * k_rows.stride(1),
+                .v = v.const_data_ptr<float>() + b * v.stride(0) + h * v.stride(1),
+                .out = out.mutable_data_ptr<float>() + b * out.stride(0) + h * out.stride(2),
+                .q_stride = q.stride(2),
+                .v_stride = v.stride(2),
+                .out_stride = out.stride(1),
+                .keys = keys,
+                .width = width};
+  };
+  const int64_t blocks = (length + kQueries - 1) / kQueries;
+  at::parallel_for(0, q.size(0) * heads * blocks, 1, [&](int64_t begin, int64_t end) {
+    Queries queries(width);
+    std::vector<float> scores(kQueries * kKeys);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t first = i % blocks * kQueries, item = i / blocks;
+      head(item / heads, item % heads).attend(first, std::min(kQueries, length - first), queries, scores.data());
+    }
+  });
+  return out.transpose(1, 2);
+}
 
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionOptions& options) {
   const at::ScalarType dtype = computing_dtype(q.scalar_type(), Work::kAttention, kernel_device(q));

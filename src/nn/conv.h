@@ -1,11 +1,15 @@
-// Convolution with zero padding, and nearest-neighbour enlargement.
+// Convolution: with zero padding, of inputs that carry their own border, and in chunks of time; and nearest-neighbour
+// enlargement.
 #pragma once
 
 #include <ATen/ATen.h>
 
+#include <functional>
+#include <optional>
 #include <vector>
 
 #include "core/weights.h"
+#include "nn/winograd.h"
 
 namespace opensora::nn {
 
@@ -38,5 +42,45 @@ struct Conv {
 
 // Repeats each element of the last factors.size() dimensions, factors[i] times along the i-th of them.
 at::Tensor upsample_nearest(const at::Tensor& x, at::IntArrayRef factors);
+
+// A stretch of frames with a border, for convolutions that run in chunks of time. Frames come in order; each chunk is
+// seen behind the last frames of the one before, with a border of one pixel that replicates the edge. Before the first
+// frame stands that frame itself.
+class PaddedWindow {
+ public:
+  // For frames like x's [B, C, T, H, W], at most `chunk` at a time, behind `history` of them.
+  PaddedWindow(const at::Tensor& x, int64_t chunk, int64_t history);
+
+  // `fill` writes `count` new frames to the tensor [B, C, count, H, W] that it is given. Returns
+  // [B, C, history + count, H + 2, W + 2] with the channels innermost in memory, valid until the next call.
+  at::Tensor push(int64_t count, const std::function<void(const at::Tensor& frames)>& fill);
+
+ private:
+  int64_t history_, filled_ = 0;
+  at::Tensor buffer_;
+};
+
+// How many of x's frames a layer takes at a time: the more, the less is done twice, and the more memory it takes.
+int64_t frames_at_a_time(const at::Tensor& x);
+
+// Uninitialised, with x's dtype and device, and the channels innermost in memory.
+at::Tensor empty_channels_last(const at::Tensor& x, at::IntArrayRef shape);
+
+// A convolution of inputs that carry their own border, by the fastest way that there is for them. What it needs of the
+// weights is made once, for all the parts of an input: its life is a layer's run.
+class PaddedConv {
+ public:
+  // `weight` [out, in, kt, kh, kw] and `bias` [out] are converted to the dtype of `x`, whose like will be convolved, or
+  // to that in which its convolutions are done.
+  PaddedConv(const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& x, at::IntArrayRef stride);
+
+  // `padded` -> `out`, both [B, C, T, H, W] with the channels innermost in memory: written over, or added to.
+  void operator()(const at::Tensor& padded, const at::Tensor& out, bool add = false) const;
+
+ private:
+  std::optional<WinogradConv> winograd_;
+  at::Tensor weight_, bias_;
+  std::vector<int64_t> stride_;
+};
 
 }  // namespace opensora::nn

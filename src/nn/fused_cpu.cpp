@@ -1,13 +1,11 @@
-#include "nn/fused_cpu.h"
+#include "nn/fused_kernels.h"
 
 #include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <initializer_list>
 
-#include "nn/fused_arguments.h"
-#include "nn/multiversion.h"
-#include "nn/vector_bfloat16.h"
+#include "nn/vectors.h"
 
 namespace opensora::nn {
 namespace {

@@ -1,4 +1,4 @@
-#include "nn/fused_cuda.h"
+#include "nn/fused_kernels.h"
 
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -7,7 +7,6 @@
 #include <optional>
 
 #include "core/cuda_plugin.h"
-#include "nn/fused_arguments.h"
 
 namespace opensora::nn {
 namespace {

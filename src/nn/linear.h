@@ -1,4 +1,4 @@
-// The fully connected layer and the embedding table.
+// The matrix product, the fully connected layer and the embedding table.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -8,6 +8,13 @@
 #include "core/weights.h"
 
 namespace opensora::nn {
+
+// out = x W^T + bias. x [rows, in], out [rows, out], weight [out, in], all of one dtype; bias [out] or undefined.
+void product(const at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+// True where float32 products go through oneDNN: LibTorch asks MKL, which has no kernels for the 512-bit vectors of
+// AMD's processors (oneDNN's are 5 to 18 % faster there).
+bool prefers_onednn();
 
 // Memory for one converted weight, kept from layer to layer: a large block of new memory costs more than the
 // conversion.

@@ -6,7 +6,7 @@
 #include <array>
 
 #include "core/meta_device.h"
-#include "nn/multiversion.h"
+#include "nn/vectors.h"
 
 namespace opensora::nn {
 namespace {

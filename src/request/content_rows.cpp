@@ -1,6 +1,6 @@
-// The rows of what a video shows.
+// The table's rows of what a video shows.
 #include "core/local_file.h"
-#include "opensora/limits.h"
+#include "opensora/video.h"
 #include "request/rows.h"
 
 namespace opensora::request {
@@ -16,7 +16,7 @@ ordered_json references(const Settings& settings) {
   return list;
 }
 
-// null where space and time differ, which no flag can say: the configuration does.
+// Null where space and time differ, which a configuration can say and no flag.
 ordered_json tiling(const Settings& settings) {
   return std::visit(
       [](const auto& ae) {
@@ -30,7 +30,7 @@ void set_tiling(Settings& settings, const Given& given) {
   std::visit([&](auto& ae) { ae.use_spatial_tiling = ae.use_temporal_tiling = on; }, settings.request.config.ae);
 }
 
-// Pixels take the place of a named size.
+// A side in pixels takes the place of a named size.
 void set_side(Settings& settings, std::optional<int64_t> SamplingConfig::*side, const Given& given) {
   SamplingConfig& s = settings.request.config.sampling;
   s.*side = whole_number(given, {1, kMaxEdge});
@@ -43,7 +43,7 @@ Parameter side(const char* names, const char* help, std::optional<int64_t> Sampl
   return parameter;
 }
 
-// A reference in the role that its flag says.
+// Adds a reference, whose role follows from which flags were given.
 Parameter reference(const char* names, const char* help) {
   return {.names = names,
           .help = help,

@@ -1,6 +1,5 @@
-// How rows of the parameter table are written down.
-//
-// A row names the member that its value lies in, of whichever part of the settings has it.
+// How rows of the parameter table are written: by functions that take the member in which the value lies, of whichever
+// part of the settings has it.
 #pragma once
 
 #include <fmt/format.h>

@@ -1,11 +1,11 @@
-// The rows of how a run goes and what it writes.
+// The table's rows of how a run goes and what it writes.
 #include <algorithm>
 #include <optional>
 #include <string_view>
 
 #include "core/text.h"
 #include "opensora/error.h"
-#include "opensora/limits.h"
+#include "opensora/video.h"
 #include "request/rows.h"
 
 namespace opensora::request {
@@ -24,7 +24,7 @@ void set_shard(Settings& settings, const Given& given) {
   const int64_t shards = slash < all.size() ? parse_whole<int64_t>(all.substr(slash + 1)).value_or(0) : 0;
   if (shard < 1 || shard > shards || shards > kMostShards) {
     throw UsageError(fmt::format("{}: expected I/N with I from 1 to N and N up to {}, such as 2/8, found \"{}\"",
-                                 given.flag, kMostShards, given.text));
+                                 given.name, kMostShards, given.text));
   }
   settings.batch.shard = shard;
   settings.batch.shards = shards;

@@ -1,9 +1,11 @@
-// What a command line, a row of a prompts file or an earlier video says about a run: as texts, and as values.
+// What a command line, a row of a prompts file or an earlier video says about a run: first as texts, in layers of which
+// the later one wins, and then as values.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -26,5 +28,20 @@ struct Settings {
   int64_t device_memory = 0;    // bytes to plan for; 0: what the device has
   std::filesystem::path trace;  // empty: none is written
 };
+
+bool has(const FlagValues& values, std::string_view name);
+
+// `below`, less what `above` replaces (Parameter::replaces), and then `above`. `below_is_effective`: it is a finished
+// video's whole request rather than what somebody typed, so that what follows from a replaced value goes with it.
+FlagValues lay_over(const FlagValues& below, const FlagValues& above, bool below_is_effective);
+
+// Sets all values, in the table's order. Of several values for one parameter the last one counts, or each where the
+// parameter takes several. Names that are no parameter are ignored. Throws UsageError for a value that cannot be, and
+// for parameters that need or exclude others.
+void apply(const FlagValues& values, Settings& settings);
+
+// The request that `values` make of a configuration. Each is set over it; then condition, length, output size and seed
+// are settled by what was given and what was not. Throws UsageError, also where there is no prompt.
+GenerateRequest resolve(const FlagValues& values, const std::filesystem::path& model_dir, const Config& config);
 
 }  // namespace opensora::request

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/nearest.h"
+#include "core/text.h"
 #include "opensora/error.h"
 #include "sampling/size.h"
 
@@ -31,7 +31,7 @@ ConditionType parse_condition_type(const std::string& name) {
   const std::vector<std::string>& known = condition_types();
   const auto found = std::find(known.begin(), known.end(), name);
   if (found != known.end()) return static_cast<ConditionType>(found - known.begin());
-  throw UsageError("--cond-type: expected one of " + join_names(known) + ", found \"" + name + "\"" +
+  throw UsageError("`cond_type`: expected one of " + join_names(known) + ", found \"" + name + "\"" +
                    did_you_mean(name, known));
 }
 
@@ -69,8 +69,8 @@ void check_condition_length(ConditionType type, int64_t frames, int64_t temporal
   const std::string filled = is_video_condition(type) ? std::to_string(reference_frames(type)) + " frames of the video"
                              : given == 1             ? "an image"
                                                       : "two images";
-  throw UsageError("--num-frames " + std::to_string(frames) + ": " + condition_name(type) + " is given " + filled +
-                   ", which leaves no frame to make; give --num-frames " + std::to_string(usual_frames(type)) +
+  throw UsageError("`num_frames` " + std::to_string(frames) + ": " + condition_name(type) + " is given " + filled +
+                   ", which leaves no frame to make; give `num_frames` " + std::to_string(usual_frames(type)) +
                    " (at least " + std::to_string(given * temporal_reduction + 1) + ", with those that are given)");
 }
 

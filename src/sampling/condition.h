@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "sampling/noise.h"
+#include "sampling/size.h"
 
 namespace opensora::sampling {
 

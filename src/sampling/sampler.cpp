@@ -1,11 +1,15 @@
 #include "sampling/sampler.h"
 
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <utility>
 
 #include "core/trace.h"
-#include "diffusion/packing.h"
+#include "diffusion/sequence.h"
 #include "opensora/error.h"
 
 namespace opensora::sampling {
@@ -17,7 +21,7 @@ struct Branch {
   std::vector<double> weights;  // one, or one a latent frame
 };
 
-// What stays the same over all steps, on the model's device. A text is as the transformer's blocks take it: embedded.
+// What stays the same over all steps, on the model's device. Texts are embedded, as the transformer's blocks take them.
 struct Session {
   const diffusion::MMDiT& model;
   diffusion::RotaryEmbedding pe;
@@ -40,7 +44,7 @@ struct StepModulations {
   }
 };
 
-// As one list: what changes from step to step beside the latent.
+// What changes from step to step beside the latent, as one list.
 std::vector<at::Tensor> list_of(const diffusion::Modulations& mods) {
   std::vector<at::Tensor> list;
   for (const auto& block : mods.double_blocks) list.insert(list.end(), {block.img, block.txt});
@@ -58,7 +62,7 @@ diffusion::Modulations modulations_of(const std::vector<at::Tensor>& list, const
   return mods;
 }
 
-// The transformer's forwards, each kind of branch by itself: with a recorder they are replayed where that is right.
+// The transformer's forwards, recorded for each kind of branch by itself, and replayed where the recorder allows it.
 class Forwards {
  public:
   Forwards(const Session& session, GraphRecorder* recorder) : session_(session), recorder_(recorder) {}
@@ -120,7 +124,7 @@ at::Tensor scaled(const at::Tensor& v, const std::vector<double>& weights) {
   return (v.view({1, frames, -1, v.size(2)}) * by_frame).view_as(v);
 }
 
-// Those of the steps from `first` on, a row for each text that a step uses.
+// Computes the modulations of the steps from `first` on, with a row for each text that a step uses.
 StepModulations modulations_from(const Session& session, const SamplerInput& input, int64_t first) {
   StepModulations some;
   std::vector<float> times;
@@ -169,7 +173,7 @@ void check_finite(const at::Tensor& latent, int64_t step, int64_t steps) {
   const at::Tensor finite = at::isfinite(latent).all();
   if (finite.is_meta() || finite.item<bool>()) return;
   throw NumericError("the latent is not finite after step " + std::to_string(step) + " of " + std::to_string(steps) +
-                     "; try --dtype bf16 or fp32, or check the checkpoint");
+                     "; try `dtype` bf16 or fp32, or check the checkpoint");
 }
 
 // [1, N, C * p * p] -> as `noise`: [1, C, T, H, W].
@@ -177,7 +181,7 @@ at::Tensor unpacked(const at::Tensor& img, const at::Tensor& noise, int64_t patc
   return diffusion::unpack(img, noise.size(2), noise.size(3) / patch, noise.size(4) / patch, patch);
 }
 
-// For the blocks: the transformer's own layer of the text runs once a text, not once a forward.
+// The text as the blocks take it: the transformer's own layer for it runs once for each text, not for each forward.
 TextEmbedding embedded(const diffusion::MMDiT& model, const TextEmbedding& text, at::Device device) {
   if (!text.txt.defined()) return {};
   const TextEmbedding here = text.to(device, model.dtype);
@@ -204,7 +208,72 @@ Session make_session(const diffusion::MMDiT& model, const SamplerInput& input, a
   return session;
 }
 
+// The `index`-th of `count` values from `first` to `last`.
+double evenly_spaced(double first, double last, int64_t count, int64_t index) {
+  return count == 1 ? first : first + (last - first) * static_cast<double>(index) / static_cast<double>(count - 1);
+}
+
+// One value, or one a latent frame.
+std::vector<double> image_scales(const GuidanceOptions& options, const GuidanceStep& at) {
+  const double scale = oscillating_scale(options.image, at.step, options.image_osci);
+  if (!options.temporal_osci || scale <= 1) return {scale};
+  const double highest = evenly_spaced(scale, 1, at.steps + 1, at.step);
+  std::vector<double> scales;
+  scales.reserve(static_cast<size_t>(at.latent_frames));
+  for (int64_t t = 0; t < at.latent_frames; ++t) scales.push_back(evenly_spaced(1, highest, at.latent_frames, t));
+  return scales;
+}
+
 }  // namespace
+
+at::Tensor make_noise(const LatentShape& shape, uint64_t seed) {
+  const at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(seed);
+  return at::randn({1, shape.channels, shape.frames, shape.height, shape.width}, generator,
+                   at::TensorOptions().dtype(at::kFloat));
+}
+
+double estimate_flow_shift(int64_t tokens_per_frame, int64_t latent_frames) {
+  constexpr double kTokens0 = 256, kShift0 = 1, kTokens1 = 4096, kShift1 = 3;
+  const double slope = (kShift1 - kShift0) / (kTokens1 - kTokens0);
+  const double spatial = slope * static_cast<double>(tokens_per_frame) + (kShift0 - slope * kTokens0);
+  return spatial * std::sqrt(static_cast<double>(latent_frames));
+}
+
+std::vector<float> timesteps(const ScheduleOptions& options) {
+  // Computed in tensors of float32, as in the official code: the same steps then give the same bits.
+  at::Tensor t = at::linspace(1, 0, options.num_steps + 1, at::kFloat);
+  if (options.shift) {
+    const double alpha =
+        options.flow_shift.value_or(estimate_flow_shift(options.tokens_per_frame, options.latent_frames));
+    t = alpha * t / (1 + (alpha - 1) * t);
+  }
+  t = t.contiguous();
+  return {t.const_data_ptr<float>(), t.const_data_ptr<float>() + t.numel()};
+}
+
+double oscillating_scale(double scale, int64_t step, bool oscillate) {
+  constexpr int64_t kFirstOscillatingStep = 10;
+  return oscillate && step >= kFirstOscillatingStep && step % 2 == 1 ? 1.0 : scale;
+}
+
+bool is_needed(const std::vector<double>& weights) {
+  return std::any_of(weights.begin(), weights.end(), [](double weight) { return weight != 0; });
+}
+
+int BranchWeights::forwards() const {
+  return int{is_needed(prompt)} + int{is_needed(negative)} + int{is_needed(unconditional)};
+}
+
+BranchWeights branch_weights(const GuidanceOptions& options, const GuidanceStep& at) {
+  const double text = oscillating_scale(options.text, at.step, options.text_osci);
+  if (!at.has_condition) return {.prompt = {text}, .negative = {1 - text}, .unconditional = {0}};
+  BranchWeights weights{.prompt = {text}, .negative = {}, .unconditional = {}};
+  for (const double image : image_scales(options, at)) {
+    weights.negative.push_back(image - text);
+    weights.unconditional.push_back(1 - image);
+  }
+  return weights;
+}
 
 TextEmbedding TextEmbedding::to(at::Device device, at::ScalarType dtype) const {
   if (!txt.defined()) return {};

@@ -1,17 +1,73 @@
-// The Euler loop: noise to latent.
+// From noise to latent: the noise, the time steps, classifier-free guidance, and the Euler loop over them.
 #pragma once
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <vector>
 
 #include "core/graph.h"
 #include "diffusion/mmdit.h"
-#include "sampling/guidance.h"
+#include "sampling/size.h"
 
 namespace opensora::sampling {
+
+// Standard normal, [1, channels, frames, height, width], float32 on the CPU whatever the run's device: a seed means the
+// same video everywhere, and on a float32 CPU run it is the official noise bit for bit.
+at::Tensor make_noise(const LatentShape& shape, uint64_t seed);
+
+struct ScheduleOptions {
+  int64_t num_steps = 50;
+  int64_t tokens_per_frame = 0;  // image tokens in one latent frame
+  int64_t latent_frames = 1;
+  bool shift = true;                 // false: evenly spaced
+  std::optional<double> flow_shift;  // alpha; nullopt: estimated from the size
+};
+
+// num_steps + 1 values, float32, the first 1 and the last 0, shifted towards 1 by alpha * t / (1 + (alpha - 1) * t).
+std::vector<float> timesteps(const ScheduleOptions& options);
+
+// The estimate of alpha: 1 at 256 tokens a frame to 3 at 4096, linear and extrapolated, times sqrt(latent_frames).
+double estimate_flow_shift(int64_t tokens_per_frame, int64_t latent_frames);
+
+// Classifier-free guidance. The defaults are none at all: a configuration has the values that a model wants.
+struct GuidanceOptions {
+  double text = 1;          // scale of the prompt against the negative prompt; 1 leaves the prompt alone
+  double image = 1;         // scale of the condition against none; without a condition it has no effect
+  bool text_osci = false;   // from step 10 on, every odd step uses 1 for the text
+  bool image_osci = false;  // likewise for the image
+  // Image conditions only: the image scale grows over the latent frames and falls over the steps.
+  bool temporal_osci = false;
+};
+
+// The scale that `step` (from 0) uses.
+double oscillating_scale(double scale, int64_t step, bool oscillate);
+
+// The velocity as a weighted sum of three branches: the prompt with the condition, the negative prompt with it, and the
+// negative prompt without it. With the text scale t and the image scale i it is
+//
+//   v = v_none + i (v_negative - v_none) + t (v_prompt - v_negative).
+//
+// A branch of weight zero is not run; the official code always runs three. A weight is one number, or one a latent
+// frame.
+struct BranchWeights {
+  std::vector<double> prompt, negative, unconditional;
+
+  int forwards() const;
+};
+
+struct GuidanceStep {
+  int64_t step = 0;  // from 0
+  int64_t steps = 1;
+  int64_t latent_frames = 1;
+  bool has_condition = false;  // without one the third branch equals the second
+};
+BranchWeights branch_weights(const GuidanceOptions& options, const GuidanceStep& at);
+
+// True if any weight is not zero: the branch must be run.
+bool is_needed(const std::vector<double>& weights);
 
 // A prompt as the transformer takes it.
 struct TextEmbedding {

@@ -27,6 +27,15 @@ PixelSize text_to_image_size(const std::string& resolution, const std::string& a
 // The known aspect ratio that is nearest to a size's.
 std::string nearest_aspect_ratio(PixelSize size);
 
+// A latent's sizes. With patches of 2 a pixel size rounds up to an even number of latent rows and columns.
+struct LatentShape {
+  int64_t channels, frames, height, width;
+
+  // tokens = frames * rows * columns of patches
+  int64_t rows(int64_t patch_size) const { return height / patch_size; }
+  int64_t columns(int64_t patch_size) const { return width / patch_size; }
+};
+
 // Each side rounded up to a multiple of `multiple`.
 PixelSize round_up(PixelSize size, int64_t multiple);
 

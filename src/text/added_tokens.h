@@ -1,5 +1,5 @@
-// Tokens that are no pieces of a text but stand in it by their names: "</s>", "<extra_id_0>", "<|endoftext|>". As
-// Hugging Face's (slow) tokenizers find them and read them from a tokenizer's files.
+// Tokens that are no pieces of a text but stand in it by their names: "</s>", "<extra_id_0>", "<|endoftext|>". They are
+// found in a text, and read from a tokenizer's files, as Hugging Face's (slow) tokenizers do it.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +17,9 @@ namespace opensora::text {
 struct AddedToken {
   std::string content;
   int64_t id = 0;
-  bool lstrip = false, rstrip = false;  // takes the white space on its left, on its right
-  bool single_word = false;             // only where a space or nothing is beside it
-  bool name_alone = false;              // the file gives no more than the name
+  bool lstrip = false, rstrip = false;  // whether it takes the white space on its left, on its right
+  bool single_word = false;             // whether it counts only with a space or nothing beside it
+  bool name_alone = false;              // whether the file gives no more than the name
 };
 
 // A stretch of a text: a token's name, or what lies between them.
@@ -37,7 +37,7 @@ class AddedTokens {
   // The parts of a text in their order; white space that a token takes is left out. Of two names that begin at one
   // place the longer counts. The text must outlive what is returned.
   std::vector<TextPart> split(std::string_view text) const;
-  // nullptr: none of this name, of this id.
+  // Both return nullptr if there is no token of this name or id.
   const AddedToken* find(std::string_view name) const;
   const AddedToken* find_id(int64_t id) const;
 
@@ -49,7 +49,7 @@ class AddedTokens {
   std::map<int64_t, const AddedToken*> by_id_;
 };
 
-// What the files beside a vocabulary say of special tokens, each of them if it is there: tokenizer_config.json,
+// What the files beside a vocabulary, as far as they are there, say about special tokens: tokenizer_config.json,
 // special_tokens_map.json, added_tokens.json, tokenizer.json.
 struct TokenizerSettings {
   std::vector<AddedToken> tokens;                     // with ids of their own
@@ -58,22 +58,25 @@ struct TokenizerSettings {
   std::optional<std::vector<AddedToken>> additional;  // "additional_special_tokens"; without ids
   std::optional<int64_t> extra_ids;                   // T5: how many <extra_id_N>
 
-  // `role` ("eos_token") where no file says it.
+  // Gives `role` ("eos_token") to the token `name` unless a file has given it to another.
   void set_default_role(std::string_view role, const char* name);
 };
 
-// Throws CheckpointError that names the file: cannot be read, not JSON, a token of another form, an id that is none.
+// Throws CheckpointError that names the file if one cannot be read, is not JSON, or holds a token of another form or an
+// id that is none.
 TokenizerSettings read_tokenizer_settings(const std::filesystem::path& folder);
 
-// A vocabulary without added tokens.
-struct PlainVocabulary {
-  std::function<std::optional<int64_t>(const std::string& piece)> find;
-  int64_t size = 0;  // pieces that differ
-};
+// Finds the id of a piece in a vocabulary, which has no added tokens.
+using FindPiece = std::function<std::optional<int64_t>(const std::string& piece)>;
 
 // All of a tokenizer's tokens with their ids: `own`, which its program adds by itself, those of the settings that have
-// ids, then those without, which have the vocabulary's or new ones at its end.
+// ids, then those without, which have the vocabulary's or new ones at its end. The vocabulary has `size` pieces that
+// differ.
 std::vector<AddedToken> settle_tokens(const std::vector<AddedToken>& own, const TokenizerSettings& settings,
-                                      const PlainVocabulary& vocabulary);
+                                      const FindPiece& find_piece, int64_t size);
+
+// The whole content of a tokenizer's file. Throws CheckpointError if it is missing or cannot be read; `origin` is the
+// name of the published model that has such a file ("openai/clip-vit-large-patch14").
+std::string read_tokenizer_file(const std::filesystem::path& path, const std::string& origin);
 
 }  // namespace opensora::text

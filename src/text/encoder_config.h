@@ -8,7 +8,7 @@
 
 namespace opensora::text {
 
-// Defaults are CLIP-L's, the text tower of openai/clip-vit-large-patch14.
+// The defaults are those of CLIP-L, the text tower of openai/clip-vit-large-patch14.
 struct ClipConfig {
   int64_t vocab_size = 49408;
   int64_t hidden_size = 768;
@@ -19,7 +19,7 @@ struct ClipConfig {
   double layer_norm_eps = 1e-5;
 };
 
-// Defaults are those of google/t5-v1_1-xxl.
+// The defaults are those of google/t5-v1_1-xxl.
 struct T5Config {
   int64_t vocab_size = 32128;
   int64_t d_model = 4096;
@@ -33,15 +33,15 @@ struct T5Config {
 };
 
 // Reads `folder`/config.json; CLIP's text sizes may stand under "text_config" as in the published file.
-// Throws CheckpointError that names the file: missing, not JSON; numbers that are not whole or out of all proportion,
-// heads that do not divide the width, an activation that is not the model's (CLIP "quick_gelu", T5 "gated-gelu"): all
-// of them in one line.
+// Throws CheckpointError that names the file if it is missing or not JSON, or that lists on one line all else that is
+// wrong: numbers that are not whole or out of all proportion, heads that do not divide the width, an activation that is
+// not the model's (CLIP "quick_gelu", T5 "gated-gelu").
 ClipConfig load_clip_config(const std::filesystem::path& folder);
 T5Config load_t5_config(const std::filesystem::path& folder);
 
-// For weights that come as a single file without config.json: the sizes as the tensors' shapes give them, the published
-// values for the rest. Throws CheckpointError that names the weights: a tensor that tells the sizes is missing, or the
-// number of heads cannot be told (CLIP: heads are taken to be 64 wide, as all published models').
+// The sizes of weights that come as a single file without config.json: what the tensors' shapes show, and the published
+// values for the rest. Throws CheckpointError that names the weights if a tensor that shows the sizes is missing or the
+// number of heads cannot be deduced (CLIP's heads are taken to be 64 wide, as in all published models).
 ClipConfig deduce_clip_config(const WeightSource& weights);
 T5Config deduce_t5_config(const WeightSource& weights);
 

@@ -1,4 +1,4 @@
-#include "text/t5_tokenizer.h"
+#include "text/tokenizers.h"
 
 #include <fmt/format.h>
 #include <sentencepiece_processor.h>
@@ -8,7 +8,7 @@
 #include <stdexcept>
 
 #include "opensora/error.h"
-#include "text/tokenizer_file.h"
+#include "text/added_tokens.h"
 #include "text/unicode.h"
 
 namespace opensora::text {
@@ -24,7 +24,7 @@ std::optional<int64_t> find_piece(const SentencePieceProcessor& processor, const
   return id;
 }
 
-// The <extra_id_N> of T5Tokenizer: beyond the pieces and backwards, unless the settings name others.
+// The tokens <extra_id_N> of T5Tokenizer, numbered backwards beyond the pieces, unless the settings name others.
 std::vector<AddedToken> take_extra_tokens(TokenizerSettings& settings, int64_t pieces, const std::string& folder) {
   constexpr int64_t kMost = 10000;
   const int64_t extra_ids = settings.extra_ids.value_or(100);
@@ -60,8 +60,8 @@ std::vector<AddedToken> added_tokens(const SentencePieceProcessor& processor, co
   settings.set_default_role("pad_token", "<pad>");
   const int64_t pieces = processor.GetPieceSize();
   const std::vector<AddedToken> extra = take_extra_tokens(settings, pieces, folder.string());
-  return settle_tokens(extra, settings,
-                       {[&](const std::string& piece) { return find_piece(processor, piece); }, pieces});
+  return settle_tokens(
+      extra, settings, [&](const std::string& piece) { return find_piece(processor, piece); }, pieces);
 }
 
 // A piece, and where its text begins.
@@ -106,7 +106,7 @@ Tokens T5Tokenizer::encode(std::string_view text, size_t max_length) const {
       pieces.push_back({added != nullptr ? added->id : piece.id(), piece.piece(), begin + piece.begin()});
     }
   }
-  // As the official tokenizer: room is left for </s>, but a text that ends with one gets no other.
+  // As in the official tokenizer, room is left for </s>, but a text that ends with one gets no other.
   const int64_t end = processor_->eos_id();
   const bool ends = !pieces.empty() && pieces.back().id == end;
   const size_t kept = std::min(pieces.size(), max_length - 1);

@@ -7,8 +7,7 @@
 #include <memory>
 #include <sstream>
 
-#include "cli/event_rows.h"
-#include "cli/exit_codes.h"
+#include "cli/reference_tables.h"
 #include "support/contains.h"
 #include "support/program.h"
 #include "support/temporary_folder.h"
@@ -156,8 +155,8 @@ std::string readme() { return test::read_file(fs::path(OPENSORA_CONFIGS).parent_
 TEST(ExitCodes, TheReadmeHasTheProgramsTable) {
   const std::string head = "| code | meaning |\n| --- | --- |\n";
   std::string table = head;
-  for (const cli::ExitCodeRow& row : cli::kExitCodes) {
-    table.append("| ").append(row.code).append(" | ").append(row.meaning).append(" |\n");
+  for (const auto& [code, meaning] : cli::kExitCodes) {
+    table.append("| ").append(code).append(" | ").append(meaning).append(" |\n");
   }
   EXPECT_TRUE(contains(readme(), table));
 }

@@ -8,7 +8,7 @@
 #include <map>
 #include <stdexcept>
 
-#include "media/png_writer.h"
+#include "media/png.h"
 #include "support/program.h"
 #include "support/read_video.h"
 #include "support/temporary_folder.h"

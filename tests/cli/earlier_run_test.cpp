@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "opensora/video_info.h"
+#include "opensora/video.h"
 #include "support/program.h"
 #include "support/temporary_folder.h"
 

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "io/safetensors_writer.h"
+#include "io/safetensors.h"
 #include "support/contains.h"
 #include "support/program.h"
 #include "support/reference.h"

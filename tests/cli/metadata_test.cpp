@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "opensora/video_info.h"
+#include "opensora/video.h"
 #include "support/contains.h"
 #include "support/program.h"
 #include "support/reference.h"

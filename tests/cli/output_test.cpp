@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "io/checkpoint.h"
-#include "io/safetensors_writer.h"
+#include "io/safetensors.h"
 #include "opensora/error.h"
 #include "opensora/generate.h"
 #include "support/contains.h"

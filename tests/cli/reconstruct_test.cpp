@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "media/png_writer.h"
+#include "media/png.h"
 #include "media/video_writer.h"
 #include "support/contains.h"
 #include "support/program.h"

@@ -1,14 +1,14 @@
 // opensora selftest: what it checks, prints and exits with.
-#include "opensora/selftest.h"
+#include "opensora/machine.h"
 
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "pipeline/selftest_check.h"
 #include "support/contains.h"
 #include "support/program.h"
+#include "tools/selftest_check.h"
 
 namespace opensora {
 namespace {
@@ -50,10 +50,10 @@ TEST(Selftest, SaysWhatItSkips) {
 
 TEST(Selftest, TellsAWrongResult) {
   const at::Tensor x = at::ones({4});
-  EXPECT_EQ(pipeline::compare(x, x, 0).verdict, Verdict::kOk);
-  EXPECT_EQ(pipeline::compare(x * 1.01, x, 1e-3).verdict, Verdict::kFailed);
-  EXPECT_EQ(pipeline::compare(x / 0 * 0, x, 1e9).verdict, Verdict::kFailed) << "NaN";
-  EXPECT_EQ(pipeline::compare(at::ones({5}), x, 1e9).verdict, Verdict::kFailed) << "another shape";
+  EXPECT_EQ(tools::compare(x, x, 0).verdict, Verdict::kOk);
+  EXPECT_EQ(tools::compare(x * 1.01, x, 1e-3).verdict, Verdict::kFailed);
+  EXPECT_EQ(tools::compare(x / 0 * 0, x, 1e9).verdict, Verdict::kFailed) << "NaN";
+  EXPECT_EQ(tools::compare(at::ones({5}), x, 1e9).verdict, Verdict::kFailed) << "another shape";
 }
 
 TEST(Selftest, AbsentDevicesAndUnknownDtypesAreErrors) {

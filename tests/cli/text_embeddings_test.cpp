@@ -7,8 +7,7 @@
 #include <set>
 
 #include "io/safetensors.h"
-#include "io/safetensors_writer.h"
-#include "pipeline/text_embeddings.h"
+#include "run/text_embeddings.h"
 #include "support/contains.h"
 #include "support/program.h"
 #include "support/temporary_folder.h"
@@ -36,7 +35,7 @@ class TextEmbeddings : public ::testing::Test {
  protected:
   fs::path embeddings() const { return folder_.path() / "embeddings"; }
   fs::path file_of(const std::string& text, const std::vector<Component>& kinds = kBoth) const {
-    return embeddings() / pipeline::embedding_file_name(text, kinds);
+    return embeddings() / run::embedding_file_name(text, kinds);
   }
 
   ProgramResult encode(const std::vector<std::string>& more, const fs::path& model = demo_dir()) const {
@@ -238,7 +237,7 @@ TEST_F(TextEmbeddings, OfAPromptsFile) {
   ASSERT_EQ(encode({"--prompts-file", prompts, "--fps", "12", "-q"}).exit_code, 0);
   for (const char* text : {"a red circle. 12 FPS. 6 motion score.", "blurry", "a blue square. 12 FPS. 4 motion score.",
                            "", "a red circle", "a blue square"}) {
-    EXPECT_EQ(pipeline::embedded_text(file_of(text)), text);
+    EXPECT_EQ(run::embedded_text(file_of(text)), text);
   }
   const fs::path wrong = folder_.write("w.csv", "text,motion_score,setps\na red circle,many,1\n");
   const ProgramResult result = encode({"--prompts-file", wrong});
@@ -251,7 +250,7 @@ TEST_F(TextEmbeddings, UglyTextsHaveFiles) {
   const std::string emoji = "\xF0\x9F\x90\xBC \"quoted\"\n/../ ";
   const ProgramResult result = encode({"-p", emoji, "-p", std::string(20000, 'x'), "--exact", "-q"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_EQ(pipeline::embedded_text(file_of(emoji)), emoji);
+  EXPECT_EQ(run::embedded_text(file_of(emoji)), emoji);
   EXPECT_EQ(encode({"-p", "caf\xC3"}).exit_code, 2);
   EXPECT_EQ(encode({}).exit_code, 2);
 }

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/trace.h"
-#include "opensora/trace.h"
+#include "opensora/process.h"
 #include "support/contains.h"
 #include "support/program.h"
 #include "support/temporary_folder.h"

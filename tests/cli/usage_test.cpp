@@ -5,7 +5,7 @@
 
 #include "cli/app.h"
 #include "cli/option_table.h"
-#include "cli/validators.h"
+#include "cli/parameter_options.h"
 #include "support/contains.h"
 #include "support/refusal.h"
 

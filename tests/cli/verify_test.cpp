@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 
 #include "io/safetensors.h"
-#include "io/safetensors_writer.h"
 #include "media/sha256.h"
 #include "support/contains.h"
 #include "support/program.h"

@@ -2,8 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "support/reference.h"
-#include "text/clip_encoder.h"
-#include "text/t5_encoder.h"
+#include "text/encoders.h"
 
 namespace opensora {
 namespace {

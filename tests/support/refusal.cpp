@@ -5,6 +5,7 @@
 #include "cli/app.h"
 #include "cli/arguments.h"
 #include "opensora/error.h"
+#include "request/parameter.h"
 
 namespace opensora::test {
 namespace {
@@ -31,7 +32,7 @@ std::string refusal_of(const std::vector<std::string>& arguments) {
   } catch (const CLI::ParseError& error) {
     return cli::usage_message(app, error);
   } catch (const UsageError& error) {
-    return error.what();
+    return request::with_flags(error.what());
   }
   return "";
 }

@@ -8,8 +8,8 @@
 #include <map>
 
 #include "io/checkpoint.h"
-#include "io/checkpoint_kind.h"
-#include "io/safetensors_writer.h"
+#include "io/inspect.h"
+#include "io/safetensors.h"
 #include "opensora/error.h"
 #include "support/reference.h"
 #include "support/temporary_folder.h"

@@ -1,5 +1,5 @@
 // HunyuanVAE's layers, which run in parts of the frames and in place, against the same as whole tensors.
-#include "autoencoder/causal_blocks.h"
+#include "autoencoder/hunyuan_vae.h"
 
 #include <gtest/gtest.h>
 
@@ -7,7 +7,6 @@
 #include <map>
 
 #include "nn/conv.h"
-#include "nn/padded_window.h"
 #include "support/reference.h"
 
 namespace opensora::autoencoder {

@@ -1,5 +1,5 @@
 // Codecs, pixel formats and containers; and the look at a file before it gets its name.
-#include "media/encoding.h"
+#include "media/video_writer.h"
 
 #include <gtest/gtest.h>
 #include <spdlog/fmt/fmt.h>
@@ -11,8 +11,7 @@
 #include <vector>
 
 #include "media/ffmpeg_functions.h"
-#include "media/verify_video.h"
-#include "media/video_writer.h"
+#include "media/video_info.h"
 #include "opensora/error.h"
 #include "support/contains.h"
 #include "support/read_video.h"
@@ -224,9 +223,9 @@ TEST_F(EncodingTest, WhatDoesNotGoTogetherIsRefused) {
   EXPECT_TRUE(contains(avi, "a.avi: a video is written as .mp4, .mov or .mkv, found \".avi\"")) << avi;
   EXPECT_TRUE(contains(message("a", {}), "found \"\""));
   EXPECT_TRUE(contains(message("a.mp4", {.codec = "ffv1"}), "FFV1 does not go into .mp4; name a .mkv instead"));
-  EXPECT_TRUE(contains(message("a.mp4", {.codec = "av1"}), "--codec: expected h264, h265 or ffv1, found \"av1\""));
+  EXPECT_TRUE(contains(message("a.mp4", {.codec = "av1"}), "`codec`: expected h264, h265 or ffv1, found \"av1\""));
   const std::string format = message("a.mp4", {.pixel_format = "yuva420p"});
-  EXPECT_TRUE(contains(format, "--pix-fmt yuva420p: this FFmpeg's H.264 encoder takes rgb, yuv420p, ")) << format;
+  EXPECT_TRUE(contains(format, "`pix_fmt` yuva420p: this FFmpeg's H.264 encoder takes rgb, yuv420p, ")) << format;
   EXPECT_TRUE(contains(format, "yuv444p10le")) << format;
   EXPECT_FALSE(contains(format, "yuvj")) << format;
   EXPECT_TRUE(contains(message("a.mkv", {.codec = "ffv1", .pixel_format = "nonsense"}), "FFV1 encoder takes"));

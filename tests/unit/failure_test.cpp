@@ -45,14 +45,14 @@ TEST(Failure, MemoryThatRanOutIsOneKindInAllWords) {
   EXPECT_EQ(failure_with(CheckpointError("out of memory: a.st cannot be mapped: the address space has no room for it"))
                 .message,
             "out of memory: a.st cannot be mapped: the address space has no room for it");
-  const Failure known = failure_with(OutOfMemoryError("no room", {"--vae-tiling"}));
+  const Failure known = failure_with(OutOfMemoryError("no room", {"`vae_tiling`"}));
   EXPECT_EQ(known.code, code);
   EXPECT_EQ(known.message, "no room");
-  EXPECT_EQ(known.flags, std::vector<std::string>{"--vae-tiling"});
+  EXPECT_EQ(known.flags, std::vector<std::string>{"`vae_tiling`"});
 }
 
 TEST(Failure, AnythingElseIsNotMemory) {
-  EXPECT_EQ(failure_with(UsageError("--output: failed to map segment.mp4: expected .mp4")).code, 2);
+  EXPECT_EQ(failure_with(UsageError("`output`: failed to map segment.mp4: expected .mp4")).code, 2);
   EXPECT_EQ(failure_with(OutputError("out of memory.mp4 exists")).code, 7);
   EXPECT_EQ(failure_with(std::system_error(ENOSPC, std::generic_category(), "x")).code, 1);
   EXPECT_EQ(failure_with(TimeoutError("too long")).code, 124);

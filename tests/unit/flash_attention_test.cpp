@@ -1,5 +1,5 @@
 // Attention by blocks against its definition in float64.
-#include "nn/flash_attention.h"
+#include "nn/attention.h"
 
 #include <gtest/gtest.h>
 
@@ -9,8 +9,7 @@
 
 #include "core/machine.h"
 #include "core/meta_device.h"
-#include "nn/attention.h"
-#include "nn/product.h"
+#include "nn/linear.h"
 
 namespace opensora {
 namespace {

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "io/checkpoint.h"
-#include "io/safetensors_writer.h"
+#include "io/safetensors.h"
 #include "opensora/error.h"
 #include "support/contains.h"
 #include "support/pytorch_writer.h"

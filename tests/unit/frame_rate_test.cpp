@@ -1,5 +1,5 @@
 // Frames a second as fractions: what people write, what files measure, and back.
-#include "opensora/frame_rate.h"
+#include "opensora/video.h"
 
 #include <gtest/gtest.h>
 

@@ -15,8 +15,7 @@
 #include "opensora/config.h"
 #include "sampling/size.h"
 #include "support/reference.h"
-#include "text/clip_encoder.h"
-#include "text/t5_encoder.h"
+#include "text/encoders.h"
 
 namespace opensora {
 namespace {

@@ -1,5 +1,5 @@
 // Kernels are used only where they agree with the plain path: right ones, wrong ones, and one that throws.
-#include "nn/fused_check.h"
+#include "nn/fused.h"
 
 #include <gtest/gtest.h>
 

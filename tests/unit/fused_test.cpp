@@ -6,7 +6,7 @@
 #include <limits>
 #include <utility>
 
-#include "nn/fused_cpu.h"
+#include "nn/fused_kernels.h"
 #include "support/reference.h"
 
 namespace opensora {

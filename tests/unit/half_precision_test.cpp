@@ -5,8 +5,6 @@
 #include "core/cpu_features.h"
 #include "nn/attention.h"
 #include "nn/conv.h"
-#include "nn/padded_conv.h"
-#include "nn/padded_window.h"
 #include "support/reference.h"
 
 namespace opensora {

@@ -7,7 +7,7 @@
 
 #include "media/media_reader.h"
 #include "opensora/error.h"
-#include "opensora/video_info.h"
+#include "opensora/video.h"
 #include "support/temporary_folder.h"
 
 namespace opensora::media {

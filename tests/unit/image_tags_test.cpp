@@ -4,10 +4,9 @@
 
 #include <gtest/gtest.h>
 
-#include "media/colour_profile.h"
 #include "media/input.h"
 #include "media/media_reader.h"
-#include "media/tiff_directory.h"
+#include "media/tiff.h"
 #include "opensora/error.h"
 #include "support/contains.h"
 #include "support/log_capture.h"

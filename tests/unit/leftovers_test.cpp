@@ -7,11 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "core/file_lock.h"
 #include "core/output_file.h"
 #include "core/temporary.h"
-#include "media/png_note.h"
-#include "media/png_writer.h"
+#include "media/png.h"
 #include "opensora/error.h"
 #include "support/read_video.h"
 #include "support/temporary_folder.h"

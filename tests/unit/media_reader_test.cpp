@@ -9,7 +9,7 @@
 #include <array>
 #include <sstream>
 
-#include "media/png_writer.h"
+#include "media/png.h"
 #include "media/video_writer.h"
 #include "opensora/error.h"
 #include "support/contains.h"

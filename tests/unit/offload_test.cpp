@@ -1,5 +1,5 @@
 // What --offload auto chooses.
-#include "models/offload.h"
+#include "models/model_set.h"
 
 #include <gtest/gtest.h>
 
@@ -12,23 +12,19 @@ constexpr int64_t kGiB = int64_t{1} << 30;
 
 TEST(OffloadAuto, StreamsBlocksWhereATransformerDoesNotFit) {
   const at::Device gpu(at::kCUDA, 0);
-  const TransformerMemory memory{.weight_bytes = 22 * kGiB, .activation_bytes = 2 * kGiB, .free_bytes = 24 * kGiB};
-  EXPECT_EQ(settle_offload(Offload::kAuto, gpu, memory), Offload::kModel);
-  TransformerMemory less = memory;
-  less.free_bytes = 23 * kGiB;
-  EXPECT_EQ(settle_offload(Offload::kAuto, gpu, less), Offload::kBlock);
-  less.free_bytes = std::nullopt;
-  EXPECT_EQ(settle_offload(Offload::kAuto, gpu, less), Offload::kModel);
+  constexpr int64_t kNeeded = 24 * kGiB;
+  EXPECT_EQ(settle_offload(Offload::kAuto, gpu, kNeeded, 24 * kGiB), Offload::kModel);
+  EXPECT_EQ(settle_offload(Offload::kAuto, gpu, kNeeded, 23 * kGiB), Offload::kBlock);
+  EXPECT_EQ(settle_offload(Offload::kAuto, gpu, kNeeded, std::nullopt), Offload::kModel);
 }
 
 TEST(OffloadAuto, LeavesWeightsInTheirFileOnTheCpu) {
-  const TransformerMemory memory{.weight_bytes = 22 * kGiB, .activation_bytes = kGiB, .free_bytes = 4 * kGiB};
-  EXPECT_EQ(settle_offload(Offload::kAuto, at::kCPU, memory), Offload::kModel);
+  EXPECT_EQ(settle_offload(Offload::kAuto, at::kCPU, 23 * kGiB, 4 * kGiB), Offload::kModel);
 }
 
 TEST(OffloadAuto, WhatIsAskedForIsDone) {
   for (const Offload offload : {Offload::kNone, Offload::kModel, Offload::kBlock}) {
-    EXPECT_EQ(settle_offload(offload, at::kCPU, {}), offload);
+    EXPECT_EQ(settle_offload(offload, at::kCPU, 0, std::nullopt), offload);
   }
   EXPECT_EQ(parse_offload("block"), Offload::kBlock);
   EXPECT_THROW(parse_offload("half"), UsageError);

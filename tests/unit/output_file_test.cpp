@@ -40,7 +40,7 @@ TEST_F(OutputFileTest, KeepsAnExistingFileUnlessToldOtherwise) {
   const fs::path path = folder_ / "a.bin";
   write_bytes(path, "old");
   const std::string message = message_of<OutputError>([&] { OutputFile file(path, false); });
-  EXPECT_EQ(message, path.string() + " exists; give --overwrite or another -o");
+  EXPECT_EQ(message, path.string() + " exists; give `overwrite` or another `output`");
   { OutputFile uncommitted(path, true); }
   EXPECT_EQ(test::read_file(path), "old");
   OutputFile file(path, true);

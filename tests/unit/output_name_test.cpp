@@ -55,7 +55,7 @@ TEST(OutputName, BadTemplates) {
   expect_error("{}", "unknown field {}");
   expect_error("{name", "a brace without its partner");
   expect_error("name}", "a brace without its partner");
-  expect_error("a/{name}", "--output-dir");
+  expect_error("a/{name}", "`output_dir`");
   expect_error("..", "is no file's name");
   expect_error("", "is empty");
   expect_error("a\nb", "control");

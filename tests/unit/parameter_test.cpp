@@ -6,13 +6,16 @@
 #include <algorithm>
 #include <map>
 
-#include "pipeline/metadata.h"
-#include "pipeline/request_json.h"
-#include "request/layers.h"
+#include "request/settings.h"
+#include "run/metadata.h"
 #include "support/temporary_folder.h"
 
 namespace opensora::request {
 namespace {
+
+bool decides_content(const Parameter& parameter) {
+  return parameter.scope == Scope::kContent || parameter.scope == Scope::kRunContent;
+}
 
 // Of "t2i2v_256px" on the CPU in fp32, where nothing else is said.
 class Parameters : public ::testing::Test {
@@ -23,77 +26,61 @@ class Parameters : public ::testing::Test {
     flags.emplace_back("output", folder_.path() / "x");
     return resolve(lay_over(base, flags, false), folder_.path(), config);
   }
-  static std::string key_of(const GenerateRequest& request) {
-    return pipeline::content_key(request, pipeline::make_plan(request), {});
-  }
+  static std::string key_of(const GenerateRequest& request) { return run::content_key(run::make_job(request), {}); }
 
-  // Another value of each parameter that decides what a video holds.
+  // Another value of each parameter that decides what a video holds: here where not any value of its kind will do.
   std::map<std::string, FlagValues> other_content() const {
     const std::string a = folder_.write("a.png", "a"), b = folder_.write("b.png", "b"), v = folder_.write("v.mp4", "v");
-    return {{"prompt", {{"prompt", "y"}}},
-            {"negative-prompt", {{"negative-prompt", "fog"}}},
-            {"cond-type", {{"image", a}, {"cond-type", "i2v_tail"}}},
-            {"image", {{"image", a}}},
-            {"end-image", {{"end-image", b}}},
-            {"video", {{"video", v}}},
-            {"sample-posterior", {{"sample-posterior", "true"}}},
-            {"t2i2v", {{"t2i2v", "false"}}},
-            {"image-only", {{"image-only", "true"}}},
-            {"image-resolution", {{"image-resolution", "360p"}}},
-            {"image-size", {{"image-size", "96x80"}}},
-            {"resolution", {{"resolution", "768px"}}},
-            {"aspect-ratio", {{"aspect-ratio", "1:1"}}},
-            {"width", {{"width", "64"}, {"height", "256"}}},
-            {"height", {{"width", "256"}, {"height", "64"}}},
-            {"num-frames", {{"num-frames", "5"}}},
-            {"fps", {{"fps", "23.976"}}},
-            {"motion-score", {{"motion-score", "none"}}},
-            {"steps", {{"steps", "3"}}},
-            {"guidance", {{"guidance", "3.1"}}},
-            {"guidance-img", {{"guidance-img", "2.1"}}},
-            {"flow-shift", {{"flow-shift", "0.1"}}},
-            {"text-osci", {{"text-osci", "false"}}},
-            {"image-osci", {{"image-osci", "false"}}},
-            {"temporal-osci", {{"temporal-osci", "false"}}},
-            {"vae-tiling", {{"vae-tiling", "true"}}},
-            {"seed", {{"seed", "18446744073709551615"}}},
-            {"dtype", {{"dtype", "bf16"}}},
-            {"codec", {{"codec", "h265"}}},
-            {"pix-fmt", {{"pix-fmt", "yuv444p"}}},
-            {"crf", {{"crf", "20"}}},
-            {"output-size", {{"output-size", "64x48"}}}};
+    std::map<std::string, FlagValues> content = {{"cond-type", {{"image", a}, {"cond-type", "i2v_tail"}}},
+                                                 {"image", {{"image", a}}},
+                                                 {"end-image", {{"end-image", b}}},
+                                                 {"video", {{"video", v}}},
+                                                 {"image-resolution", {{"image-resolution", "360p"}}},
+                                                 {"resolution", {{"resolution", "768px"}}},
+                                                 {"aspect-ratio", {{"aspect-ratio", "1:1"}}},
+                                                 {"width", {{"width", "64"}, {"height", "256"}}},
+                                                 {"height", {{"width", "256"}, {"height", "64"}}},
+                                                 {"fps", {{"fps", "23.976"}}},
+                                                 {"motion-score", {{"motion-score", "none"}}},
+                                                 {"pix-fmt", {{"pix-fmt", "yuv444p"}}}};
+    for (const Parameter& parameter : parameters()) {
+      if (!decides_content(parameter) || content.contains(parameter.name())) continue;
+      content[parameter.name()] = {{parameter.name(), other_text(parameter)}};
+    }
+    return content;
+  }
+
+  // Another value than the plain request has.
+  std::string other_text(const Parameter& parameter) const {
+    if (parameter.name() == "shard") return "2/3";
+    Settings plain;
+    plain.request = request_of({});
+    const nlohmann::ordered_json value = parameter.get ? parameter.get(plain) : nlohmann::ordered_json();
+    switch (parameter.kind) {
+      case Kind::kChoice:
+        return value == parameter.choices.front() ? parameter.choices.at(1) : parameter.choices.front();
+      case Kind::kSwitch:
+        return value == true ? "false" : "true";
+      case Kind::kNumber:
+        return parameter.type == "FLOAT" ? "5.1" : "5";
+      case Kind::kSize:
+        return "96x80";
+      case Kind::kSeeds:
+        return "18446744073709551615";
+      default:
+        return parameter.name() == "device" ? "cpu" : "other";
+    }
   }
 
   test::TemporaryFolder folder_;
 };
-
-bool decides_content(const Parameter& parameter) {
-  return parameter.scope == Scope::kContent || parameter.scope == Scope::kRunContent;
-}
-
-// Another value of a parameter of any other scope.
-std::string other_text(const Parameter& parameter) {
-  if (parameter.name() == "shard") return "2/3";
-  switch (parameter.kind) {
-    case Kind::kChoice:
-      return parameter.choices.back();
-    case Kind::kSwitch:
-      return "true";
-    case Kind::kNumber:
-      return "2";
-    default:
-      return parameter.name() == "device" ? "cpu" : "other";
-  }
-}
 
 TEST_F(Parameters, EachValueOfContentChangesTheKey) {
   std::map<std::string, std::string> keys = {{key_of(request_of({})), "the plain request"}};
   const auto content = other_content();
   for (const Parameter& parameter : parameters()) {
     if (!decides_content(parameter)) continue;
-    const auto other = content.find(parameter.name());
-    ASSERT_NE(other, content.end()) << parameter.name() << " has no other value in this test";
-    const auto [same, is_new] = keys.emplace(key_of(request_of(other->second)), parameter.name());
+    const auto [same, is_new] = keys.emplace(key_of(request_of(content.at(parameter.name()))), parameter.name());
     EXPECT_TRUE(is_new) << parameter.name() << " has the key of " << same->second;
   }
 }
@@ -110,9 +97,9 @@ TEST_F(Parameters, EachValueOfContentComesBackFromMetadata) {
   for (const auto& [name, flags] : other_content()) {
     SCOPED_TRACE(name);
     const GenerateRequest request = request_of(flags);
-    const auto document = pipeline::video_metadata(request, pipeline::make_plan(request), {});
+    const auto document = run::video_metadata(run::make_job(request), {});
     const GenerateRequest again = request_of(read_request_flags(folder_.write("x.json", document.dump())));
-    EXPECT_EQ(pipeline::request_json(again, pipeline::make_plan(again)).dump(), document["request"].dump());
+    EXPECT_EQ(run::request_json(run::make_job(again)).dump(), document["request"].dump());
     EXPECT_EQ(key_of(again), key_of(request));
   }
 }
@@ -120,12 +107,22 @@ TEST_F(Parameters, EachValueOfContentComesBackFromMetadata) {
 // As it has been since videos hold it: --resume compares its hash.
 TEST_F(Parameters, ContentIsWrittenInTheOrderOfTheTable) {
   const GenerateRequest request = request_of({{"t2i2v", "false"}, {"guidance-img", "2"}, {"num-frames", "5"}});
-  EXPECT_EQ(pipeline::request_json(request, pipeline::make_plan(request)).dump(),
+  EXPECT_EQ(run::request_json(run::make_job(request)).dump(),
             R"({"prompt":"x","negative_prompt":"","cond_type":"t2v","image":[],"video":null,"sample_posterior":false,)"
             R"("t2i2v":false,"image_only":false,"image_size":null,"width":336,"height":192,"num_frames":5,"fps":24,)"
             R"("motion_score":"4","steps":50,"guidance":7.5,"guidance_img":2.0,"flow_shift":null,"text_osci":true,)"
             R"("image_osci":true,"temporal_osci":true,"vae_tiling":null,"seed":1,"dtype":"fp32","codec":"h264",)"
             R"("pix_fmt":null,"crf":18,"output_size":null})");
+}
+
+TEST(ParameterTable, ALaterRowIsNotRecordedAtItsDefault) {
+  Settings settings;
+  Parameter row = *find_parameter("steps");
+  EXPECT_TRUE(row.is_recorded(settings));
+  row = std::move(row).unless_default();
+  EXPECT_FALSE(row.is_recorded(settings));
+  apply({{"steps", "3"}}, settings);
+  EXPECT_TRUE(row.is_recorded(settings));
 }
 
 TEST(ParameterTable, NamesOtherRowsThatAreThere) {
@@ -141,6 +138,20 @@ TEST(ParameterTable, NamesOtherRowsThatAreThere) {
       EXPECT_TRUE(std::all_of(names->begin(), names->end(), is_row));
     }
   }
+}
+
+TEST(ParameterTable, FieldsOfAMessageAreToldAsFlags) {
+  for (const Parameter& parameter : parameters()) {
+    const std::string flag = parameter.name() == "output" ? "-o" : "--" + parameter.name();
+    EXPECT_EQ(with_flags(parameter.field() + ": no"), flag + ": no");
+  }
+  EXPECT_EQ(with_flags("give `num_frames` 5 or `t2i2v``crf`"), "give --num-frames 5 or --t2i2v--crf");
+  for (const char* text : {"", "`", "steps", "`steps", "``", "`no_such`", "` steps`", "`num-frames`", "`Steps`"}) {
+    EXPECT_EQ(with_flags(text), text);
+  }
+  EXPECT_EQ(with_flags("a`b`steps`c`"), "a`b--stepsc`");
+  EXPECT_EQ(with_flags("`side_by_side`: `stages`", {"side-by-side", "json"}), "--side-by-side: `stages`");
+  EXPECT_EQ(with_flags(std::vector<std::string>{"`dtype` bf16", "x"}), (std::vector<std::string>{"--dtype bf16", "x"}));
 }
 
 TEST(ParameterTable, WhatIsNotReportedDecidesWhatIs) {

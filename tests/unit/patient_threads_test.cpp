@@ -1,4 +1,4 @@
-#include "cli/patient_threads.h"
+#include "cli/process.h"
 
 #include <gtest/gtest.h>
 

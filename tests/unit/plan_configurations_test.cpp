@@ -14,9 +14,8 @@
 #include "opensora/config.h"
 #include "opensora/error.h"
 #include "opensora/plan.h"
-#include "opensora/sizes.h"
-#include "pipeline/expected_time.h"
-#include "pipeline/plan.h"
+#include "run/forecast.h"
+#include "run/job.h"
 #include "support/reference.h"
 
 namespace opensora {
@@ -221,7 +220,7 @@ TEST(ExpectedTime, KnowsTheFlopsOfSampling) {
       request.config.sampling.num_steps = 20;
       request.config.sampling.width = request.config.sampling.height = 256;
       const RunPlan plan = plan_run(request);
-      const FlopCount flops = pipeline::sampling_flops(request.config, pipeline::make_plan(request));
+      const FlopCount flops = run::sampling_flops(run::make_job(request));
       const auto denoise = std::find_if(plan.stages.begin(), plan.stages.end(),
                                         [](const StagePlan& stage) { return stage.stage == "denoise"; });
       EXPECT_NEAR(flops.total() / denoise->flops, 1, 0.1);  // without what a condition adds at the entrance
@@ -232,11 +231,11 @@ TEST(ExpectedTime, KnowsTheFlopsOfSampling) {
 
 TEST(ExpectedTime, ATrialTellsRates) {
   const GenerateRequest request = tiny("tiny.json");
-  const pipeline::Rates rates = pipeline::measure_rates(request.config, 64, at::kFloat, pipeline::Trial::kAll);
+  const run::Rates rates = run::measure_rates(request.config, 64, at::kFloat, /*with_convolutions=*/true);
   EXPECT_GT(rates.linear, 1e6);
   EXPECT_GT(rates.attention, 1e6);
   EXPECT_GT(rates.convolution, 1e6);
-  EXPECT_DOUBLE_EQ((pipeline::Rates{.linear = 2, .convolution = 8, .attention = 4})
+  EXPECT_DOUBLE_EQ((run::Rates{.linear = 2, .convolution = 8, .attention = 4})
                        .seconds({.linear = 2, .convolution = 8, .attention = 4}),
                    3);
 }

@@ -1,5 +1,5 @@
 // PNG files, read back through FFmpeg's decoder (support/read_video.h).
-#include "media/png_writer.h"
+#include "media/png.h"
 
 #include <gtest/gtest.h>
 #include <spdlog/fmt/fmt.h>
@@ -79,7 +79,7 @@ TEST_F(PngWriterTest, ObeysTheOverwriteRuleAndChecksSizes) {
   const Pixels pixels = solid(4, 4, {1, 2, 3});
   const fs::path path = folder_ / "a.png";
   write_png(path, pixels.data(), 4, 4, false);
-  EXPECT_TRUE(contains(message_of<OutputError>([&] { write_png(path, pixels.data(), 4, 4, false); }), "--overwrite"));
+  EXPECT_TRUE(contains(message_of<OutputError>([&] { write_png(path, pixels.data(), 4, 4, false); }), "`overwrite`"));
   write_png(path, pixels.data(), 4, 4, true);
   EXPECT_THROW(write_png(folder_ / "b.png", pixels.data(), 0, 4, false), UsageError);
   EXPECT_TRUE(contains(message_of<OutputError>([&] { write_png(folder_ / "c" / "a.png", pixels.data(), 4, 4, false); }),

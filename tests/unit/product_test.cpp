@@ -1,5 +1,5 @@
 // The matrix product, by whichever library this machine's is, against LibTorch's own.
-#include "nn/product.h"
+#include "nn/linear.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // Progress on stderr: whatever order of reports a command makes, it draws, and never fails.
-#include "cli/progress_reporter.h"
+#include "cli/standard_error.h"
 
 #include <gtest/gtest.h>
 

@@ -158,7 +158,7 @@ TEST(PromptsFile, AllErrorsOfACsvAtOnce) {
           PromptsFormat::kCsv);
   ASSERT_EQ(errors.size(), 10U) << testing::PrintToString(errors);
   EXPECT_EQ(errors[0], "f:1: unknown column \"stpes\"; did you mean \"steps\"?");
-  EXPECT_EQ(errors[1], "f:1: column \"model_dir\": is set once for a whole run; give --model-dir on the command line");
+  EXPECT_EQ(errors[1], "f:1: column \"model_dir\": is set once for a whole run; give `model_dir` on the command line");
   EXPECT_EQ(errors[2], "f:1: column \"prompt\": there is another of the same meaning");
   EXPECT_EQ(errors[3], "f:1: a column without a heading");
   EXPECT_TRUE(contains(errors[4], "f:2: expected 6 cells as in the headings, found 2"));
@@ -294,7 +294,7 @@ TEST(PromptsFile, TheNameTellsTheFormat) {
       EXPECT_TRUE(contains(error.what(), file.string()));
     }
   };
-  expect_error(folder.write("p.md", "x"), "--prompts-format");
+  expect_error(folder.write("p.md", "x"), "`prompts_format`");
   for (const char* name : {"p.xlsx", "p.XLS", "p.ods", "p.numbers"}) {
     expect_error(folder.write(name, "x"), "is a spreadsheet: save it as CSV");
   }

@@ -1,10 +1,10 @@
-#include "pipeline/quality.h"
+#include "tools/quality.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 
-namespace opensora::pipeline {
+namespace opensora::tools {
 namespace {
 
 constexpr double kC1 = 6.5025, kC2 = 58.5225;  // (0.01 * 255)^2, (0.03 * 255)^2
@@ -97,4 +97,4 @@ TEST(Ssim, NarrowsItsWindowForSmallPictures) {
 }
 
 }  // namespace
-}  // namespace opensora::pipeline
+}  // namespace opensora::tools

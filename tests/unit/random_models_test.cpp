@@ -1,5 +1,5 @@
 // Model folders of random numbers: the right names and shapes, the same numbers for the same seed, and usable.
-#include "opensora/random_models.h"
+#include "opensora/checkpoint.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // A request as JSON, and back again by way of flags.
-#include "pipeline/request_json.h"
+#include "run/metadata.h"
 
 #include <gtest/gtest.h>
 
@@ -7,12 +7,11 @@
 
 #include "media/sha256.h"
 #include "opensora/error.h"
-#include "pipeline/metadata.h"
-#include "request/layers.h"
+#include "request/settings.h"
 #include "support/contains.h"
 #include "support/temporary_folder.h"
 
-namespace opensora::pipeline {
+namespace opensora::run {
 namespace {
 
 using nlohmann::ordered_json;
@@ -29,14 +28,14 @@ class RequestJson : public ::testing::Test {
   void expect_round_trip(const std::string& name, FlagValues flags) const {
     flags.insert(flags.end(), {{"output", folder_.path() / "x.mp4"}, {"device", "cpu"}});
     const GenerateRequest request = request::resolve(flags, folder_.path(), config(name));
-    const Plan plan = make_plan(request);
-    const ordered_json document = video_metadata(request, plan, {});
+    const Job job = make_job(request);
+    const ordered_json document = video_metadata(job, {});
     FlagValues again = read_request_flags(folder_.write("x.json", document.dump()));
     again.insert(again.end(), {{"output", folder_.path() / "y.mp4"}, {"device", "cpu"}});
     const GenerateRequest second = request::resolve(again, folder_.path(), config(name));
-    const Plan second_plan = make_plan(second);
-    EXPECT_EQ(request_json(second, second_plan).dump(), request_json(request, plan).dump());
-    EXPECT_EQ(content_key(second, second_plan, {}), content_key(request, plan, {}));
+    const Job second_job = make_job(second);
+    EXPECT_EQ(request_json(second_job).dump(), request_json(job).dump());
+    EXPECT_EQ(content_key(second_job, {}), content_key(job, {}));
   }
 
   test::TemporaryFolder folder_;
@@ -79,7 +78,7 @@ TEST_F(RequestJson, TheKeyKnowsContentFromPlace) {
   const auto key = [&](FlagValues flags, const Config& config, const CheckpointIdentities& checkpoints = {}) {
     flags.insert(flags.begin(), {{"prompt", "x"}, {"seed", "1"}, {"device", "cpu"}});
     const GenerateRequest request = request::resolve(flags, folder_.path(), config);
-    return content_key(request, make_plan(request), checkpoints);
+    return content_key(make_job(request), checkpoints);
   };
   const std::string plain = key({}, base), with_a = key({{"image", a}}, base);
   EXPECT_EQ(plain.size(), 64U);
@@ -133,4 +132,4 @@ TEST_F(RequestJson, TheIdentityIsOfContent) {
 }
 
 }  // namespace
-}  // namespace opensora::pipeline
+}  // namespace opensora::run

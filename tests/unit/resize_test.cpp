@@ -1,4 +1,4 @@
-#include "pipeline/resize.h"
+#include "run/resize.h"
 
 #include <c10/core/Allocator.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
@@ -7,17 +7,16 @@
 #include <nlohmann/json.hpp>
 
 #include "media/media_reader.h"
-#include "media/png_writer.h"
+#include "media/png.h"
 #include "media/video_writer.h"
 #include "opensora/error.h"
-#include "pipeline/bicubic.h"
-#include "pipeline/reference_media.h"
+#include "run/references.h"
 #include "support/contains.h"
 #include "support/log_capture.h"
 #include "support/reference.h"
 #include "support/temporary_folder.h"
 
-namespace opensora::pipeline {
+namespace opensora::run {
 namespace {
 
 namespace fs = std::filesystem;
@@ -204,7 +203,7 @@ TEST_F(ReferenceMediaTest, AnImageIsOneFrameAndErrorsNameTheFile) {
   const fs::path image = reference_picture_path("reference.png");
   EXPECT_EQ(read_reference_video(image, {.height = 32, .width = 32}).size(2), 1);
   EXPECT_TRUE(contains(error_of([&] { read_reference_video(image, {.height = 32, .width = 32, .frames = 33}); }),
-                       "is a picture, and a video of at least 33 frames is needed; give a picture with --image"));
+                       "is a picture, and a video of at least 33 frames is needed; give a picture with `image`"));
 }
 
 TEST_F(ReferenceMediaTest, WidePixelsAreMadeSquareBeforeResizing) {
@@ -279,9 +278,9 @@ TEST(ReferenceMedia, SaysThatAPictureIsNoVideo) {
                            {.height = 8, .width = 8, .fps = 24, .frames = 33, .position = position});
     });
     EXPECT_TRUE(contains(error, "a.png: is a picture, and a video of at least 33 frames is needed"));
-    EXPECT_TRUE(contains(error, "--image"));
+    EXPECT_TRUE(contains(error, "`image`"));
   }
 }
 
 }  // namespace
-}  // namespace opensora::pipeline
+}  // namespace opensora::run

@@ -1,5 +1,5 @@
 // Pieces of a decoded video on their way to 8 bits and to the file.
-#include "pipeline/rgb_frames.h"
+#include "run/frames.h"
 
 #include <gtest/gtest.h>
 
@@ -10,12 +10,11 @@
 #include "autoencoder/tiling.h"
 #include "nn/conv.h"
 #include "opensora/error.h"
-#include "pipeline/frames.h"
-#include "pipeline/output_writer.h"
+#include "run/output_writer.h"
 #include "support/read_video.h"
 #include "support/temporary_folder.h"
 
-namespace opensora::pipeline {
+namespace opensora::run {
 namespace {
 
 using autoencoder::apply_tiled;
@@ -78,12 +77,11 @@ TEST(RgbFramesTest, NothingOfAnEarlierPartIsKept) {
 
 struct Output {
   test::TemporaryFolder folder;
-  GenerateRequest request;
-  Plan plan;
+  Job job;
 
   explicit Output(const std::string& name) {
-    plan.output = folder.path() / name;
-    request.crf = 0;
+    job.output = folder.path() / name;
+    job.request.crf = 0;
   }
 };
 
@@ -95,12 +93,12 @@ TEST(OutputWriterTest, WritesTheFramesInOrderAndReportsThemAll) {
   Output output("out.mp4");
   std::vector<std::pair<int64_t, int64_t>> reports;
   const StageClock clock(at::kCPU, [&](const Progress& p) { reports.emplace_back(p.done, p.total); });
-  OutputWriter writer(output.request, output.plan, 6);
+  OutputWriter writer(output.job, 6);
   writer.push(at::cat({frame_of(10), frame_of(60)}), idle);
   writer.push(frame_of(110), idle);
   writer.push(at::cat({frame_of(160), frame_of(210), frame_of(250)}), idle);
   EXPECT_EQ(writer.finish(clock), "all of one colour");
-  const test::DecodedVideo video = test::read_video(output.plan.output);
+  const test::DecodedVideo video = test::read_video(output.job.output);
   ASSERT_EQ(video.frames.size(), 6);
   for (size_t t = 0; t < 6; ++t) EXPECT_NEAR(video.frames[t].at(5, 5, 0, video.width), t == 5 ? 250 : 10 + 50 * t, 2);
   ASSERT_FALSE(reports.empty());
@@ -110,7 +108,7 @@ TEST(OutputWriterTest, WritesTheFramesInOrderAndReportsThemAll) {
 TEST(OutputWriterTest, LeavesNothingWithoutItsEnd) {
   const Output output("out.mp4");
   {
-    OutputWriter writer(output.request, output.plan, 3);
+    OutputWriter writer(output.job, 3);
     writer.push(frame_of(10), idle);
   }
   EXPECT_TRUE(std::filesystem::is_empty(output.folder.path()));
@@ -118,7 +116,7 @@ TEST(OutputWriterTest, LeavesNothingWithoutItsEnd) {
 
 TEST(OutputWriterTest, TellsWhatWentWrong) {
   Output output("no/such/folder/out.mp4");
-  OutputWriter writer(output.request, output.plan, 100);
+  OutputWriter writer(output.job, 100);
   const auto push_all = [&] {
     for (int i = 0; i < 100; ++i) writer.push(frame_of(i), idle);
   };
@@ -127,4 +125,4 @@ TEST(OutputWriterTest, TellsWhatWentWrong) {
 }
 
 }  // namespace
-}  // namespace opensora::pipeline
+}  // namespace opensora::run

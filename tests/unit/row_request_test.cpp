@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "request/layers.h"
+#include "request/settings.h"
 #include "support/contains.h"
 #include "support/growth.h"
 #include "support/temporary_folder.h"
@@ -123,20 +123,20 @@ TEST(RowRequest, AllErrorsOfAllRows) {
                                      {12, {{"width", "64"}}},
                                      {13, {{"image", "a"}, {"image", "b"}, {"image", "c"}}}},
                                     prompt);
-  const std::vector<std::string> expected = {"f:2: --steps: expected a whole number",
-                                             "f:3: --seed: expected",
-                                             "f:4: --cond-type",
+  const std::vector<std::string> expected = {"f:2: `steps`: expected a whole number",
+                                             "f:3: `seed`: expected",
+                                             "f:4: `cond_type`",
                                              "f:5: reference ",
                                              "f:6: reference ",
                                              "f:8: name \"a/b\"",
-                                             "f:9: --motion-score",
-                                             "f:10: --output-size",
-                                             "f:11: --steps: expected a whole number",
-                                             "f:12: --width",
-                                             "f:13: --image: expected at most two"};
+                                             "f:9: `motion_score`",
+                                             "f:10: `output_size`",
+                                             "f:11: `steps`: expected a whole number",
+                                             "f:12: `width`",
+                                             "f:13: `image`: expected at most two"};
   ASSERT_EQ(resolved.errors.size(), expected.size()) << testing::PrintToString(resolved.errors);
   for (size_t i = 0; i < expected.size(); ++i) EXPECT_TRUE(contains(resolved.errors[i], expected[i]));
-  EXPECT_TRUE(contains(resolve({{2, {}}}, {}).errors.at(0), "f:2: --prompt is required"));
+  EXPECT_TRUE(contains(resolve({{2, {}}}, {}).errors.at(0), "f:2: `prompt` is required"));
 }
 
 TEST(RowRequest, ThousandsOfRowsTakeLittleTime) {

@@ -8,7 +8,6 @@
 #include <csignal>
 #include <nlohmann/json.hpp>
 
-#include "io/safetensors_writer.h"
 #include "opensora/error.h"
 #include "support/contains.h"
 #include "support/growth.h"

@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "diffusion/packing.h"
+#include "diffusion/sequence.h"
 #include "opensora/config.h"
 #include "support/reference.h"
 

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <ostream>
 
-#include "core/nearest.h"
+#include "core/text.h"
 #include "opensora/error.h"
 #include "support/contains.h"
 

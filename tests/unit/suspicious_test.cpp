@@ -1,5 +1,5 @@
 // Which videos are called black, of one colour or frozen, and which are not.
-#include "pipeline/suspicious.h"
+#include "run/suspicious.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +8,7 @@
 
 #include "opensora/error.h"
 
-namespace opensora::pipeline {
+namespace opensora::run {
 namespace {
 
 constexpr int kWidth = 37, kHeight = 21;  // no multiples of the blocks
@@ -87,4 +87,4 @@ TEST(Suspicion, TheTextNamesFileAndFinding) {
 }
 
 }  // namespace
-}  // namespace opensora::pipeline
+}  // namespace opensora::run

@@ -4,11 +4,11 @@
 #include <filesystem>
 
 #include "io/checkpoint.h"
-#include "io/safetensors_writer.h"
+#include "io/safetensors.h"
 #include "models/model_files.h"
 #include "opensora/config.h"
 #include "opensora/error.h"
-#include "pipeline/text_stage.h"
+#include "run/text_stage.h"
 #include "support/contains.h"
 #include "support/pytorch_writer.h"
 #include "support/reference.h"
@@ -46,7 +46,7 @@ class TextFiles : public testing::Test {
   }
   static sampling::TextEmbedding encode(const fs::path& model_dir) {
     models::ModelSet models({.model_dir = model_dir, .config = load_config(test::checkpoint_dir() / "tiny.json")});
-    return pipeline::encode_prompts({"raining, sea"}, models, {})[0];
+    return run::encode_prompts({"raining, sea"}, models, {})[0];
   }
   void expect_same_embeddings(double tolerance = 0) const {
     const sampling::TextEmbedding actual = encode(folder_.path()), expected = encode(test::checkpoint_dir());
@@ -118,7 +118,7 @@ TEST_F(TextFiles, SayWhatIsMissingAndWhereItBelongs) {
     return std::string("no error");
   };
   const std::string none = error();
-  for (const char* name : {"for \"clip\"", kClip, "clip_l.safetensors", "text_encoder", "--model-dir"}) {
+  for (const char* name : {"for \"clip\"", kClip, "clip_l.safetensors", "text_encoder", "`model_dir`"}) {
     EXPECT_TRUE(contains(none, name));
   }
   io::save_safetensors(at("clip_l.safetensors"), clip_);

@@ -10,8 +10,7 @@
 #include "support/contains.h"
 #include "support/growth.h"
 #include "support/temporary_folder.h"
-#include "text/clip_tokenizer.h"
-#include "text/t5_tokenizer.h"
+#include "text/tokenizers.h"
 
 namespace opensora::text {
 namespace {

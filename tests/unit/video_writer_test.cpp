@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "media/png_writer.h"
+#include "media/png.h"
 #include "media/video_writer.h"
 #include "opensora/error.h"
 #include "support/contains.h"
@@ -302,7 +302,7 @@ TEST_F(VideoWriterTest, ObeysTheOverwriteRule) {
   const fs::path path = folder_ / "a.mp4";
   write_bytes(path, "old");
   const VideoOptions options{.width = 16, .height = 16};
-  EXPECT_TRUE(contains(message_of<OutputError>([&] { VideoWriter writer(path, options, false); }), "--overwrite"));
+  EXPECT_TRUE(contains(message_of<OutputError>([&] { VideoWriter writer(path, options, false); }), "`overwrite`"));
   EXPECT_EQ(test::read_file(path), "old");
   VideoWriter writer(path, options, true);
   writer.write(solid(16, 16, {1, 2, 3}).data());

@@ -1,9 +1,9 @@
 // What a prompt says that a model of few words does not know, and durations in words.
-#include "pipeline/vocabulary.h"
+#include "run/text_stage.h"
 
 #include <gtest/gtest.h>
 
-#include "core/duration.h"
+#include "core/units.h"
 #include "opensora/error.h"
 #include "support/contains.h"
 #include "support/log_capture.h"
@@ -22,7 +22,7 @@ const Config& demo() {
 
 TEST(Vocabulary, OfTheDemoModel) {
   ASSERT_TRUE(demo().vocabulary);
-  const auto unknown = [](const std::string& prompt) { return pipeline::unknown_words(*demo().vocabulary, prompt); };
+  const auto unknown = [](const std::string& prompt) { return run::unknown_words(*demo().vocabulary, prompt); };
   EXPECT_EQ(unknown("A red CIRCLE, moving right: on a blue background. 24 FPS. 4 motion score."), Words{});
   EXPECT_EQ(unknown(""), Words{});
   EXPECT_EQ(unknown("a cat playing piano, a Cat"), (Words{"cat", "playing", "piano"}));
@@ -32,7 +32,7 @@ TEST(Vocabulary, OfTheDemoModel) {
 
 TEST(Vocabulary, OneLineForAllPrompts) {
   const test::LogCapture log;
-  pipeline::warn_of_unknown_words(demo(), {"a red circle", "raining, sea", "a cat", "sea of glass, waves and wind"});
+  run::warn_of_unknown_words(demo(), {"a red circle", "raining, sea", "a cat", "sea of glass, waves and wind"});
   EXPECT_TRUE(test::contains(log.text(), "the demo model knows coloured shapes"));
   EXPECT_TRUE(test::contains(log.text(), "\"raining\", \"sea\", \"cat\", \"glass\", \"waves\", …"));
   EXPECT_TRUE(test::contains(log.text(), "Real videos"));
@@ -42,9 +42,9 @@ TEST(Vocabulary, OneLineForAllPrompts) {
 TEST(Vocabulary, NoneIsNoLine) {
   const test::LogCapture log;
   Config config = demo();
-  pipeline::warn_of_unknown_words(config, {"a red circle"});
+  run::warn_of_unknown_words(config, {"a red circle"});
   config.vocabulary.reset();
-  pipeline::warn_of_unknown_words(config, {"a cat"});
+  run::warn_of_unknown_words(config, {"a cat"});
   EXPECT_EQ(log.text(), "");
 }
 

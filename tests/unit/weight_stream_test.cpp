@@ -157,7 +157,7 @@ TEST(MemoryBudget, RefusesWhatExceedsItAndNamesTheFlag) {
     at::empty({40 * kMiB}, at::kByte);
     FAIL() << "more than the budget was given";
   } catch (const OutOfMemoryError& error) {
-    EXPECT_TRUE(test::contains(error.what(), "--max-memory")) << error.what();
+    EXPECT_TRUE(test::contains(error.what(), "`max_memory`")) << error.what();
     EXPECT_TRUE(test::contains(error.what(), "40 MiB more")) << error.what();
   }
 }

@@ -4,7 +4,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "nn/padded_window.h"
+#include "nn/conv.h"
 
 namespace opensora::nn {
 namespace {

@@ -1,9 +1,9 @@
 // RGB to planar YUV with LibTorch's operators, against swscale's.
-#include "pipeline/yuv.h"
+#include "run/frames.h"
 
 #include <gtest/gtest.h>
 
-#include "media/scale.h"
+#include "media/picture.h"
 #include "support/read_video.h"
 #include "support/temporary_folder.h"
 
@@ -40,7 +40,7 @@ TEST(Yuv420p, IsWithinALevelOfSwscale) {
   for (const auto& [height, width] :
        std::vector<std::pair<int64_t, int64_t>>{{64, 96}, {65, 97}, {8, 8}, {16, 16}, {15, 33}, {192, 336}}) {
     const at::Tensor noise = at::randint(256, {height, width, 3}).to(at::kByte);
-    const at::Tensor converted = pipeline::to_yuv420p(noise), expected = by_swscale(noise);
+    const at::Tensor converted = run::to_yuv420p(noise), expected = by_swscale(noise);
     ASSERT_EQ(converted.sizes(), expected.sizes()) << width << "x" << height;
     EXPECT_LE(largest_difference(converted, expected), 1) << width << "x" << height;
   }
@@ -51,11 +51,11 @@ TEST(Yuv420p, HasBt709sColours) {
   for (int corner = 0; corner < 8; ++corner) {
     const at::Tensor colour = at::tensor({corner & 1, corner >> 1 & 1, corner >> 2 & 1}, at::kByte) * 255;
     const at::Tensor flat = colour.expand({4, 6, 3}).contiguous();
-    EXPECT_LE(largest_difference(pipeline::to_yuv420p(flat), by_swscale(flat)), 1) << corner;
+    EXPECT_LE(largest_difference(run::to_yuv420p(flat), by_swscale(flat)), 1) << corner;
   }
-  const at::Tensor white = pipeline::to_yuv420p(at::full({2, 2, 3}, 255, at::kByte));
+  const at::Tensor white = run::to_yuv420p(at::full({2, 2, 3}, 255, at::kByte));
   EXPECT_TRUE(at::equal(white, at::tensor({235, 235, 235, 235, 128, 128}, at::kByte)));
-  const at::Tensor red = pipeline::to_yuv420p(at::tensor({255, 0, 0}, at::kByte).expand({2, 2, 3}));
+  const at::Tensor red = run::to_yuv420p(at::tensor({255, 0, 0}, at::kByte).expand({2, 2, 3}));
   EXPECT_TRUE(at::equal(red, at::tensor({63, 63, 63, 63, 102, 240}, at::kByte)));
 }
 
@@ -69,7 +69,7 @@ TEST(Yuv420p, TheWriterTakesPlanes) {
     ASSERT_TRUE(writer.takes_yuv420p());
     for (int i = 0; i < 3; ++i) {
       if (planes) {
-        writer.write_yuv420p(pipeline::to_yuv420p(rgb).const_data_ptr<uint8_t>());
+        writer.write_yuv420p(run::to_yuv420p(rgb).const_data_ptr<uint8_t>());
       } else {
         writer.write(rgb.const_data_ptr<uint8_t>());
       }

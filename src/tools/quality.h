@@ -1,0 +1,17 @@
+// Measures of how much two pictures differ.
+#pragma once
+
+#include <ATen/ATen.h>
+
+namespace opensora::tools {
+
+// The peak signal-to-noise ratio of two pictures, uint8 [H, W, 3], over all channels, in dB. Infinite if they are
+// equal.
+double psnr(const at::Tensor& a, const at::Tensor& b);
+
+// The mean structural similarity of two pictures, uint8 [H, W, 3], after Wang et al. 2004, as the mean over the
+// channels; 1 for equal pictures. The window is Gaussian, 11x11 with sigma 1.5, and used only where it lies within the
+// picture; an edge shorter than 11 pixels narrows it.
+double ssim(const at::Tensor& a, const at::Tensor& b);
+
+}  // namespace opensora::tools

@@ -1,0 +1,196 @@
+#include "tools/simulation.h"
+
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <deque>
+#include <optional>
+#include <utility>
+
+#include "core/meta_device.h"
+#include "models/model_set.h"
+#include "models/text_encoder.h"
+#include "run/checkpoints.h"
+#include "run/references.h"
+#include "run/stage_work.h"
+#include "sampling/sampler.h"
+
+namespace opensora::tools {
+namespace {
+
+using autoencoder::Half;
+
+at::Tensor meta(at::IntArrayRef shape, at::ScalarType dtype = at::kFloat) {
+  return at::empty(shape, at::TensorOptions().device(at::kMeta).dtype(dtype));
+}
+
+run::Job on_meta_device(run::Job job) {
+  job.device = at::kMeta;
+  return job;
+}
+
+models::SetOptions without_data(const run::Job& job, at::Device device, std::optional<int64_t> free_bytes,
+                                bool published) {
+  models::SetOptions set = run::set_options(job);
+  set.source = published ? models::Source::kPublished : models::Source::kHeaders;
+  set.device = device;
+  set.free_bytes = free_bytes;
+  return set;
+}
+
+class Simulation {
+ public:
+  Simulation(const run::Job& job, at::Device device, std::optional<int64_t> free_bytes, bool published)
+      : job_(on_meta_device(job)),
+        meta_device_(device),
+        models_(models::choice_of(job.request), without_data(job, device, free_bytes, published)),
+        keeps_models_(job.request.keep_models || models_.options().offload == models::Offload::kNone) {}
+
+  std::vector<StagePlan> run() {
+    texts_ = {&job_.text, &job_.negative_text};
+    if (job_.makes_picture) texts_.push_back(&job_.picture_text);
+    if (job_.request.text_embeddings.empty()) {
+      stage("text", Component::kClip, [&](StagePlan& s) { encode_texts(s, Component::kClip); });
+      stage("text", Component::kT5, [&](StagePlan& s) { encode_texts(s, Component::kT5); });
+    } else {
+      stage("text", std::nullopt, [&](StagePlan&) { read_texts(); });
+    }
+    if (job_.makes_picture) {
+      at::Tensor latent;
+      stage("image", Component::kImgFlux, [&](StagePlan& s) { latent = sample_picture(s); });
+      stage("image", Component::kImgFluxAe, [&](StagePlan& s) { frames_ = {decode_picture(s, latent)}; });
+      if (job_.request.image_only) return finish();
+    }
+    if (job_.condition != sampling::ConditionType::kT2V) {
+      stage("encode", Component::kAe, [&](StagePlan& s) { encode(s); });
+    }
+    at::Tensor latent;
+    stage("denoise", Component::kModel, [&](StagePlan& s) { latent = denoise(s); });
+    stage("decode", Component::kAe, [&](StagePlan& s) { decode(s, latent); });
+    return finish();
+  }
+
+ private:
+  template <typename Work>
+  void stage(const char* name, std::optional<Component> component, Work&& work) {
+    StagePlan stage{.stage = name, .model = component ? models::component_name(*component) : ""};
+    meta_device_.reset_peak();
+    meta_device_.reset_flops();
+    std::forward<Work>(work)(stage);
+    stage.anonymous_bytes = meta_device_.peak_bytes();
+    stage.peak_bytes = stage.anonymous_bytes + models_.mapped_bytes();
+    if (stage.flops == 0) add_flops(stage, meta_device_.flops(), 1);
+    if (component) {
+      const models::ModelBytes bytes = models_.bytes(*component);
+      stage.stored_bytes = bytes.stored;
+      stage.weight_bytes = bytes.held;
+      const bool is_text_encoder = component == Component::kClip || component == Component::kT5;
+      if (!keeps_models_ || is_text_encoder) models_.release(*component);
+    }
+    stages_.push_back(std::move(stage));
+  }
+
+  static void add_flops(StagePlan& stage, const FlopCount& flops, double times) {
+    stage.flops += times * flops.total();
+    stage.attention_flops += times * flops.attention;
+    stage.convolution_flops += times * flops.convolution;
+  }
+
+  std::vector<StagePlan> finish() {
+    stage("write", std::nullopt, [](StagePlan& s) { s.encodes = true; });
+    return std::move(stages_);
+  }
+
+  void encode_texts(StagePlan& stage, Component component) {
+    const int64_t length = models::encoder_max_length(component, job_.request.config);
+    stage.forwards = static_cast<int64_t>(texts_.size());
+    for (sampling::TextEmbedding* text : texts_) {
+      (component == Component::kT5 ? text->txt : text->vec) =
+          models_.encode_text(component, meta({1, length}, at::kLong));
+    }
+  }
+
+  // As they were encoded before.
+  void read_texts() {
+    for (sampling::TextEmbedding* text : texts_) {
+      *text = {.txt = meta({1, job_.request.config.t5.max_length, job_.request.config.model.context_in_dim}),
+               .vec = meta(at::IntArrayRef{1, job_.request.config.model.vec_in_dim})};
+    }
+  }
+
+  // One step of so many; its first has all the branches that any has.
+  at::Tensor sample(StagePlan& stage, const diffusion::MMDiT& model, sampling::SamplerInput input, int64_t forwards) {
+    input.timesteps = {1, 0};
+    // The other steps' modulations are there too, a row for each time and text.
+    const int64_t rows = std::min({forwards, 2 * job_.schedule.num_steps, sampling::kModulationRows});
+    const diffusion::Modulations others =
+        model.modulations(meta({std::max<int64_t>(0, rows - 2), model.config.hidden_size}, model.computes_in));
+    meta_device_.reset_flops();
+    const sampling::SamplerResult result = sampling::sample(model, input, job_.device);
+    stage.forwards = forwards;
+    add_flops(stage, meta_device_.flops(), static_cast<double>(forwards) / static_cast<double>(result.forwards));
+    return result.latent;
+  }
+
+  at::Tensor sample_picture(StagePlan& stage) {
+    const auto model = models_.transformer(Component::kImgFlux);
+    return sample(stage, *model, run::picture_input(job_, clock_), job_.schedule.num_steps);
+  }
+
+  at::Tensor decode_picture(StagePlan& stage, const at::Tensor& latent) {
+    stage.forwards = 1;
+    return run::decode_picture(*models_.autoencoder(Component::kImgFluxAe, Half::kDecoder), latent);
+  }
+
+  void encode(StagePlan& stage) {
+    const auto encoder = models_.autoencoder(Component::kAe, Half::kEncoder);
+    const int64_t count = sampling::reference_count(job_.condition);
+    std::vector<at::Tensor> references;
+    references.reserve(static_cast<size_t>(count));
+    for (int64_t i = 0; i < count; ++i) {
+      references.push_back(meta({1, 3, sampling::reference_frames(job_.condition), job_.size.height, job_.size.width}));
+    }
+    job_.references = run::encode_references(job_, *encoder, references, clock_);
+    stage.forwards = progress_.total * count;
+  }
+
+  at::Tensor denoise(StagePlan& stage) {
+    const auto model = models_.transformer();
+    at::Tensor latent = sample(stage, *model, run::video_input(job_, clock_), run::sampling_forwards(job_));
+    job_.text = job_.negative_text = job_.picture_text = {};
+    job_.references.clear();
+    return latent;
+  }
+
+  // Frames are written while the next are decoded, but never more than two parts of the video wait.
+  void decode(StagePlan& stage, const at::Tensor& latent) {
+    const auto decoder = models_.autoencoder(Component::kAe, Half::kDecoder);
+    run::decode_frames(*decoder, latent, run::frame_size(job_.request.config, *decoder, latent), clock_,
+                       [&](const at::Tensor& frames) {
+                         stage.encodes = frames.size(0) < job_.request.config.sampling.num_frames;
+                         frames_.push_back(frames);
+                         if (frames_.size() > 2) frames_.pop_front();
+                       });
+    stage.forwards = progress_.total;
+  }
+
+  run::Job job_;
+  const c10::InferenceMode inference_;
+  MetaDevice meta_device_;
+  models::ModelSet models_;
+  bool keeps_models_;
+  Progress progress_;  // the last that the stage has told
+  const run::StageClock clock_{at::kMeta, [this](const Progress& progress) { progress_ = progress; }};
+  std::vector<StagePlan> stages_;
+  std::vector<sampling::TextEmbedding*> texts_;  // those of the job that are needed
+  std::deque<at::Tensor> frames_;                // of 8 bits, or FLUX's picture
+};
+
+}  // namespace
+
+std::vector<StagePlan> simulate(const run::Job& job, at::Device device, std::optional<int64_t> free_bytes,
+                                bool published) {
+  return Simulation(job, device, free_bytes, published).run();
+}
+
+}  // namespace opensora::tools

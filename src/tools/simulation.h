@@ -1,0 +1,20 @@
+// A run without data: all models are bound to names and shapes, and run on the meta device, stage by stage as in a run.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "opensora/plan.h"
+#include "run/job.h"
+
+namespace opensora::tools {
+
+// One entry per model, in the order of a run, and one for the writing. peak_bytes covers tensors and weights alone, and
+// not what the process holds besides (libraries, the video encoder). `device` is the one to plan for, in place of the
+// job's; this machine need not have it. `free_bytes` is its free memory, for --offload auto. `published` says that
+// there are no weights here: names, shapes and dtypes are those of the published files.
+std::vector<StagePlan> simulate(const run::Job& job, at::Device device, std::optional<int64_t> free_bytes,
+                                bool published);
+
+}  // namespace opensora::tools
