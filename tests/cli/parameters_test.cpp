@@ -42,12 +42,15 @@ std::set<std::string> long_flags(const CLI::App& command) {
   return names;
 }
 
-TEST(ParameterTable, IsInTheHelpAndTheManPage) {
-  const std::string help = output_of({"generate", "--help"}), page = output_of({"man"});
+std::string readme() { return test::read_file(std::filesystem::path(OPENSORA_CONFIGS).parent_path() / "README.md"); }
+
+TEST(ParameterTable, IsInTheHelpTheManPageAndTheReadme) {
+  const std::string help = output_of({"generate", "--help"}), page = output_of({"man"}), manual = readme();
   for (const Parameter& parameter : parameters()) {
     const std::string flag = "--" + parameter.name();
     EXPECT_TRUE(contains(help, flag)) << flag;
     EXPECT_TRUE(contains(page, with_dashes_escaped(flag))) << flag;
+    EXPECT_TRUE(contains(manual, flag) || contains(manual, "--[no-]" + parameter.name())) << flag;
   }
 }
 
@@ -58,10 +61,10 @@ TEST(ParameterTable, TheReadmeNamesNoFlagThatIsNotThere) {
   cli::set_up(app);
   flags.merge(long_flags(app));
   for (const CLI::App* command : app.get_subcommands(nullptr)) flags.merge(long_flags(*command));
-  const std::string readme = test::read_file(std::filesystem::path(OPENSORA_CONFIGS).parent_path() / "README.md");
+  const std::string manual = readme();
   const std::regex pattern(R"(--(?:\[no-\])?([a-z0-9]+(-[a-z0-9]+)*))");
   size_t found = 0;
-  for (std::sregex_iterator match(readme.begin(), readme.end(), pattern), end; match != end; ++match, ++found) {
+  for (std::sregex_iterator match(manual.begin(), manual.end(), pattern), end; match != end; ++match, ++found) {
     EXPECT_TRUE(flags.contains((*match)[1])) << (*match)[0];
   }
   EXPECT_GT(found, 200U);

@@ -28,21 +28,42 @@ class Parameters : public ::testing::Test {
   }
   static std::string key_of(const GenerateRequest& request) { return run::content_key(run::make_job(request), {}); }
 
-  // Another value of each parameter that decides what a video holds: here where not any value of its kind will do.
+  // Another value of each parameter that decides what a video holds: these, and for one that is not among them a value
+  // of its kind.
   std::map<std::string, FlagValues> other_content() const {
     const std::string a = folder_.write("a.png", "a"), b = folder_.write("b.png", "b"), v = folder_.write("v.mp4", "v");
-    std::map<std::string, FlagValues> content = {{"cond-type", {{"image", a}, {"cond-type", "i2v_tail"}}},
+    std::map<std::string, FlagValues> content = {{"prompt", {{"prompt", "y"}}},
+                                                 {"negative-prompt", {{"negative-prompt", "fog"}}},
+                                                 {"cond-type", {{"image", a}, {"cond-type", "i2v_tail"}}},
                                                  {"image", {{"image", a}}},
                                                  {"end-image", {{"end-image", b}}},
                                                  {"video", {{"video", v}}},
+                                                 {"sample-posterior", {{"sample-posterior", "true"}}},
+                                                 {"t2i2v", {{"t2i2v", "false"}}},
+                                                 {"image-only", {{"image-only", "true"}}},
                                                  {"image-resolution", {{"image-resolution", "360p"}}},
+                                                 {"image-size", {{"image-size", "96x80"}}},
                                                  {"resolution", {{"resolution", "768px"}}},
                                                  {"aspect-ratio", {{"aspect-ratio", "1:1"}}},
                                                  {"width", {{"width", "64"}, {"height", "256"}}},
                                                  {"height", {{"width", "256"}, {"height", "64"}}},
+                                                 {"num-frames", {{"num-frames", "5"}}},
                                                  {"fps", {{"fps", "23.976"}}},
                                                  {"motion-score", {{"motion-score", "none"}}},
-                                                 {"pix-fmt", {{"pix-fmt", "yuv444p"}}}};
+                                                 {"steps", {{"steps", "3"}}},
+                                                 {"guidance", {{"guidance", "3.1"}}},
+                                                 {"guidance-img", {{"guidance-img", "2.1"}}},
+                                                 {"flow-shift", {{"flow-shift", "0.1"}}},
+                                                 {"text-osci", {{"text-osci", "false"}}},
+                                                 {"image-osci", {{"image-osci", "false"}}},
+                                                 {"temporal-osci", {{"temporal-osci", "false"}}},
+                                                 {"vae-tiling", {{"vae-tiling", "true"}}},
+                                                 {"seed", {{"seed", "18446744073709551615"}}},
+                                                 {"dtype", {{"dtype", "bf16"}}},
+                                                 {"codec", {{"codec", "h265"}}},
+                                                 {"pix-fmt", {{"pix-fmt", "yuv444p"}}},
+                                                 {"crf", {{"crf", "20"}}},
+                                                 {"output-size", {{"output-size", "64x48"}}}};
     for (const Parameter& parameter : parameters()) {
       if (!decides_content(parameter) || content.contains(parameter.name())) continue;
       content[parameter.name()] = {{parameter.name(), other_text(parameter)}};
