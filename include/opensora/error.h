@@ -66,8 +66,8 @@ struct OutOfMemoryError : Error {
   explicit OutOfMemoryError(const std::string& message, std::vector<std::string> would_fit = {})
       : Error(ExitCode::kOutOfMemory, message), flags(std::move(would_fit)) {}
 
-  std::vector<std::string>
-      flags;  // fields with which it would fit: "`vae_tiling`", "`dtype` bf16"; empty: none is known
+  // Fields with which it would fit: "`vae_tiling`", "`dtype` bf16"; empty: none is known.
+  std::vector<std::string> flags;
 };
 
 // The run was asked to stop (SIGINT: 130, SIGTERM: 143).

@@ -15,7 +15,6 @@
 #include "core/failure.h"
 #include "opensora/error.h"
 #include "opensora/process.h"
-#include "request/parameter.h"
 #include "run/checkpoints.h"
 #include "run/metadata.h"
 #include "run/remains.h"
@@ -214,9 +213,7 @@ void Batch::finish(int exit_code) {
 
 void Batch::fail(const std::exception_ptr& error) {
   take_time();
-  const Failure failure = describe_failure(error);
-  ordered_json fields = batch::run_fields(result_, failure.code);
-  fields["error"] = request::with_flags(failure.message);
+  const ordered_json fields = batch::run_fields(result_, describe_failure(error));
   try {
     events_.record("run_finished", fields);
   } catch (const OutputError& unwritten) {

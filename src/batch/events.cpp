@@ -16,7 +16,6 @@
 #include <iostream>
 #include <system_error>
 
-#include "core/failure.h"
 #include "opensora/error.h"
 #include "opensora/process.h"
 #include "request/parameter.h"
@@ -160,11 +159,14 @@ ordered_json run_fields(const BatchResult& result, int exit_code) {
           {"exit_code", exit_code}};
 }
 
-void tell_failed_start(EventSink& sink, const std::exception_ptr& error) {
-  const Failure failure = describe_failure(error);
-  ordered_json fields = run_fields({}, failure.code);
+ordered_json run_fields(const BatchResult& result, const Failure& failure) {
+  ordered_json fields = run_fields(result, failure.code);
   fields["error"] = request::with_flags(failure.message);
-  Events(nullptr, &sink).tell("run_finished", fields);
+  return fields;
+}
+
+void tell_failed_start(EventSink& sink, const std::exception_ptr& error) {
+  Events(nullptr, &sink).tell("run_finished", run_fields({}, describe_failure(error)));
 }
 
 void tell_failed_start(const std::string& target, const std::exception_ptr& error) noexcept {

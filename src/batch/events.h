@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "batch/journal.h"
+#include "core/failure.h"
 #include "opensora/batch.h"
 
 namespace opensora::batch {
@@ -54,8 +55,9 @@ class Events {
 // Seconds by stage as results and events give them: in order, rounded to milliseconds, with their "total".
 nlohmann::ordered_json stage_seconds(const std::vector<std::pair<std::string, double>>& seconds);
 
-// The fields of the event run_finished.
+// The fields of the event run_finished. A failure that stopped the whole run gives the exit code, and an "error".
 nlohmann::ordered_json run_fields(const BatchResult& result, int exit_code);
+nlohmann::ordered_json run_fields(const BatchResult& result, const Failure& failure);
 
 // For a run that ends before its first event. No journal is written: nothing has happened that a later run could need.
 void tell_failed_start(EventSink& sink, const std::exception_ptr& error);

@@ -16,6 +16,7 @@
 
 #include "batch/prompts_text.h"
 #include "batch/row_errors.h"
+
 namespace opensora::batch {
 namespace {
 

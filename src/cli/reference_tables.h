@@ -36,8 +36,7 @@ inline constexpr std::array<EventRow, 16> kEvents = {{
     {"video_failed", true, "`code` (the exit code that it would have alone), `error`; `latent` where it is kept"},
     {"run_finished", true,
      "`videos`, `done`, `skipped`, `failed`, `not_run`, `seconds`, `exit_code` (the program's); `error` where the "
-     "whole "
-     "run was stopped, or could not start: then there is no other event"},
+     "whole run was stopped, or could not start: then there is no other event"},
     {"fault", true, "`file`: a mapped file was truncated or its disk failed; the run is over (no `time`)"},
 }};
 

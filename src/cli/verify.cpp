@@ -41,8 +41,9 @@ void print(const VerifiedComponent& component) {
     std::cout << fmt::format("  {} {} bytes{}\n", file.path.string(), file.bytes,
                              file.sha256.empty() ? "" : " sha256 " + file.sha256);
   }
-  for (const std::string& problem : component.problems)
+  for (const std::string& problem : component.problems) {
     std::cout << "  problem: " << request::with_flags(problem) << '\n';
+  }
 }
 
 void run(const CommandOptions& options, bool full) {

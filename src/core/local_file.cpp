@@ -92,8 +92,9 @@ bool is_remote_url(const std::string& given) {
 
 std::string remote_url_advice(const std::string& url) {
   const std::string scheme = scheme_of(url);
-  if (scheme == "file")
+  if (scheme == "file") {
     return "is a file of another machine; only local files are read: copy it here and give its path";
+  }
   if (scheme == "data" || scheme == "blob" || scheme == "pipe" || scheme == "fd" || scheme == "concat") {
     return "is a URL; only local files are read: save it as a file and give that";
   }

@@ -118,8 +118,9 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
                              channels_last ? at::MemoryFormat::ChannelsLast3d : at::MemoryFormat::Contiguous);
   add_flops(out, &FlopCount::convolution, 2 * count(out) * count(weight) / length(weight, 0));
   // cuDNN's workspace is of no known size; its default limit is small beside the activations.
-  if (kernel_device(out) == at::kCPU)
+  if (kernel_device(out) == at::kCPU) {
     at::empty({convolution_scratch(x, weight, out, groups)}, x.options().dtype(at::kByte));
+  }
   return out;
 }
 

@@ -4,7 +4,6 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <ctime>
 #include <string_view>
@@ -18,19 +17,10 @@ namespace {
 
 constexpr double kKiB = 1024.0, kMiB = 1024.0 * kKiB, kGiB = 1024.0 * kMiB, kTiB = 1024.0 * kGiB;
 
-constexpr std::array<std::pair<std::string_view, double>, 13> kUnits = {{{"", 1},
-                                                                         {"B", 1},
-                                                                         {"K", kKiB},
-                                                                         {"KiB", kKiB},
-                                                                         {"M", kMiB},
-                                                                         {"MiB", kMiB},
-                                                                         {"G", kGiB},
-                                                                         {"GiB", kGiB},
-                                                                         {"TiB", kTiB},
-                                                                         {"kB", 1e3},
-                                                                         {"MB", 1e6},
-                                                                         {"GB", 1e9},
-                                                                         {"TB", 1e12}}};
+using Unit = std::pair<std::string_view, double>;  // its name, and how many bytes it is
+constexpr Unit kUnits[] = {{"", 1},       {"B", 1},    {"K", kKiB},   {"KiB", kKiB}, {"M", kMiB},
+                           {"MiB", kMiB}, {"G", kGiB}, {"GiB", kGiB}, {"TiB", kTiB}, {"kB", 1e3},
+                           {"MB", 1e6},   {"GB", 1e9}, {"TB", 1e12}};
 
 }  // namespace
 

@@ -339,8 +339,9 @@ std::unique_ptr<OutputFile> stage(const std::filesystem::path& path, const std::
       file.write(data.const_data_ptr(), data.nbytes());
       written += data.nbytes();
     });
-    if (written != bytes_of(tensors[i]))
+    if (written != bytes_of(tensors[i])) {
       throw std::invalid_argument("safetensors: not of its size: " + tensors[i].name);
+    }
   }
   file.close();
   return output;

@@ -22,6 +22,7 @@
 #include "run/remains.h"
 #include "text/prompt.h"
 #include "text/unicode.h"
+
 namespace opensora {
 
 std::filesystem::path default_output(const std::string& prompt, uint64_t seed, int64_t frames,

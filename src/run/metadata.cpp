@@ -19,6 +19,7 @@
 #include "request/parameter.h"
 #include "request/settings.h"
 #include "run/text_stage.h"
+
 namespace opensora::run {
 namespace {
 

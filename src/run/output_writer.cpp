@@ -27,6 +27,7 @@
 #include "run/frames.h"
 #include "run/metadata.h"
 #include "run/suspicious.h"
+
 namespace opensora::run {
 namespace {
 

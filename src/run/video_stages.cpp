@@ -30,6 +30,7 @@
 #include "run/stage_work.h"
 #include "run/text_stage.h"
 #include "sampling/sampler.h"
+
 namespace opensora::run {
 namespace {
 

@@ -149,8 +149,9 @@ void read_roles(const SettingsFile& file, TokenizerSettings& settings) {
 
 // {"<name>": 49408, …}
 void read_added_tokens(const SettingsFile& file, TokenizerSettings& settings) {
-  for (const auto& [name, id] : file.root.items())
+  for (const auto& [name, id] : file.root.items()) {
     settings.tokens.push_back({.content = name, .id = file.id(name, id)});
+  }
 }
 
 // "added_tokens": [{"id": 0, "content": "<pad>", …}, …]

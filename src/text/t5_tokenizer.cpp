@@ -28,8 +28,9 @@ std::optional<int64_t> find_piece(const SentencePieceProcessor& processor, const
 std::vector<AddedToken> take_extra_tokens(TokenizerSettings& settings, int64_t pieces, const std::string& folder) {
   constexpr int64_t kMost = 10000;
   const int64_t extra_ids = settings.extra_ids.value_or(100);
-  if (extra_ids > kMost)
+  if (extra_ids > kMost) {
     throw CheckpointError(fmt::format("{}: \"extra_ids\" is {}, over {}", folder, extra_ids, kMost));
+  }
   const auto is_extra = [](const AddedToken& token) { return token.content.find("<extra_id_") != std::string::npos; };
   const auto name = [](int64_t i) { return fmt::format("<extra_id_{}>", i); };
   int64_t count = extra_ids;

@@ -19,6 +19,7 @@
 #include "media/ffmpeg.h"
 #include "opensora/checkpoint.h"
 #include "opensora/process.h"
+
 namespace opensora {
 namespace {
 

@@ -21,6 +21,7 @@
 #include "text/prompt.h"
 #include "text/tokenizers.h"
 #include "text/unicode.h"
+
 namespace opensora {
 namespace {
 

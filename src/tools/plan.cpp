@@ -25,6 +25,7 @@
 #include "run/forecast.h"
 #include "run/job.h"
 #include "tools/simulation.h"
+
 namespace opensora {
 namespace {
 

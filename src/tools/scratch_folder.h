@@ -1,4 +1,4 @@
-// Temporary folders of the tools.
+// Temporary folders of the tools and of the tests.
 #pragma once
 
 #include <stdlib.h>

@@ -23,6 +23,7 @@
 #include "opensora/process.h"
 #include "tools/scratch_folder.h"
 #include "tools/selftest_check.h"
+
 namespace opensora::tools {
 namespace {
 

@@ -63,8 +63,9 @@ TEST(Bench, CountsTheWorkOfTheRun) {
   const nlohmann::json plan = run_json(
       tiny("plan", {"--model-dir", test::checkpoint_dir(), "-p", "sea", "--steps", "1", "-o", "/tmp/none.mp4"}));
   for (const auto& planned : plan["stages"]) {
-    if (planned["stage"] == "denoise")
+    if (planned["stage"] == "denoise") {
       EXPECT_NEAR(report["stages"][1]["flops"].get<double>() / planned["flops"].get<double>(), 1, 0.03);
+    }
     if (planned["stage"] == "decode") EXPECT_EQ(report["stages"][2]["flops"], planned["flops"]);
   }
 }

@@ -129,8 +129,9 @@ class Deaths : public ::testing::TestWithParam<std::tuple<Stage, bool>> {
     std::istringstream lines(read_file(events()));
     for (std::string line; std::getline(lines, line);) {
       const nlohmann::json entry = nlohmann::json::parse(line);
-      if (entry["event"] == event && (stage.empty() || entry.value("stage", "") == stage))
+      if (entry["event"] == event && (stage.empty() || entry.value("stage", "") == stage)) {
         rows.insert(entry["row"].get<int>());
+      }
     }
     return rows;
   }

@@ -42,8 +42,9 @@ TEST_F(GenerateCommand, JsonHoldsTheResultAndStderrTheLog) {
   EXPECT_EQ(json["forwards"], 6);
   EXPECT_EQ(json["dtype"], "fp32");
   EXPECT_EQ(json["prompt"], "rain. 24 FPS. 4 motion score.");
-  for (const char* stage : {"text", "denoise", "decode", "write", "total"})
+  for (const char* stage : {"text", "denoise", "decode", "write", "total"}) {
     EXPECT_GT(json["seconds"][stage], 0) << stage;
+  }
   EXPECT_GT(json["peak_memory_bytes"], 1 << 20);
   EXPECT_NE(result.err.find("seed 1"), std::string::npos);
 }

@@ -64,8 +64,9 @@ class GenerateCommand : public ::testing::Test {
 
   std::vector<std::filesystem::path> files() const {
     std::vector<std::filesystem::path> found;
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(folder_.path()))
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(folder_.path())) {
       found.push_back(entry.path());
+    }
     std::sort(found.begin(), found.end());
     return found;
   }
