@@ -92,7 +92,7 @@ build() {
   local targets=() quiet=()
   (($# == 0)) || targets=(--target "$@")
   [[ -t 1 ]] || quiet=(-- --quiet)
-  step "Building in build/ (some minutes the first time)"
+  step "Building in build/ (three to ten minutes the first time)"
   quietly cmake --preset release
   cmake --build --preset release --parallel "$(nproc)" "${targets[@]}" "${quiet[@]}"
 }

@@ -11,10 +11,10 @@ namespace opensora::autoencoder {
 namespace {
 
 constexpr int64_t kNormGroups = 32;
-constexpr double kNormEps = 1e-6;
+constexpr double kGroupNormEps = 1e-6;
 
 nn::GroupNorm group_norm(const Weights& weights, int64_t channels) {
-  return {weights, channels, kNormGroups, kNormEps};
+  return {weights, channels, kNormGroups, kGroupNormEps};
 }
 
 nn::Conv conv2d(const Weights& weights, int64_t in_channels, int64_t out_channels, int64_t kernel_size = 3) {

@@ -10,7 +10,7 @@
 namespace opensora::autoencoder {
 namespace {
 
-constexpr double kNormEps = 1e-5;
+constexpr double kRmsNormEps = 1e-5;
 constexpr double kAttentionEps = 1e-15;
 constexpr int64_t kHeadDim = 32;
 constexpr int64_t kAggregation = 5;  // positions along each axis
@@ -131,7 +131,7 @@ at::Tensor ChannelRMSNorm::operator()(const at::Tensor& x) const {
   const double channels = static_cast<double>(x.size(1));
   // Computed from the norm, so that no square of x is kept.
   const at::Tensor norm = at::linalg_vector_norm(x, 2, at::IntArrayRef{1}, /*keepdim=*/true, at::kFloat);
-  const at::Tensor inverse_rms = at::rsqrt(norm.square() / channels + kNormEps);  // [B, 1, T, H, W]
+  const at::Tensor inverse_rms = at::rsqrt(norm.square() / channels + kRmsNormEps);  // [B, 1, T, H, W]
   const std::vector<int64_t> shape = {-1, 1, 1, 1};
   return (x * inverse_rms).to(dtype).mul_(weight.to(dtype).reshape(shape)).add_(bias.to(dtype).reshape(shape));
 }

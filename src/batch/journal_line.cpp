@@ -16,7 +16,7 @@ namespace {
 
 using nlohmann::json;
 
-enum class Kind {
+enum class FieldKind {
   kText,      // without NUL
   kName,      // the same, not empty: of a file or a place
   kHash,      // SHA-256 in lower-case hexadecimal
@@ -32,14 +32,15 @@ enum class Kind {
 
 struct Field {
   const char* name;
-  Kind kind;
+  FieldKind kind;
   bool required = true;
 };
 using Fields = std::vector<Field>;
 
-const Fields kLine = {{"time", Kind::kTime}};
-const Fields kVideo = {{"row", Kind::kPositive}, {"sample", Kind::kCount}, {"key", Kind::kHash},
-                       {"seed", Kind::kSeed},    {"output", Kind::kName},  {"place", Kind::kName, false}};
+const Fields kLine = {{"time", FieldKind::kTime}};
+const Fields kVideo = {{"row", FieldKind::kPositive}, {"sample", FieldKind::kCount},
+                       {"key", FieldKind::kHash},     {"seed", FieldKind::kSeed},
+                       {"output", FieldKind::kName},  {"place", FieldKind::kName, false}};
 
 // The fields of an event about a video.
 Fields of_video(const Fields& own) {
@@ -52,39 +53,41 @@ Fields of_video(const Fields& own) {
 const std::map<std::string, Fields>& events() {
   static const std::map<std::string, Fields> all = {
       {"run_started",
-       {{"version", Kind::kName},
-        {"videos", Kind::kPositive},
-        {"resume", Kind::kSwitch},
-        {"shard", Kind::kName},
-        {"device", Kind::kName},
-        {"prompts_file", Kind::kText, false}}},
-      {"video_planned", of_video({{"prompt", Kind::kText}, {"row_key", Kind::kHash, false}})},
+       {{"version", FieldKind::kName},
+        {"videos", FieldKind::kPositive},
+        {"resume", FieldKind::kSwitch},
+        {"shard", FieldKind::kName},
+        {"device", FieldKind::kName},
+        {"prompts_file", FieldKind::kText, false}}},
+      {"video_planned", of_video({{"prompt", FieldKind::kText}, {"row_key", FieldKind::kHash, false}})},
       {"video_started", of_video({})},
-      {"picture_done", of_video({{"picture", Kind::kName}, {"bytes", Kind::kPositive}, {"sha256", Kind::kHash}})},
-      {"video_sampled", of_video({{"latent", Kind::kName}, {"forwards", Kind::kCount}})},
-      {"video_done", of_video({{"bytes", Kind::kPositive},
-                               {"sha256", Kind::kHash},
-                               {"width", Kind::kPositive},
-                               {"height", Kind::kPositive},
-                               {"frames", Kind::kPositive},
-                               {"prompt", Kind::kText},
-                               {"seconds", Kind::kStages},
-                               {"peak_memory_bytes", Kind::kCount},
-                               {"peak_device_memory_bytes", Kind::kCount},
-                               {"suspicious", Kind::kText, false},
-                               {"image", Kind::kName, false},
-                               {"latent", Kind::kName, false}})},
-      {"video_failed", of_video({{"code", Kind::kCode}, {"error", Kind::kText}, {"latent", Kind::kName, false}})},
+      {"picture_done",
+       of_video({{"picture", FieldKind::kName}, {"bytes", FieldKind::kPositive}, {"sha256", FieldKind::kHash}})},
+      {"video_sampled", of_video({{"latent", FieldKind::kName}, {"forwards", FieldKind::kCount}})},
+      {"video_done", of_video({{"bytes", FieldKind::kPositive},
+                               {"sha256", FieldKind::kHash},
+                               {"width", FieldKind::kPositive},
+                               {"height", FieldKind::kPositive},
+                               {"frames", FieldKind::kPositive},
+                               {"prompt", FieldKind::kText},
+                               {"seconds", FieldKind::kStages},
+                               {"peak_memory_bytes", FieldKind::kCount},
+                               {"peak_device_memory_bytes", FieldKind::kCount},
+                               {"suspicious", FieldKind::kText, false},
+                               {"image", FieldKind::kName, false},
+                               {"latent", FieldKind::kName, false}})},
+      {"video_failed",
+       of_video({{"code", FieldKind::kCode}, {"error", FieldKind::kText}, {"latent", FieldKind::kName, false}})},
       {"run_finished",
-       {{"videos", Kind::kCount},
-        {"done", Kind::kCount},
-        {"skipped", Kind::kCount},
-        {"failed", Kind::kCount},
-        {"not_run", Kind::kCount},
-        {"seconds", Kind::kSeconds},
-        {"exit_code", Kind::kCode},
-        {"error", Kind::kText, false}}},
-      {"fault", Fields{{"file", Kind::kName}, {"time", Kind::kTime, false}}}};
+       {{"videos", FieldKind::kCount},
+        {"done", FieldKind::kCount},
+        {"skipped", FieldKind::kCount},
+        {"failed", FieldKind::kCount},
+        {"not_run", FieldKind::kCount},
+        {"seconds", FieldKind::kSeconds},
+        {"exit_code", FieldKind::kCode},
+        {"error", FieldKind::kText, false}}},
+      {"fault", Fields{{"file", FieldKind::kName}, {"time", FieldKind::kTime, false}}}};
   return all;
 }
 
@@ -116,30 +119,30 @@ bool is_seconds(const json& value) { return value.is_number() && value.get<doubl
 
 bool is_stages(const json& value) { return value.is_object() && std::all_of(value.begin(), value.end(), is_seconds); }
 
-bool fits(const json& value, Kind kind) {
+bool fits(const json& value, FieldKind kind) {
   constexpr uint64_t kMost = std::numeric_limits<int64_t>::max();
   switch (kind) {
-    case Kind::kText:
+    case FieldKind::kText:
       return is_text(value);
-    case Kind::kName:
+    case FieldKind::kName:
       return is_text(value) && !value.get_ref<const std::string&>().empty();
-    case Kind::kHash:
+    case FieldKind::kHash:
       return is_hash(value);
-    case Kind::kTime:
+    case FieldKind::kTime:
       return is_time(value);
-    case Kind::kSeed:
+    case FieldKind::kSeed:
       return value.is_number_unsigned();
-    case Kind::kCount:
+    case FieldKind::kCount:
       return is_whole(value, 0, kMost);
-    case Kind::kPositive:
+    case FieldKind::kPositive:
       return is_whole(value, 1, kMost);
-    case Kind::kCode:
+    case FieldKind::kCode:
       return is_whole(value, 0, 255);
-    case Kind::kSeconds:
+    case FieldKind::kSeconds:
       return is_seconds(value);
-    case Kind::kStages:
+    case FieldKind::kStages:
       return is_stages(value);
-    case Kind::kSwitch:
+    case FieldKind::kSwitch:
       return value.is_boolean();
   }
   return false;

@@ -44,7 +44,7 @@ void run(const CommandOptions& options, const std::filesystem::path& latent, con
   catch_signals();
   ProgressReporter reporter(style);
   const GenerateResult result = decode(latent, request, std::ref(reporter));
-  if (options.json) return print_json(to_json(result));
+  if (options.json) return print_json(result_to_json(result));
   std::cout << result.output.string() << '\n';
 }
 

@@ -152,7 +152,7 @@ void print_end(const BatchVideo& video, bool json) {
     std::cout << video.result.output.string() << std::endl;
     return;
   }
-  ordered_json line = to_json(video.result);
+  ordered_json line = result_to_json(video.result);
   line["state"] = video.state == BatchState::kSkipped ? "skipped" : "done";
   print_json(line);
 }
@@ -183,11 +183,11 @@ void run_one(const std::vector<BatchRow>& rows, const BatchOptions& batch, const
   const BatchResult result = run_batch(rows, batch, {.progress = std::ref(reporter), .on_end = {}});
   try {
     const GenerateResult video = single_result(result, batch.strict);
-    if (options.json) return print_json(to_json(video));
+    if (options.json) return print_json(result_to_json(video));
     std::cout << video.output.string() << '\n';
   } catch (const SuspiciousError& error) {  // the video is there
     if (!options.json) throw;
-    print_failed_report(to_json(result.videos.front().result), error.code(), error.what());
+    print_failed_report(result_to_json(result.videos.front().result), error.code(), error.what());
   }
 }
 

@@ -63,7 +63,7 @@ void run(const CommandOptions& options, SelftestOptions checks) {
   catch_signals();
   checks.device = options.settings.request.device;
   checks.threads = options.settings.request.threads;
-  if (!options.json) checks.on_result = print;
+  if (!options.json) checks.on_result = [](const SelftestResult& result) { print(result); };
   const SelftestReport report = selftest(checks);
   const int64_t failed = report.count(Verdict::kFailed);
   const std::string failure =

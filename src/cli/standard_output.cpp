@@ -71,7 +71,7 @@ int StandardOutput::sync() {
   return error_ == 0 ? 0 : -1;
 }
 
-nlohmann::ordered_json to_json(const GenerateResult& result) {
+nlohmann::ordered_json result_to_json(const GenerateResult& result) {
   return {{"output", result.output.string()},
           {"image", result.image.empty() ? nlohmann::json() : nlohmann::json(result.image.string())},
           {"seed", result.seed},

@@ -38,7 +38,7 @@ class StandardOutput final : public std::streambuf {
   int error_ = 0;
 };
 
-nlohmann::ordered_json to_json(const GenerateResult& result);
+nlohmann::ordered_json result_to_json(const GenerateResult& result);
 
 // As the user is told it: with flags in place of the fields that the library names (request::with_flags()). `others`:
 // the command's own options.

@@ -34,9 +34,9 @@ void free_block(void* context) {
   block->counter->live -= block->bytes;
 }
 
-class CountingAllocator final : public c10::Allocator {
+class MetaAllocator final : public c10::Allocator {
  public:
-  explicit CountingAllocator(std::shared_ptr<Counter> counter) : counter_(std::move(counter)) {}
+  explicit MetaAllocator(std::shared_ptr<Counter> counter) : counter_(std::move(counter)) {}
 
   c10::DataPtr allocate(size_t bytes) override {
     auto block = std::make_unique<Block>(Block{counter_, static_cast<int64_t>(bytes)});
@@ -194,7 +194,7 @@ struct MetaDevice::State {
   explicit State(at::DeviceType device) : counter(std::make_shared<Counter>(Counter{.device = device, .flops = {}})) {}
 
   std::shared_ptr<Counter> counter;
-  CountingAllocator allocator{counter};
+  MetaAllocator allocator{counter};
   c10::Allocator* previous = c10::GetAllocator(at::kMeta);
   torch::Library kernels = missing_kernels();
   at::CallbackHandle callback = 0;

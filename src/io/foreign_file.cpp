@@ -15,7 +15,7 @@ constexpr const char* kUnpack = "; unpack it first";
 constexpr const char* kNoCheckpoint = "; a checkpoint is a safetensors or a PyTorch file";
 constexpr const char* kDownloadAgain = "; download it again";
 
-struct Mark {
+struct Signature {
   size_t offset;
   std::string_view bytes;
   const char* what;
@@ -24,7 +24,7 @@ struct Mark {
 
 using namespace std::string_view_literals;
 
-constexpr Mark kMarks[] = {
+constexpr Signature kSignatures[] = {
     {0, "GGUF"sv, "a GGUF file (quantised, for llama.cpp and its like), which is not supported", kTakeOriginal},
     {0, "ggml"sv, "a GGML file (quantised, for llama.cpp), which is not supported", kTakeOriginal},
     {0, "tjgg"sv, "a GGML file (quantised, for llama.cpp), which is not supported", kTakeOriginal},
@@ -177,7 +177,7 @@ constexpr TensorMark kTensorMarks[] = {
 std::optional<std::string> foreign_file(const std::filesystem::path& path, std::string_view start) {
   if (starts_as_safetensors(start)) return std::nullopt;
   const std::string name = path.filename().string(), extension = lower(path.extension().string());
-  for (const Mark& mark : kMarks) {
+  for (const Signature& mark : kSignatures) {
     if (start.size() >= mark.offset && start.substr(mark.offset).starts_with(mark.bytes)) {
       return std::string("is ") + mark.what + mark.advice;
     }

@@ -41,7 +41,6 @@ struct Node {
 };
 
 // Of a tensor: LibTorch's own limit.
-constexpr size_t kMostDimensions = 64;
 // Of a storage's name, which each tensor repeats: torch.save counts them.
 constexpr size_t kLongestKey = 255;
 

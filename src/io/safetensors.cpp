@@ -31,7 +31,6 @@ static_assert(std::endian::native == std::endian::little, "safetensors files are
 constexpr uint64_t kLengthBytes = 8;  // the file starts with the header's length
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr uint64_t kLargestFile = uint64_t{1} << 50;  // larger is nonsense, and told where it stands
-constexpr size_t kMostDimensions = 64;                // LibTorch's own limit
 
 constexpr std::array<std::pair<std::string_view, at::ScalarType>, 12> kDtypes = {{
     {"F64", at::kDouble},
@@ -252,7 +251,7 @@ namespace {
 
 using NamedTensor = std::pair<std::string, at::Tensor>;
 
-[[noreturn]] void fail(const std::filesystem::path& path, const std::string& problem) {
+[[noreturn]] void refuse_to_write(const std::filesystem::path& path, const std::string& problem) {
   throw OutputError(path.string() + ": " + problem);
 }
 
@@ -261,7 +260,7 @@ class FileWriter {
  public:
   FileWriter(const std::filesystem::path& temporary, const std::filesystem::path& path)
       : path_(path), fd_(::open(temporary.c_str(), O_WRONLY | O_CLOEXEC)) {
-    if (fd_ < 0) fail(path_, std::string("cannot be opened: ") + std::strerror(errno));
+    if (fd_ < 0) refuse_to_write(path_, std::string("cannot be opened: ") + std::strerror(errno));
   }
   ~FileWriter() {
     if (fd_ >= 0) ::close(fd_);
@@ -285,7 +284,9 @@ class FileWriter {
   }
 
  private:
-  [[noreturn]] void fail_write() const { fail(path_, std::string("cannot be written: ") + std::strerror(errno)); }
+  [[noreturn]] void fail_write() const {
+    refuse_to_write(path_, std::string("cannot be written: ") + std::strerror(errno));
+  }
 
   std::filesystem::path path_;
   int fd_;

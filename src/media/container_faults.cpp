@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "media/file_bytes.h"
 #include "opensora/error.h"
 
 namespace opensora::media {
@@ -27,12 +28,6 @@ struct Box {
   uint64_t begin = 0, size = 0;  // bytes; the size as it says of itself
 };
 
-uint64_t big_endian(std::string_view bytes) {
-  uint64_t value = 0;
-  for (const char byte : bytes) value = value << 8 | static_cast<uint8_t>(byte);
-  return value;
-}
-
 std::string read_at(std::ifstream& file, uint64_t position, size_t count) {
   std::string bytes(count, '\0');
   file.clear();
@@ -46,9 +41,9 @@ std::optional<Box> read_box(std::ifstream& file, uint64_t begin, uint64_t end) {
   constexpr size_t kLongHeader = 16;
   const std::string header = read_at(file, begin, kLongHeader);
   if (header.size() < kBoxHeader) return std::nullopt;
-  Box box{header.substr(4, 4), begin, big_endian(header.substr(0, 4))};
+  Box box{header.substr(4, 4), begin, big_endian(header, 4)};
   if (box.size == 0) box.size = end - begin;
-  if (box.size == 1 && header.size() == kLongHeader) box.size = big_endian(header.substr(kBoxHeader));
+  if (box.size == 1 && header.size() == kLongHeader) box.size = big_endian(header.substr(kBoxHeader), 8);
   if (box.size < kBoxHeader) return std::nullopt;
   return box;
 }
@@ -159,9 +154,8 @@ std::string container_fault(const fs::path& path) {
 }
 
 bool is_encrypted(uint32_t codec_tag) {
-  return std::any_of(kEncrypted.begin(), kEncrypted.end(), [&](std::string_view tag) {
-    return big_endian(std::string(tag.rbegin(), tag.rend())) == codec_tag;
-  });
+  return std::any_of(kEncrypted.begin(), kEncrypted.end(),
+                     [&](std::string_view tag) { return little_endian(tag, tag.size()) == codec_tag; });
 }
 
 void throw_damaged(const fs::path& path, const std::string& reason, const std::string& place) {

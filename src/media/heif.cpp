@@ -43,12 +43,12 @@ class Cursor {
   size_t at_ = 0;
 };
 
-struct Box {
+struct ItemBox {
   std::string_view type, data;
 };
 
-std::vector<Box> boxes_in(std::string_view bytes) {
-  std::vector<Box> boxes;
+std::vector<ItemBox> boxes_in(std::string_view bytes) {
+  std::vector<ItemBox> boxes;
   while (bytes.size() >= 8) {
     const uint64_t size = big_endian(bytes, 4);
     if (size < 8 || size > bytes.size()) break;
@@ -58,8 +58,8 @@ std::vector<Box> boxes_in(std::string_view bytes) {
   return boxes;
 }
 
-std::string_view find(const std::vector<Box>& boxes, std::string_view type) {
-  const auto found = std::find_if(boxes.begin(), boxes.end(), [&](const Box& box) { return box.type == type; });
+std::string_view find(const std::vector<ItemBox>& boxes, std::string_view type) {
+  const auto found = std::find_if(boxes.begin(), boxes.end(), [&](const ItemBox& box) { return box.type == type; });
   return found == boxes.end() ? std::string_view() : found->data;
 }
 
@@ -78,7 +78,7 @@ struct Item {
 struct Meta {
   uint64_t primary = 0;
   std::map<uint64_t, Item> items;
-  std::vector<Box> properties;
+  std::vector<ItemBox> properties;
   std::string_view data;  // idat
 };
 
@@ -86,7 +86,7 @@ void parse_types(std::string_view bytes, Meta& meta) {
   Cursor in(bytes);
   const uint64_t version = in.number(1);
   in.skip(3 + (version == 0 ? 2 : 4));
-  for (const Box& box : boxes_in(in.rest())) {
+  for (const ItemBox& box : boxes_in(in.rest())) {
     Cursor entry(box.data);
     const uint64_t entry_version = entry.number(1);
     entry.skip(3);
@@ -122,7 +122,7 @@ void parse_references(std::string_view bytes, Meta& meta) {
   Cursor in(bytes);
   const size_t id_size = in.number(1) == 0 ? 2 : 4;
   in.skip(3);
-  for (const Box& box : boxes_in(in.rest())) {
+  for (const ItemBox& box : boxes_in(in.rest())) {
     if (box.type != "dimg") continue;
     Cursor entry(box.data);
     Item& item = meta.items[entry.number(id_size)];
@@ -132,9 +132,9 @@ void parse_references(std::string_view bytes, Meta& meta) {
 }
 
 void parse_properties(std::string_view bytes, Meta& meta) {
-  const std::vector<Box> boxes = boxes_in(bytes);
+  const std::vector<ItemBox> boxes = boxes_in(bytes);
   meta.properties = boxes_in(find(boxes, "ipco"));
-  for (const Box& box : boxes) {
+  for (const ItemBox& box : boxes) {
     if (box.type != "ipma") continue;
     Cursor in(box.data);
     const uint64_t version = in.number(1), flags = in.number(3), count = in.number(4);
@@ -149,7 +149,7 @@ void parse_properties(std::string_view bytes, Meta& meta) {
 }
 
 Meta parse_meta(std::string_view bytes) {
-  const std::vector<Box> boxes = boxes_in(bytes.substr(std::min<size_t>(bytes.size(), 4)));
+  const std::vector<ItemBox> boxes = boxes_in(bytes.substr(std::min<size_t>(bytes.size(), 4)));
   Meta meta;
   Cursor primary(find(boxes, "pitm"));
   const uint64_t version = primary.number(1);
@@ -164,8 +164,8 @@ Meta parse_meta(std::string_view bytes) {
 }
 
 // The properties of an item of one type, in their order.
-std::vector<Box> properties_of(const Meta& meta, const Item& item) {
-  std::vector<Box> boxes;
+std::vector<ItemBox> properties_of(const Meta& meta, const Item& item) {
+  std::vector<ItemBox> boxes;
   for (const size_t index : item.properties) {
     if (index >= 1 && index <= meta.properties.size()) boxes.push_back(meta.properties[index - 1]);
   }
@@ -265,7 +265,7 @@ int exif_value(const Orientation& orientation) {
 }
 
 // Takes over size, turns and colours. Returns false if there is a property that is not followed here.
-bool apply_properties(const std::vector<Box>& properties, HeifPicture& picture) {
+bool apply_properties(const std::vector<ItemBox>& properties, HeifPicture& picture) {
   constexpr Orientation kLeft = {0, -1, 1, 0}, kTopDown = {1, 0, 0, -1}, kSideways = {-1, 0, 0, 1};
   Orientation turn;
   for (const auto& [type, data] : properties) {

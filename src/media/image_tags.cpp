@@ -16,7 +16,7 @@ namespace {
 
 using namespace std::string_view_literals;
 
-constexpr size_t kLargest = size_t{16} << 20;  // of what is looked at in one piece
+constexpr size_t kLargestPiece = size_t{16} << 20;  // of what is looked at in one piece
 
 // For a JPEG with others behind it, which a phone made: they are no frames of a video.
 constexpr const char* kSeveralPictures = "jpeg_pipe";
@@ -128,7 +128,7 @@ void read_webp_tags(const ReadBytes& read, ImageTags& tags) {
     if (head.size() < 8) break;
     const uint64_t length = little_endian(std::string_view(head).substr(4), 4);
     const std::string type = head.substr(0, 4);
-    if (length <= kLargest) {
+    if (length <= kLargestPiece) {
       if (type == "EXIF") tags.exif = read(at + 8, length);
       if (type == "XMP ") tags.xmp = read(at + 8, length);
       if (type == "ICCP") tags.icc = read(at + 8, length);
@@ -146,7 +146,7 @@ void read_jpeg2000_tags(const ReadBytes& read, ImageTags& tags) {
     const uint64_t length = big_endian(head, 4);
     const std::string type = head.size() < 8 ? "" : head.substr(4);
     if (type == "colr") {
-      const std::string data = read(at + 8, std::min<uint64_t>(std::max<uint64_t>(length, 8) - 8, kLargest));
+      const std::string data = read(at + 8, std::min<uint64_t>(std::max<uint64_t>(length, 8) - 8, kLargestPiece));
       const auto space =
           static_cast<int>(big_endian(std::string_view(data).substr(std::min<size_t>(data.size(), 3)), 4));
       if (data.starts_with('\1') && space != kSrgb && space != kGrey) tags.unreadable = "colours that are not RGB";

@@ -15,8 +15,6 @@
 namespace opensora::media {
 namespace {
 
-constexpr int kRgbBytes = 3;
-
 int check_sws(int result, const char* action) {
   if (result < 0) throw OutputError(fmt::format("cannot {}: {}", action, error_text(result)));
   return result;

@@ -9,6 +9,8 @@
 
 namespace opensora::media {
 
+constexpr int kRgbBytes = 3;  // of a pixel in packed RGB24
+
 // A picture in packed RGB24.
 struct Picture {
   int width = 0;  // pixels

@@ -8,6 +8,7 @@
 #include "core/output_file.h"
 #include "media/ffmpeg.h"
 #include "media/ffmpeg_functions.h"
+#include "media/file_bytes.h"
 #include "media/picture.h"
 #include "opensora/error.h"
 
@@ -41,15 +42,9 @@ constexpr std::string_view kSignature = "\x89PNG\r\n\x1A\n"sv;
 constexpr std::string_view kKeyword = "opensora unfinished\0"sv;  // of the tEXt chunk
 constexpr size_t kEndChunk = 12;                                  // bytes of IEND, always the last
 
-std::string big_endian(uint32_t value) {
+std::string to_big_endian(uint32_t value) {
   return {static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
           static_cast<char>(value)};
-}
-
-uint32_t read_big_endian(std::string_view bytes) {
-  uint32_t value = 0;
-  for (const char byte : bytes.substr(0, 4)) value = value << 8 | static_cast<uint8_t>(byte);
-  return value;
 }
 
 // The CRC-32 of PNG's specification.
@@ -68,7 +63,7 @@ constexpr size_t kAround = 12;  // bytes of a chunk beside its data: length and 
 std::string_view find_chunk(std::string_view file) {
   if (!file.starts_with(kSignature)) return {};
   for (size_t at = kSignature.size(); at + kAround <= file.size();) {
-    const size_t length = read_big_endian(file.substr(at));
+    const size_t length = big_endian(file.substr(at), 4);
     if (length > file.size() - at - kAround) return {};
     const std::string_view type = file.substr(at + 4, 4), data = file.substr(at + 8, length);
     if (type == "tEXt" && data.starts_with(kKeyword)) return file.substr(at, kAround + length);
@@ -99,7 +94,7 @@ void write_png(const std::filesystem::path& path, const uint8_t* rgb24, int widt
 std::string with_note(std::string file, std::string_view note) {
   const std::string chunk = std::string("tEXt").append(kKeyword).append(note);
   const uint32_t length = static_cast<uint32_t>(kKeyword.size() + note.size());
-  return file.insert(file.size() - kEndChunk, big_endian(length) + chunk + big_endian(crc_of(chunk)));
+  return file.insert(file.size() - kEndChunk, to_big_endian(length) + chunk + to_big_endian(crc_of(chunk)));
 }
 
 std::string without_note(std::string file) {

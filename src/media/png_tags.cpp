@@ -13,7 +13,7 @@ namespace {
 
 using namespace std::string_view_literals;
 
-constexpr size_t kLargest = size_t{16} << 20;  // of a chunk that is looked at, and of what it is inflated to
+constexpr size_t kLargestChunk = size_t{16} << 20;  // of a chunk that is looked at, and of what it is inflated to
 
 // FFmpeg's PNG decoder needs zlib, too: it is there.
 constinit const LazyFunction<int(unsigned char*, unsigned long*, const unsigned char*, unsigned long)> uncompress(
@@ -22,7 +22,7 @@ constinit const LazyFunction<int(unsigned char*, unsigned long*, const unsigned 
 // Empty for what is damaged or too large.
 std::string inflate(std::string_view compressed) {
   constexpr int kOk = 0, kBufferTooSmall = -5;
-  for (size_t size = size_t{64} << 10; size <= kLargest; size *= 4) {
+  for (size_t size = size_t{64} << 10; size <= kLargestChunk; size *= 4) {
     std::string text(size, '\0');
     unsigned long length = size;
     const int result = uncompress(reinterpret_cast<unsigned char*>(text.data()), &length,
@@ -89,7 +89,7 @@ struct Colours {
   bool has_other_primaries = false;
 };
 
-bool has_srgb_primaries(std::string_view data) {
+bool has_srgb_chromaticities(std::string_view data) {
   constexpr uint64_t kTolerance = 1000;
   constexpr uint64_t kExpected[] = {31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000};
   for (size_t i = 0; i < std::size(kExpected); ++i) {
@@ -141,7 +141,7 @@ void use_chunk(std::string_view type, std::string_view data, ImageTags& tags, Co
   } else if (type == "gAMA") {
     colours.gamma = big_endian(data, 4);
   } else if (type == "cHRM") {
-    colours.has_other_primaries = data.size() >= 32 && !has_srgb_primaries(data);
+    colours.has_other_primaries = data.size() >= 32 && !has_srgb_chromaticities(data);
   } else if (type == "cICP" && data.size() >= 2) {
     colours.cicp = cicp_colours(static_cast<uint8_t>(data[0]), static_cast<uint8_t>(data[1]));
   }
@@ -161,7 +161,7 @@ void read_png_tags(const ReadBytes& read, ImageTags& tags) {
     const std::string type = head.substr(4);
     if (type == "IEND") break;
     if (type == "CgBI") tags.unreadable = "written for iPhones only (CgBI)";
-    if (is_wanted(type) && length <= kLargest) {
+    if (is_wanted(type) && length <= kLargestChunk) {
       use_chunk(type, read(at + kHead, length), tags, colours, legacy_exif);
     }
     at += kHead + length + 4;

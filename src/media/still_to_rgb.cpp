@@ -11,7 +11,6 @@
 namespace opensora::media {
 namespace {
 
-constexpr int kRgbBytes = 3;
 constexpr int kFractionBits = 16;
 
 // Fixed point. red = luma * (y - black) + red_cr * cr and so on, with cb and cr around zero.

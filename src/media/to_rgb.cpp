@@ -17,7 +17,6 @@
 namespace opensora::media {
 namespace {
 
-constexpr int kRgbBytes = 3;
 constexpr int kRgbaBytes = 4;
 
 const AVPixFmtDescriptor& description(const AVFrame& frame) {

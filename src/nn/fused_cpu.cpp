@@ -11,16 +11,16 @@ namespace opensora::nn {
 namespace {
 
 // Clones cannot be templates.
-#define OPENSORA_ROWS(Functor)                                                               \
+#define OPENSORA_MAKE_ROWS(Functor)                                                          \
   OPENSORA_MULTIVERSION void make_rows(const Functor& functor, int64_t begin, int64_t end) { \
     for (int64_t row = begin; row < end; ++row) functor(row, OneLane());                     \
   }
-OPENSORA_ROWS(ModulatedLayerNorm<float>)
-OPENSORA_ROWS(ModulatedLayerNorm<BFloat16>)
-OPENSORA_ROWS(RMSNormRope<float>)
-OPENSORA_ROWS(RMSNormRope<BFloat16>)
-OPENSORA_ROWS(GeluTanh<float>)
-OPENSORA_ROWS(GeluTanh<BFloat16>)
+OPENSORA_MAKE_ROWS(ModulatedLayerNorm<float>)
+OPENSORA_MAKE_ROWS(ModulatedLayerNorm<BFloat16>)
+OPENSORA_MAKE_ROWS(RMSNormRope<float>)
+OPENSORA_MAKE_ROWS(RMSNormRope<BFloat16>)
+OPENSORA_MAKE_ROWS(GeluTanh<float>)
+OPENSORA_MAKE_ROWS(GeluTanh<BFloat16>)
 
 // `functor_of(T())` is the functor on T; there are as many rows as elements in the dimensions of `out` but the last.
 template <typename FunctorOf>
@@ -41,26 +41,27 @@ bool share_dtype(std::initializer_list<at::Tensor> tensors) {
                      [&](const at::Tensor& x) { return x.scalar_type() == tensors.begin()->scalar_type(); });
 }
 
-bool modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
-                          double eps) {
+bool cpu_modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift,
+                              const at::Tensor& scale, double eps) {
   return share_dtype({out, x, shift, scale}) &&
          run(out, [&](auto element) { return modulated_layer_norm_of<decltype(element)>(out, x, shift, scale, eps); });
 }
 
-bool rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale, const RotaryEmbedding& rope,
-                   double eps) {
+bool cpu_rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale, const RotaryEmbedding& rope,
+                       double eps) {
   return share_dtype({out, x, scale}) &&
          run(out, [&](auto element) { return rms_norm_rope_of<decltype(element)>(out, x, scale, rope, eps); });
 }
 
-bool gelu_tanh(const at::Tensor& x) {
+bool cpu_gelu_tanh(const at::Tensor& x) {
   return run(x, [&](auto element) { return gelu_tanh_of<decltype(element)>(x); });
 }
 
 }  // namespace
 
 FusedKernels cpu_kernels() {
-  return {.modulated_layer_norm = modulated_layer_norm, .rms_norm_rope = rms_norm_rope, .gelu_tanh = gelu_tanh};
+  return {
+      .modulated_layer_norm = cpu_modulated_layer_norm, .rms_norm_rope = cpu_rms_norm_rope, .gelu_tanh = cpu_gelu_tanh};
 }
 
 }  // namespace opensora::nn

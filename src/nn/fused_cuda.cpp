@@ -33,16 +33,16 @@ void launch(CudaPlugin::LaunchRows launch_rows, Element element, const Functor& 
   TORCH_CHECK(error == 0, "a fused kernel cannot be launched: ", cuda_plugin()->error_text(error));
 }
 
-bool modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
-                          double eps) {
+bool cuda_modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift,
+                               const at::Tensor& scale, double eps) {
   const auto element = element_of({out, x, shift, scale});
   if (!element) return false;
   launch(cuda_plugin()->modulated_layer_norm, *element, modulated_layer_norm_of<void>(out, x, shift, scale, eps), out);
   return true;
 }
 
-bool rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale, const RotaryEmbedding& rope,
-                   double eps) {
+bool cuda_rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale,
+                        const RotaryEmbedding& rope, double eps) {
   const auto element = element_of({out, x, scale});
   if (!element) return false;
   launch(cuda_plugin()->rms_norm_rope, *element, rms_norm_rope_of<void>(out, x, scale, rope, eps), out);
@@ -53,7 +53,7 @@ bool rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor&
 
 FusedKernels cuda_kernels() {
   if (cuda_plugin() == nullptr) return {};
-  return {.modulated_layer_norm = modulated_layer_norm, .rms_norm_rope = rms_norm_rope};
+  return {.modulated_layer_norm = cuda_modulated_layer_norm, .rms_norm_rope = cuda_rms_norm_rope};
 }
 
 }  // namespace opensora::nn

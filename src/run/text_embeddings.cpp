@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kSchemaVersion = "1";
+constexpr const char* kEmbeddingSchema = "1";
 
 // What is wrong with a file: who reads it, what was found, and what to do.
 [[noreturn]] void fail(const fs::path& file, const std::string& problem) {
@@ -35,8 +35,8 @@ const std::string& entry(const io::SafetensorsFile& file, const std::string& key
 
 const std::string& checked_text(const io::SafetensorsFile& file) {
   const std::string& version = entry(file, "schema_version");
-  if (version != kSchemaVersion) {
-    fail(file.path(), "embeddings of schema version " + version + ", expected " + kSchemaVersion +
+  if (version != kEmbeddingSchema) {
+    fail(file.path(), "embeddings of schema version " + version + ", expected " + kEmbeddingSchema +
                           "; write them anew with opensora encode-text");
   }
   return entry(file, "text");
@@ -112,7 +112,7 @@ void save_embedding(const fs::path& file, const std::string& text, const Encoded
                     const EncoderIdentities& identities, bool overwrite) {
   std::vector<std::pair<std::string, at::Tensor>> tensors;
   std::map<std::string, std::string> metadata = {
-      {"schema_version", kSchemaVersion}, {"program_version", version()}, {"text", text}};
+      {"schema_version", kEmbeddingSchema}, {"program_version", version()}, {"text", text}};
   for (const auto& [component, encoded] : parts) {
     const std::string key = models::component_name(component);
     tensors.emplace_back(key, encoded.states);

@@ -13,12 +13,10 @@
 
 #include "core/json_text.h"
 #include "opensora/error.h"
+#include "text/unicode.h"
 
 namespace opensora::text {
 namespace {
-
-// As Python's str.isspace().
-bool is_space(UChar32 c) { return u_isUWhiteSpace(c) != 0 || (c >= 0x1C && c <= 0x1F); }
 
 std::string_view strip_left(std::string_view text) {
   const auto length = static_cast<int32_t>(text.size());

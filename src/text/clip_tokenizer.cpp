@@ -71,7 +71,7 @@ class BytePairEncoder {
 namespace {
 
 constexpr std::string_view kWordEnd = "</w>";
-constexpr const char* kOrigin = "openai/clip-vit-large-patch14";
+constexpr const char* kClipOrigin = "openai/clip-vit-large-patch14";
 
 uint64_t pair_key(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
@@ -132,10 +132,10 @@ BytePairEncoder::BytePairEncoder(const std::filesystem::path& vocab_file, const 
 void BytePairEncoder::load_vocab(const std::filesystem::path& path) {
   nlohmann::json vocab;
   try {
-    vocab = parse_json(read_tokenizer_file(path, kOrigin));
+    vocab = parse_json(read_tokenizer_file(path, kClipOrigin));
   } catch (const JsonError& error) {
     throw CheckpointError(
-        fmt::format("{}: not valid JSON: {}; expected the vocabulary of {}", path.string(), error.what(), kOrigin));
+        fmt::format("{}: not valid JSON: {}; expected the vocabulary of {}", path.string(), error.what(), kClipOrigin));
   }
   if (!vocab.is_object()) {
     throw CheckpointError(
@@ -163,7 +163,7 @@ void BytePairEncoder::bind_bytes(const std::filesystem::path& path) {
     const auto found = ids_.find(piece);
     if (found == ids_.end()) {
       constexpr auto kMessage = "{}: no entry {}; expected byte-level pieces and \"{}\" word ends as {} has them";
-      throw CheckpointError(fmt::format(kMessage, path.string(), json_excerpt(piece), kWordEnd, kOrigin));
+      throw CheckpointError(fmt::format(kMessage, path.string(), json_excerpt(piece), kWordEnd, kClipOrigin));
     }
     return found->second;
   };
@@ -175,7 +175,7 @@ void BytePairEncoder::bind_bytes(const std::filesystem::path& path) {
 }
 
 void BytePairEncoder::load_merges(const std::filesystem::path& path) {
-  std::string content = read_tokenizer_file(path, kOrigin);
+  std::string content = read_tokenizer_file(path, kClipOrigin);
   content.erase(content.find_last_not_of(" \r\n") + 1);
   std::istringstream lines(content);
   std::string line;
@@ -191,7 +191,7 @@ void BytePairEncoder::load_merges(const std::filesystem::path& path) {
     }
   }
   if (merges_.empty()) {
-    throw CheckpointError(fmt::format("{}: no merges; expected those of {}", path.string(), kOrigin));
+    throw CheckpointError(fmt::format("{}: no merges; expected those of {}", path.string(), kClipOrigin));
   }
 }
 

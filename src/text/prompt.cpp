@@ -5,13 +5,12 @@
 #include <unicode/unistr.h>
 
 #include "opensora/error.h"
+#include "text/unicode.h"
 
 namespace opensora::text {
 namespace {
 
-// Python's str.strip(): Unicode white space and the four information separators.
-bool is_space(UChar32 c) { return u_isUWhiteSpace(c) || (c >= 0x1C && c <= 0x1F); }
-
+// As Python's str.strip().
 icu::UnicodeString strip(const icu::UnicodeString& text) {
   int32_t begin = 0, end = text.length();
   while (begin < end && is_space(text.char32At(begin))) begin = text.moveIndex32(begin, 1);

@@ -16,7 +16,7 @@ namespace {
 
 using sentencepiece::SentencePieceProcessor;
 
-constexpr const char* kOrigin = "google/t5-v1_1-xxl";
+constexpr const char* kT5Origin = "google/t5-v1_1-xxl";
 
 std::optional<int64_t> find_piece(const SentencePieceProcessor& processor, const std::string& piece) {
   const int id = processor.PieceToId(piece);  // that of <unk> where there is none
@@ -43,7 +43,7 @@ std::vector<AddedToken> take_extra_tokens(TokenizerSettings& settings, int64_t p
       throw CheckpointError(
           fmt::format("{}: \"extra_ids\" is {}, but \"additional_special_tokens\" holds {} of "
                       "them; expected the files of {}",
-                      folder, extra_ids, count, kOrigin));
+                      folder, extra_ids, count, kT5Origin));
     }
   }
   std::vector<AddedToken> tokens;
@@ -76,15 +76,15 @@ struct Placed {
 
 T5Tokenizer::T5Tokenizer(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "spiece.model";
-  const std::string model = read_tokenizer_file(path, kOrigin);
+  const std::string model = read_tokenizer_file(path, kT5Origin);
   const auto processor = std::make_shared<SentencePieceProcessor>();
   if (!processor->LoadFromSerializedProto(model).ok()) {
     throw CheckpointError(fmt::format("{}: not a SentencePiece model ({} bytes); expected that of {}", path.string(),
-                                      model.size(), kOrigin));
+                                      model.size(), kT5Origin));
   }
   if (processor->eos_id() < 0 || processor->pad_id() < 0) {
     throw CheckpointError(fmt::format("{}: a SentencePiece model without the piece {}; expected that of {}",
-                                      path.string(), processor->eos_id() < 0 ? "</s>" : "<pad>", kOrigin));
+                                      path.string(), processor->eos_id() < 0 ? "</s>" : "<pad>", kT5Origin));
   }
   processor_ = processor;
   added_ = std::make_shared<const AddedTokens>(added_tokens(*processor, folder));

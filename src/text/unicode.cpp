@@ -45,6 +45,8 @@ std::unique_ptr<const icu::RegexPattern> compile_pattern(const char16_t* pattern
   return compiled;
 }
 
+bool is_space(UChar32 c) { return u_isUWhiteSpace(c) != 0 || (c >= 0x1C && c <= 0x1F); }
+
 icu::UnicodeString collapse_white_space(const icu::UnicodeString& text) {
   icu::UnicodeString collapsed;
   bool space_before = false;

@@ -22,6 +22,9 @@ void check_icu(UErrorCode status, const char* what);
 
 std::unique_ptr<const icu::RegexPattern> compile_pattern(const char16_t* pattern);
 
+// As Python's str.isspace(): Unicode white space and the four information separators.
+bool is_space(UChar32 c);
+
 // Every run of white space (Unicode's White_Space property) becomes one space; none is left at either end.
 icu::UnicodeString collapse_white_space(const icu::UnicodeString& text);
 

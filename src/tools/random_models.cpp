@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void make_folder(const fs::path& folder) {
+void make_folders(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) throw OutputError(folder.string() + ": cannot be made: " + error.message());
@@ -40,7 +40,7 @@ fs::path write_embedding(const RandomModelsRequest& request, const std::string& 
        random_encoding(text, "t5", t5_length, {1, t5_length, config.model.context_in_dim}, dtype, request.seed)}};
   const std::string identity = media::sha256_of_text("random numbers");  // of no encoder
   const fs::path folder = request.folder / "embeddings";
-  make_folder(folder);
+  make_folders(folder);
   fs::path file = folder / run::embedding_file_name(text, {Component::kClip, Component::kT5});
   run::save_embedding(file, text, parts, {{Component::kClip, identity}, {Component::kT5, identity}}, request.overwrite);
   return file;
@@ -51,7 +51,7 @@ fs::path write_embedding(const RandomModelsRequest& request, const std::string& 
 std::vector<fs::path> write_random_models(const RandomModelsRequest& request) {
   const at::ScalarType dtype = resolve_dtype(request.dtype, at::kCPU);
   const Config& config = request.config;
-  make_folder(request.folder);
+  make_folders(request.folder);
   std::vector<fs::path> files;
   models::ModelSet set({.model_dir = {}, .config = config}, {.source = models::Source::kPublished});
   const auto write = [&](Component component) {

@@ -13,7 +13,7 @@
 namespace opensora {
 namespace {
 
-using Arguments = std::vector<std::string>;
+using test::Arguments;
 
 const Arguments kTinyVideo = {"-W", "64", "-H", "64", "--num-frames", "5", "--device", "cpu", "--threads", "1", "-q"};
 

@@ -17,17 +17,19 @@ namespace {
 
 namespace fs = std::filesystem;
 using test::contains;
+using test::output_of;
+using test::readme;
 using test::run_program;
 
-struct ShellResult {
+struct ShellOutput {
   int exit_code = -1;
   std::string out;  // with stderr
 };
 
-ShellResult shell(const std::string& command) {
+ShellOutput shell(const std::string& command) {
   FILE* pipe = popen((command + " 2>&1").c_str(), "r");
   if (pipe == nullptr) throw std::runtime_error("popen");
-  ShellResult result;
+  ShellOutput result;
   for (int c = fgetc(pipe); c != EOF; c = fgetc(pipe)) result.out += static_cast<char>(c);
   const int status = pclose(pipe);
   result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
@@ -35,13 +37,6 @@ ShellResult shell(const std::string& command) {
 }
 
 bool has(const std::string& program) { return shell("command -v " + program).exit_code == 0; }
-
-std::string output_of(const std::vector<std::string>& arguments) {
-  const test::ProgramResult result = run_program(arguments);
-  EXPECT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_EQ(result.err, "");
-  return result.out;
-}
 
 // The scripts ask the program that is called.
 std::string with_program_in_path() {
@@ -100,7 +95,7 @@ TEST(ZshCompletion, IsReadByZsh) {
   if (!has("zsh")) GTEST_SKIP() << "zsh is not installed";
   const test::TemporaryFolder folder;
   const fs::path file = folder.write("_opensora", script);
-  const ShellResult result = shell("zsh -f -c 'autoload -Uz compinit; compinit -D; zsh -n " + file.string() +
+  const ShellOutput result = shell("zsh -f -c 'autoload -Uz compinit; compinit -D; zsh -n " + file.string() +
                                    " && source " + file.string() + " && whence -w _opensora'");
   EXPECT_EQ(result.out, "_opensora: function\n");
 }
@@ -110,7 +105,7 @@ TEST(FishCompletion, IsReadByFish) {
   if (!has("fish")) GTEST_SKIP() << "fish is not installed";
   const test::TemporaryFolder folder;
   const fs::path file = folder.write("opensora.fish", script);
-  const ShellResult result =
+  const ShellOutput result =
       shell(with_program_in_path() + "HOME=" + folder.path().string() + " fish --no-config -c 'source " +
             file.string() + "; complete -C \"opensora generate --dtype \"'");
   EXPECT_TRUE(contains(result.out, "bf16"));
@@ -142,15 +137,13 @@ TEST(ManPage, IsReadByGroffWithoutWarnings) {
   if (!has("groff")) GTEST_SKIP() << "groff is not installed";
   const test::TemporaryFolder folder;
   const fs::path file = folder.write("opensora.1", output_of({"man"}));
-  const ShellResult warnings = shell("groff -K utf8 -man -Tutf8 -ww -rLL=100n " + file.string() + " >/dev/null");
+  const ShellOutput warnings = shell("groff -K utf8 -man -Tutf8 -ww -rLL=100n " + file.string() + " >/dev/null");
   EXPECT_EQ(warnings.exit_code, 0);
   EXPECT_EQ(warnings.out, "");
-  const ShellResult text = shell("groff -K utf8 -man -Tascii -P-cbou -rLL=100n " + file.string());
+  const ShellOutput text = shell("groff -K utf8 -man -Tascii -P-cbou -rLL=100n " + file.string());
   EXPECT_TRUE(contains(text.out, "--text-embeddings"));
   EXPECT_TRUE(contains(text.out, "opensora generate -p \"raining, sea\" --config t2i2v_768px"));
 }
-
-std::string readme() { return test::read_file(fs::path(OPENSORA_CONFIGS).parent_path() / "README.md"); }
 
 TEST(ExitCodes, TheReadmeHasTheProgramsTable) {
   const std::string head = "| code | meaning |\n| --- | --- |\n";

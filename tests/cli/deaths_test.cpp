@@ -21,10 +21,10 @@ namespace opensora {
 namespace {
 
 namespace fs = std::filesystem;
+using test::Arguments;
 using test::ProgramOptions;
 using test::ProgramResult;
 using test::read_file;
-using Arguments = std::vector<std::string>;
 using Files = std::map<std::string, std::string>;  // content by path
 
 struct Stage {

@@ -21,11 +21,11 @@ namespace opensora {
 namespace {
 
 namespace fs = std::filesystem;
+using test::Arguments;
 using test::contains;
 using test::ProgramOptions;
 using test::ProgramResult;
 using test::read_file;
-using Arguments = std::vector<std::string>;
 
 class Endings : public ::testing::Test {
  protected:

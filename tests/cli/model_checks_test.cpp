@@ -19,15 +19,11 @@ using nlohmann::json;
 using test::contains;
 using test::ProgramResult;
 using test::run_program;
-using Arguments = std::vector<std::string>;
+using test::operator+;
+using test::Arguments;
 
 constexpr const char* kT5 = "google/t5-v1_1-xxl";
 constexpr const char* kClip = "openai/clip-vit-large-patch14";
-
-Arguments operator+(Arguments a, const Arguments& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 class ModelChecks : public testing::Test {
  protected:

@@ -13,7 +13,7 @@
 namespace opensora {
 namespace {
 
-using Arguments = std::vector<std::string>;
+using test::Arguments;
 
 // A model of random numbers with some 100 million parameters in its transformer: 400 MB in float32, of which three
 // blocks are 110 MB.

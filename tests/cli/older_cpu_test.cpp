@@ -14,7 +14,7 @@ namespace opensora {
 namespace {
 
 namespace fs = std::filesystem;
-using Arguments = std::vector<std::string>;
+using test::Arguments;
 using test::contains;
 
 class OlderCpu : public ::testing::Test {

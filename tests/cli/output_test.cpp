@@ -19,11 +19,11 @@ namespace opensora {
 namespace {
 
 namespace fs = std::filesystem;
+using test::Arguments;
 using test::contains;
 using test::ProgramResult;
 using test::read_file;
 using test::run_program;
-using Arguments = std::vector<std::string>;
 
 class OutputOptions : public ::testing::Test {
  protected:

@@ -20,12 +20,8 @@ namespace {
 using request::Parameter;
 using request::parameters;
 using test::contains;
-
-std::string output_of(const std::vector<std::string>& arguments) {
-  const test::ProgramResult result = test::run_program(arguments);
-  EXPECT_EQ(result.exit_code, 0) << result.err;
-  return result.out;
-}
+using test::output_of;
+using test::readme;
 
 std::string with_dashes_escaped(const std::string& text) {
   std::string escaped;
@@ -41,8 +37,6 @@ std::set<std::string> long_flags(const CLI::App& command) {
   }
   return names;
 }
-
-std::string readme() { return test::read_file(std::filesystem::path(OPENSORA_CONFIGS).parent_path() / "README.md"); }
 
 TEST(ParameterTable, IsInTheHelpTheManPageAndTheReadme) {
   const std::string help = output_of({"generate", "--help"}), page = output_of({"man"}), manual = readme();

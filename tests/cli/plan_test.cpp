@@ -13,7 +13,7 @@
 namespace opensora {
 namespace {
 
-using Arguments = std::vector<std::string>;
+using test::Arguments;
 
 test::ProgramResult run(const std::string& command, Arguments arguments) {
   arguments.insert(arguments.begin(), {command, "--model-dir", std::string(OPENSORA_CONFIGS) + "/demo", "-p",

@@ -19,17 +19,13 @@ namespace fs = std::filesystem;
 using test::contains;
 using test::ProgramResult;
 using test::run_program;
+using test::operator+;
 
 const std::string kPrompt = "a red circle";
 const std::string kSuffixed = "a red circle. 24 FPS. 4 motion score.";
 const std::vector<Component> kBoth = {Component::kClip, Component::kT5};
 
 fs::path demo_dir() { return fs::path(OPENSORA_CONFIGS) / "demo"; }
-
-std::vector<std::string> operator+(std::vector<std::string> a, const std::vector<std::string>& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 class TextEmbeddings : public ::testing::Test {
  protected:

@@ -15,7 +15,7 @@ using test::close;
 
 constexpr double kFloat16 = 5e-4;  // rounding of what a case stores as float16, relative
 
-DCAEConfig tiny_config(const Case& reference) {
+DCAEConfig tiny_dc_ae(const Case& reference) {
   const nlohmann::json description = reference.description()["config"];
   DCAEConfig config;
   config.latent_channels = description["latent_channels"];
@@ -39,7 +39,7 @@ TEST_P(DCAEDecode, MatchesTheOfficialOne) {
   const Case reference(GetParam());
   const double stored = reference.raw("out").scalar_type() == at::kHalf ? kFloat16 : 0;
   int64_t done = 0, total = -1;
-  const at::Tensor out = load(tiny_config(reference), Half::kDecoder).decode(reference["z"], [&](int64_t d, int64_t t) {
+  const at::Tensor out = load(tiny_dc_ae(reference), Half::kDecoder).decode(reference["z"], [&](int64_t d, int64_t t) {
     done = d, total = t;
   });
   EXPECT_TRUE(close(out, reference["out"], 1e-4, 1e-4 + stored));
@@ -54,33 +54,29 @@ TEST_P(DCAEEncode, MatchesTheOfficialOne) {
   const Case reference(GetParam());
   int64_t done = 0, total = -1;
   const at::Tensor z =
-      load(tiny_config(reference), Half::kEncoder).encode(reference["in.x"], {.progress = [&](int64_t d, int64_t t) {
-                                                            done = d, total = t;
-                                                          }});
+      load(tiny_dc_ae(reference), Half::kEncoder).encode(reference["in.x"], {.progress = [&](int64_t d, int64_t t) {
+                                                           done = d, total = t;
+                                                         }});
   EXPECT_TRUE(close(z, reference["z"]));
   EXPECT_EQ(done, total) << "progress counts tiles that are not encoded";
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, DCAEEncode, ::testing::Values("dc_ae_untiled", "dc_ae_image", "dc_ae_encode_tiles"));
 
-double relative_error(const at::Tensor& actual, const at::Tensor& expected) {
-  return ((actual.to(at::kFloat) - expected).norm() / expected.norm()).item<double>();
-}
-
 TEST(DCAEModel, HalfPrecisionStaysNear) {
   for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
     const Case reference("dc_ae_untiled");
-    const DCAE ae = load(tiny_config(reference), Half::kBoth, dtype);
+    const DCAE ae = load(tiny_dc_ae(reference), Half::kBoth, dtype);
     const at::Tensor out = ae.decode(reference["z"]), z = ae.encode(reference["in.x"]);
     EXPECT_EQ(out.scalar_type(), dtype);
     EXPECT_EQ(z.scalar_type(), dtype);
-    EXPECT_LT(relative_error(out, reference["out"]), dtype == at::kHalf ? 0.02 : 0.1);
-    EXPECT_LT(relative_error(z, reference["z"]), dtype == at::kHalf ? 0.02 : 0.1);
+    EXPECT_LT(test::relative_error(out, reference["out"]), dtype == at::kHalf ? 0.02 : 0.1);
+    EXPECT_LT(test::relative_error(z, reference["z"]), dtype == at::kHalf ? 0.02 : 0.1);
   }
 }
 
 TEST(DCAEModel, LengthsMatchTheModel) {
-  const DCAE ae = load(tiny_config(Case("dc_ae_untiled")), Half::kBoth);
+  const DCAE ae = load(tiny_dc_ae(Case("dc_ae_untiled")), Half::kBoth);
   for (const int64_t frames : {1, 8, 12}) {
     const at::Tensor z = ae.encode(at::zeros({1, 3, frames, 32, 64}));
     EXPECT_EQ(z.sizes(), (std::vector<int64_t>{1, 128, ae.latent_frames(frames), 1, 2}));
@@ -94,7 +90,7 @@ TEST(DCAEModel, LengthsMatchTheModel) {
 
 // The last tile in time would hold a single latent frame at these lengths: 3k+1 with tiles of 4 every 3.
 TEST(DCAEModel, NoFrameIsLostAtALoneTail) {
-  DCAEConfig config = tiny_config(Case("dc_ae_all_tiles"));
+  DCAEConfig config = tiny_dc_ae(Case("dc_ae_all_tiles"));
   const at::Tensor z = Case("dc_ae_all_tiles")["z"].slice(3, 0, 1).slice(4, 0, 1);
   const DCAE ae = load(config, Half::kBoth);
   for (const int64_t frames : {5, 6, 7}) {

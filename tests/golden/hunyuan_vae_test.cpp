@@ -15,7 +15,7 @@ using autoencoder::HunyuanVAE;
 using test::Case;
 using test::close;
 
-HunyuanVAEConfig tiny_config(const Case& reference) {
+HunyuanVAEConfig tiny_vae(const Case& reference) {
   auto config = std::get<HunyuanVAEConfig>(load_config(test::checkpoint_dir() / "tiny.json").ae);
   const nlohmann::json description = reference.description()["config"];
   config.use_spatial_tiling = description["use_spatial_tiling"];
@@ -27,7 +27,7 @@ class HunyuanVAEGolden : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(HunyuanVAEGolden, Decode) {
   const Case reference(GetParam());
-  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_config(reference));
+  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_vae(reference));
   int64_t done = 0, total = -1;
   const at::Tensor out = vae.decode(reference["z"], [&](int64_t d, int64_t t) { done = d, total = t; });
   EXPECT_TRUE(close(out, reference["out"]));
@@ -36,7 +36,7 @@ TEST_P(HunyuanVAEGolden, Decode) {
 
 TEST_P(HunyuanVAEGolden, Encode) {
   const Case reference(GetParam());
-  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_config(reference), Half::kEncoder);
+  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_vae(reference), Half::kEncoder);
   int64_t done = 0, total = -1;
   const at::Tensor z = vae.encode(reference["in.x"], {.progress = [&](int64_t d, int64_t t) { done = d, total = t; }});
   EXPECT_TRUE(close(z, reference["z"]));
@@ -47,32 +47,27 @@ INSTANTIATE_TEST_SUITE_P(Cases, HunyuanVAEGolden,
                          ::testing::Values("hunyuan_vae_untiled", "hunyuan_vae_image", "hunyuan_vae_spatial_tiles",
                                            "hunyuan_vae_temporal_tiles", "hunyuan_vae_all_tiles"));
 
-double relative_error(const at::Tensor& actual, const at::Tensor& expected) {
-  return ((actual.to(at::kFloat) - expected).norm() / expected.norm()).item<double>();
-}
-
 TEST(HunyuanVAE, HalfPrecisionStaysNear) {
   for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
     const Case reference("hunyuan_vae_untiled");
-    const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors", dtype), tiny_config(reference),
-                         Half::kBoth);
+    const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors", dtype), tiny_vae(reference), Half::kBoth);
     const at::Tensor out = vae.decode(reference["z"]), z = vae.encode(reference["in.x"]);
     EXPECT_EQ(out.scalar_type(), dtype);
     EXPECT_EQ(z.scalar_type(), dtype);
-    EXPECT_LT(relative_error(out, reference["out"]), dtype == at::kHalf ? 0.02 : 0.1);
-    EXPECT_LT(relative_error(z, reference["z"]), dtype == at::kHalf ? 0.02 : 0.1);
+    EXPECT_LT(test::relative_error(out, reference["out"]), dtype == at::kHalf ? 0.02 : 0.1);
+    EXPECT_LT(test::relative_error(z, reference["z"]), dtype == at::kHalf ? 0.02 : 0.1);
   }
 }
 
 TEST(HunyuanVAE, Moments) {
   const Case reference("hunyuan_vae_untiled");
-  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_config(reference), Half::kEncoder);
+  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_vae(reference), Half::kEncoder);
   EXPECT_TRUE(close(vae.encode_moments(reference["in.x"]), reference["moments"]));
 }
 
 TEST(HunyuanVAE, DrawsFromThePosterior) {
   const Case reference("hunyuan_vae_untiled");
-  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_config(reference), Half::kEncoder);
+  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_vae(reference), Half::kEncoder);
   const auto draw = [&](uint64_t seed) {
     return vae.encode(reference["in.x"], {.generator = at::make_generator<at::CPUGeneratorImpl>(seed)});
   };
@@ -87,7 +82,7 @@ TEST(HunyuanVAE, DrawsFromThePosterior) {
 
 TEST(HunyuanVAE, LengthsMatchTheModel) {
   const Case reference("hunyuan_vae_untiled");
-  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_config(reference), Half::kBoth);
+  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_vae(reference), Half::kBoth);
   for (const int64_t frames : {1, 5, 9}) {
     const at::Tensor z = vae.encode(at::zeros({1, 3, frames, 16, 24}));
     EXPECT_EQ(z.sizes(), (std::vector<int64_t>{1, 16, vae.latent_frames(frames), 2, 3}));
@@ -99,10 +94,10 @@ TEST(HunyuanVAE, LengthsMatchTheModel) {
 
 TEST(HunyuanVAE, RefusesWhatItCannotEncodeWhole) {
   const Case reference("hunyuan_vae_untiled");
-  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_config(reference), Half::kBoth);
+  const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_vae(reference), Half::kBoth);
   EXPECT_THROW(vae.encode(at::zeros({1, 3, 4, 16, 16})), c10::Error);
   EXPECT_THROW(vae.encode(at::zeros({1, 3, 5, 20, 16})), c10::Error);
-  const HunyuanVAE decoder(test::reference_weights("hunyuan_vae.safetensors"), tiny_config(reference));
+  const HunyuanVAE decoder(test::reference_weights("hunyuan_vae.safetensors"), tiny_vae(reference));
   EXPECT_FALSE(decoder.encoder) << "the encoder is bound without having been asked for";
   EXPECT_THROW(decoder.encode(at::zeros({1, 3, 5, 16, 16})), c10::Error);
 }

@@ -14,11 +14,6 @@
 
 namespace opensora::test {
 
-inline std::vector<std::string> operator+(std::vector<std::string> a, const std::vector<std::string>& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
-
 class GenerateCommand : public ::testing::Test {
  protected:
   // A quick run on the reference checkpoint: five frames of 32x32 in one step.

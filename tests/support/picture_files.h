@@ -2,10 +2,16 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
 namespace opensora::test {
+
+// One of the pictures of tests/data that other programs have written.
+inline std::filesystem::path case_file(const std::string& name) {
+  return std::filesystem::path(OPENSORA_TEST_DATA) / "cases" / "pictures" / name;
+}
 
 enum class ByteOrder { kLittle, kBig };
 

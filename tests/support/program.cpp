@@ -1,5 +1,6 @@
 #include "support/program.h"
 
+#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -15,8 +16,8 @@
 namespace opensora::test {
 namespace {
 
-[[noreturn]] void become_program(const std::vector<std::string>& arguments, const ProgramOptions& options,
-                                 const std::string& out, const std::string& err) {
+[[noreturn]] void become_program(const Arguments& arguments, const ProgramOptions& options, const std::string& out,
+                                 const std::string& err) {
   if (!options.folder.empty() && chdir(options.folder.c_str()) != 0) _exit(126);
   if (options.max_address_space > 0) {
     const rlimit limit{static_cast<rlim_t>(options.max_address_space), static_cast<rlim_t>(options.max_address_space)};
@@ -35,7 +36,12 @@ namespace {
 
 }  // namespace
 
-ProgramResult run_program(const std::vector<std::string>& arguments, const ProgramOptions& options) {
+Arguments operator+(Arguments a, const Arguments& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+ProgramResult run_program(const Arguments& arguments, const ProgramOptions& options) {
   const TemporaryFolder folder;
   const std::string out = folder.path() / "out", err = folder.path() / "err";
   fflush(nullptr);  // or the child would print what this process has buffered once more
@@ -47,6 +53,15 @@ ProgramResult run_program(const std::vector<std::string>& arguments, const Progr
   waitpid(child, &status, 0);
   return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read_file(out), read_file(err)};
 }
+
+std::string output_of(const Arguments& arguments) {
+  const ProgramResult result = run_program(arguments);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.err, "");
+  return result.out;
+}
+
+std::string readme() { return read_file(std::filesystem::path(OPENSORA_CONFIGS).parent_path() / "README.md"); }
 
 bool wait_until(pid_t program, const std::function<bool()>& condition) {
   while (!condition()) {

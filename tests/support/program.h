@@ -10,6 +10,10 @@
 
 namespace opensora::test {
 
+using Arguments = std::vector<std::string>;
+
+Arguments operator+(Arguments a, const Arguments& b);
+
 struct ProgramResult {
   int exit_code = -1;  // 128 + N where signal N ended it
   std::string out, err;
@@ -23,7 +27,13 @@ struct ProgramOptions {
   std::function<void(pid_t)> meanwhile;  // called once it has started, with its process id
 };
 
-ProgramResult run_program(const std::vector<std::string>& arguments, const ProgramOptions& options = {});
+ProgramResult run_program(const Arguments& arguments, const ProgramOptions& options = {});
+
+// What it prints when it must succeed and say nothing on stderr.
+std::string output_of(const Arguments& arguments);
+
+// The manual, whose tables and flags are held against the program's.
+std::string readme();
 
 // For ProgramOptions::meanwhile: waits for as long as it takes. False if the program ended without it.
 bool wait_until(pid_t program, const std::function<bool()>& condition);

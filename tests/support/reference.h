@@ -52,4 +52,8 @@ inline ::testing::AssertionResult close(const at::Tensor& actual, const at::Tens
                                        << " (expected values up to " << expected.abs().max().item<float>() << ")";
 }
 
+inline double relative_error(const at::Tensor& actual, const at::Tensor& expected) {
+  return ((actual.to(at::kFloat) - expected).norm() / expected.norm()).item<double>();
+}
+
 }  // namespace opensora::test

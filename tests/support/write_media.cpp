@@ -16,7 +16,7 @@ namespace {
 
 using namespace opensora::media;
 
-int require(int result, const std::string& action) {
+int require_to(int result, const std::string& action) {
   if (result < 0) throw std::runtime_error("cannot " + action + ": " + error_text(result));
   return result;
 }
@@ -48,22 +48,22 @@ CodecContextPtr open_encoder(const MediaSpec& spec, const AVFrame& first, bool g
   }
   if (global_header) encoder->flags |= AV_CODEC_FLAG_GLOBAL_HEADER;
   for (const auto& [name, value] : spec.options) {
-    require(av_opt_set(encoder->priv_data, name.c_str(), value.c_str(), 0), "set " + name);
+    require_to(av_opt_set(encoder->priv_data, name.c_str(), value.c_str(), 0), "set " + name);
   }
-  require(avcodec_open2(encoder.get(), codec, nullptr), "open " + spec.codec);
+  require_to(avcodec_open2(encoder.get(), codec, nullptr), "open " + spec.codec);
   return encoder;
 }
 
 void write_packets(AVFormatContext& output, AVCodecContext& encoder, const AVFrame* frame, int duration) {
   const PacketPtr packet(not_null(av_packet_alloc()));
-  require(avcodec_send_frame(&encoder, frame), "encode");
+  require_to(avcodec_send_frame(&encoder, frame), "encode");
   while (true) {
     const int result = avcodec_receive_packet(&encoder, packet.get());
     if (result == AVERROR(EAGAIN) || result == AVERROR_EOF) return;
-    require(result, "encode");
+    require_to(result, "encode");
     packet->duration = duration;
     av_packet_rescale_ts(packet.get(), encoder.time_base, output.streams[0]->time_base);
-    require(av_interleaved_write_frame(&output, packet.get()), "write");
+    require_to(av_interleaved_write_frame(&output, packet.get()), "write");
   }
 }
 
@@ -82,7 +82,7 @@ FramePtr make_frame(const std::string& pixel_format, int width, int height, cons
   frame->format = format;
   frame->width = width;
   frame->height = height;
-  require(av_frame_get_buffer(frame.get(), 0), "allocate a frame");
+  require_to(av_frame_get_buffer(frame.get(), 0), "allocate a frame");
   for (const AVBufferRef* buffer : frame->buf) {
     if (buffer != nullptr) std::memset(buffer->data, 0, buffer->size);  // av_write_image_line2() adds to what is there
   }
@@ -106,11 +106,11 @@ bool has_encoder(const std::string& name) { return avcodec_find_encoder_by_name(
 void write_media(const std::filesystem::path& path, const MediaSpec& spec, const std::vector<FramePtr>& frames) {
   init_logging();
   AVFormatContext* format = nullptr;
-  require(avformat_alloc_output_context2(&format, nullptr, spec.muxer.c_str(), nullptr), "create " + spec.muxer);
+  require_to(avformat_alloc_output_context2(&format, nullptr, spec.muxer.c_str(), nullptr), "create " + spec.muxer);
   const OutputFormatPtr output(format);
   const CodecContextPtr encoder = open_encoder(spec, *frames.at(0), (format->oformat->flags & AVFMT_GLOBALHEADER) != 0);
   AVStream* stream = not_null(avformat_new_stream(format, nullptr));
-  require(avcodec_parameters_from_context(stream->codecpar, encoder.get()), "describe the stream");
+  require_to(avcodec_parameters_from_context(stream->codecpar, encoder.get()), "describe the stream");
   stream->time_base = encoder->time_base;
   stream->avg_frame_rate = encoder->framerate;
   stream->sample_aspect_ratio = encoder->sample_aspect_ratio;
@@ -119,9 +119,9 @@ void write_media(const std::filesystem::path& path, const MediaSpec& spec, const
   IoPtr io = open_file(path, path);
   format->pb = io.get();
   for (const auto& [name, value] : spec.muxer_options) {
-    require(av_opt_set(format, name.c_str(), value.c_str(), AV_OPT_SEARCH_CHILDREN), "set " + name);
+    require_to(av_opt_set(format, name.c_str(), value.c_str(), AV_OPT_SEARCH_CHILDREN), "set " + name);
   }
-  require(avformat_write_header(format, nullptr), "write the header");
+  require_to(avformat_write_header(format, nullptr), "write the header");
   for (size_t i = 0; i < frames.size(); ++i) {
     frames[i]->pts = spec.stamps.empty() ? static_cast<int64_t>(i) * spec.ticks : spec.stamps.at(i);
     frames[i]->interlaced_frame = frames[i]->top_field_first = spec.top_field_first ? 1 : 0;
@@ -129,7 +129,7 @@ void write_media(const std::filesystem::path& path, const MediaSpec& spec, const
     write_packets(*format, *encoder, frames[i].get(), spec.ticks);
   }
   write_packets(*format, *encoder, nullptr, spec.ticks);
-  require(av_write_trailer(format), "finish the file");
+  require_to(av_write_trailer(format), "finish the file");
   close_file(std::move(io), path);
 }
 

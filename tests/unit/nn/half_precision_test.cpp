@@ -10,10 +10,6 @@
 namespace opensora {
 namespace {
 
-double relative_error(const at::Tensor& actual, const at::Tensor& expected) {
-  return ((actual.to(at::kFloat) - expected).norm() / expected.norm()).item<double>();
-}
-
 class HalfPrecision : public ::testing::TestWithParam<at::ScalarType> {
  protected:
   void SetUp() override { at::manual_seed(8); }
@@ -21,7 +17,7 @@ class HalfPrecision : public ::testing::TestWithParam<at::ScalarType> {
   at::Tensor random(at::IntArrayRef shape, double scale = 1) const { return (at::randn(shape) * scale).to(GetParam()); }
   void expect_near(const at::Tensor& actual, const at::Tensor& expected) const {
     EXPECT_EQ(actual.scalar_type(), GetParam());
-    EXPECT_LT(relative_error(actual, expected), GetParam() == at::kHalf ? 2e-3 : 1e-2);
+    EXPECT_LT(test::relative_error(actual, expected), GetParam() == at::kHalf ? 2e-3 : 1e-2);
   }
 };
 

@@ -30,14 +30,14 @@ using test::contains;
 using test::Fill;
 using test::make_frame;
 using test::MediaSpec;
-using Color = std::array<int, 3>;
+using Rgb = std::array<int, 3>;
 
-Color at(const Picture& picture, int x, int y) {
+Rgb at(const Picture& picture, int x, int y) {
   const uint8_t* pixel = &picture.rgb.at((static_cast<size_t>(y) * picture.width + x) * 3);
   return {pixel[0], pixel[1], pixel[2]};
 }
 
-testing::AssertionResult is_near(const Color& found, const Color& expected, int tolerance) {
+testing::AssertionResult is_near(const Rgb& found, const Rgb& expected, int tolerance) {
   for (int i = 0; i < 3; ++i) {
     if (std::abs(found[i] - expected[i]) > tolerance) {
       return testing::AssertionFailure() << fmt::format("{},{},{} instead of {},{},{}", found[0], found[1], found[2],
@@ -114,7 +114,7 @@ TEST_F(MediaReaderTest, ReadsRgbExactly) {
     ASSERT_EQ(picture.rgb.size(), 45u);
     for (int y = 0; y < 3; ++y) {
       for (int x = 0; x < 5; ++x) {
-        EXPECT_EQ(at(picture, x, y), (Color{fill(x, y, 0), fill(x, y, 1), fill(x, y, 2)})) << codec << " " << format;
+        EXPECT_EQ(at(picture, x, y), (Rgb{fill(x, y, 0), fill(x, y, 1), fill(x, y, 2)})) << codec << " " << format;
       }
     }
   }
@@ -125,7 +125,7 @@ TEST_F(MediaReaderTest, Reads16BitsGreyAndPalettes) {
     return read_picture(write("a." + spec.codec, spec, std::move(frame))).picture;
   };
   for (const int level : {0, 1, 100, 128, 254, 255}) {
-    const Color expected{level, level, level};
+    const Rgb expected{level, level, level};
     EXPECT_TRUE(is_near(at(read({.codec = "png"}, make_frame("gray", 4, 4, solid({level}))), 1, 1), expected, 0));
     EXPECT_TRUE(
         is_near(at(read({.codec = "png"}, make_frame("gray16be", 4, 4, solid({level * 257}))), 1, 1), expected, 1));
@@ -137,10 +137,10 @@ TEST_F(MediaReaderTest, Reads16BitsGreyAndPalettes) {
   const std::vector<uint32_t> palette = {0xffff0000, 0xff00ff00, 0xff102030, 0x00ffffff};  // the last: transparent
   const Fill index = [](int x, int, int) { return x; };
   const Picture indexed = read({.codec = "png"}, make_frame("pal8", 4, 2, index, palette));
-  EXPECT_EQ(at(indexed, 0, 1), (Color{255, 0, 0}));
-  EXPECT_EQ(at(indexed, 1, 1), (Color{0, 255, 0}));
-  EXPECT_EQ(at(indexed, 2, 0), (Color{0x10, 0x20, 0x30}));
-  EXPECT_EQ(at(indexed, 3, 0), (Color{0, 0, 0}));
+  EXPECT_EQ(at(indexed, 0, 1), (Rgb{255, 0, 0}));
+  EXPECT_EQ(at(indexed, 1, 1), (Rgb{0, 255, 0}));
+  EXPECT_EQ(at(indexed, 2, 0), (Rgb{0x10, 0x20, 0x30}));
+  EXPECT_EQ(at(indexed, 3, 0), (Rgb{0, 0, 0}));
 }
 
 TEST_F(MediaReaderTest, CompositesAlphaOverBlack) {
@@ -148,10 +148,10 @@ TEST_F(MediaReaderTest, CompositesAlphaOverBlack) {
   const test::LogCapture log;
   const Picture picture = read_picture(write("a.png", {.codec = "png"}, make_frame("rgba", 4, 1, fill))).picture;
   EXPECT_TRUE(contains(log.text(), "a.png: is transparent in places and is put over black"));
-  EXPECT_EQ(at(picture, 0, 0), (Color{0, 0, 0}));
-  EXPECT_EQ(at(picture, 1, 0), (Color{80, 60, 40}));
-  EXPECT_EQ(at(picture, 2, 0), (Color{160, 120, 80}));
-  EXPECT_EQ(at(picture, 3, 0), (Color{240, 180, 120}));
+  EXPECT_EQ(at(picture, 0, 0), (Rgb{0, 0, 0}));
+  EXPECT_EQ(at(picture, 1, 0), (Rgb{80, 60, 40}));
+  EXPECT_EQ(at(picture, 2, 0), (Rgb{160, 120, 80}));
+  EXPECT_EQ(at(picture, 3, 0), (Rgb{240, 180, 120}));
   const Fill deep = [](int, int, int component) { return component == 3 ? 32768 : 200 * 257; };
   EXPECT_TRUE(
       is_near(at(read_picture(write("b.png", {.codec = "png"}, make_frame("rgba64be", 2, 2, deep))).picture, 0, 0),
@@ -216,8 +216,8 @@ TEST_F(MediaReaderTest, ReadsWebP) {
   const MediaSpec lossless{.codec = "libwebp", .options = {{"lossless", "1"}}};
   const Fill fill = [](int x, int, int component) { return component == 3 ? 255 * (x > 3) : 40 * component + 100; };
   const Picture picture = read_picture(write("a.webp", lossless, make_frame("bgra", 8, 8, fill))).picture;
-  EXPECT_EQ(at(picture, 6, 6), (Color{100, 140, 180}));
-  EXPECT_EQ(at(picture, 2, 2), (Color{0, 0, 0}));
+  EXPECT_EQ(at(picture, 6, 6), (Rgb{100, 140, 180}));
+  EXPECT_EQ(at(picture, 2, 2), (Rgb{0, 0, 0}));
 
   if (!test::has_encoder("libwebp_anim")) GTEST_SKIP() << "this FFmpeg cannot write animated WebP";
   std::vector<FramePtr> frames;
@@ -235,7 +235,7 @@ TEST_F(MediaReaderTest, TakesTheFirstFrameOfAnAnimatedImage) {
     const test::LogCapture log;
     const auto [picture, is_image] = read_picture(path, Position::kLast);
     EXPECT_TRUE(is_image);
-    EXPECT_EQ(at(picture, 4, 4), (Color{0, 0, 0}));
+    EXPECT_EQ(at(picture, 4, 4), (Rgb{0, 0, 0}));
     EXPECT_TRUE(contains(log.text(), "is animated; its first frame is taken"));
     EXPECT_EQ(count_pictures(path), 4);
   }
@@ -246,7 +246,7 @@ TEST_F(MediaReaderTest, ReadsFileUrls) {
   write_png(folder_.path() / "a b.png", pixel.data(), 1, 1, false);
   for (const std::string& start : {"file://", "file://localhost", "file:"}) {
     const Picture picture = read_picture(start + folder_.path().string() + "/a%20b.png").picture;
-    EXPECT_EQ(at(picture, 0, 0), (Color{1, 2, 3})) << start;
+    EXPECT_EQ(at(picture, 0, 0), (Rgb{1, 2, 3})) << start;
   }
   EXPECT_TRUE(contains(error_of(folder_.write("page.png", "<!DOCTYPE html><html></html>")),
                        "is an HTML page; expected an image or a video; download"));
@@ -258,7 +258,7 @@ TEST_F(MediaReaderTest, TakesAnyNameAndTheSmallestPicture) {
   for (const char* name : {"http:a%03d b.png", "a.mp4", "none", "x.txt"}) {
     const fs::path path = folder_.path() / name;
     write_png(path, pixel.data(), 1, 1, false);
-    EXPECT_EQ(at(read_picture(path).picture, 0, 0), (Color{1, 2, 3})) << name;
+    EXPECT_EQ(at(read_picture(path).picture, 0, 0), (Rgb{1, 2, 3})) << name;
   }
 }
 

@@ -8,14 +8,15 @@
 #include "media/media_reader.h"
 #include "opensora/error.h"
 #include "opensora/video.h"
+#include "support/picture_files.h"
 #include "support/temporary_folder.h"
 
 namespace opensora::media {
 namespace {
 
-namespace fs = std::filesystem;
+using test::case_file;
 
-fs::path case_file(const std::string& name) { return fs::path(OPENSORA_TEST_DATA) / "cases" / "pictures" / name; }
+namespace fs = std::filesystem;
 
 // "32x24 red green blue white": the size, and the corners from the top left.
 std::string describe(const Picture& picture) {

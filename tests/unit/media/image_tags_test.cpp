@@ -25,10 +25,9 @@ namespace {
 namespace fs = std::filesystem;
 using namespace std::string_literals;
 using test::ByteOrder;
+using test::case_file;
 using test::contains;
 using test::exif_block;
-
-fs::path case_file(const std::string& name) { return fs::path(OPENSORA_TEST_DATA) / "cases" / "pictures" / name; }
 
 class ImageTagsTest : public testing::Test {
  protected:

@@ -61,7 +61,7 @@ std::vector<int> joined(std::vector<int> first, const std::vector<int>& second) 
 }
 
 // The message with which reading all of the file ends; it names the file and is one line.
-std::string error_of(const fs::path& path) {
+std::string error_of_reading(const fs::path& path) {
   return test::input_error(path, [&] { count_pictures(path); });
 }
 
@@ -209,7 +209,7 @@ TEST_F(VideoInputTest, WhatBeginsBetweenKeyFramesIsReadFromTheNextOn) {
   const std::string stream = read_file(folder_.path() / "c");
   const size_t second = stream.find(std::string("\0\0\1\x41", 4));  // a slice that refers to another picture
   ASSERT_NE(second, std::string::npos);
-  EXPECT_NE(error_of(folder_.write("d.h264", stream.substr(second - 1))), "no error");
+  EXPECT_NE(error_of_reading(folder_.write("d.h264", stream.substr(second - 1))), "no error");
 }
 
 TEST_F(VideoInputTest, WarnsOfWhatFfmpegOnlyLogs) {
@@ -335,10 +335,11 @@ TEST_F(VideoInputTest, RefusesEnormousFramesBeforeTheyAreAllocated) {
   const size_t width = mkv.find(std::string("\xb0\x82\x01\x2c", 4));  // PixelWidth, two bytes: 300
   ASSERT_NE(width, std::string::npos);
   mkv.replace(width + 2, 2, "\x7f\xff");
-  EXPECT_TRUE(contains(error_of(folder_.write("b.mkv", mkv)), "is of 32767x200 pixels; expected at most 16384"));
+  EXPECT_TRUE(
+      contains(error_of_reading(folder_.write("b.mkv", mkv)), "is of 32767x200 pixels; expected at most 16384"));
   std::string gif = read_file(write("a.gif", {.codec = "gif", .muxer = "gif"}, ramp("gray", 2)));
   gif.replace(6, 4, "\xff\xff\xff\xff");
-  EXPECT_NE(error_of(folder_.write("b.gif", gif)), "no error");
+  EXPECT_NE(error_of_reading(folder_.write("b.gif", gif)), "no error");
 }
 
 TEST_F(VideoInputTest, ReadingStopsWhenItIsAskedTo) {
