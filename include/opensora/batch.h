@@ -32,13 +32,15 @@ struct BatchOptions {
   bool overwrite = false;         // replace files, and go on behind a run that did not make all its videos
   int64_t shard = 1, shards = 1;  // of all rows, this run makes those of number shard, shard + shards, …
 
-  bool fail_fast = false;
-  bool keep_latents = false;
-  bool keep_models = false;
-  bool strict = false;           // a suspicious video is a failure of the run, though its file stays
-  std::string overlap = "auto";  // decode one video while the next is sampled: "on", "off", "auto"
-  double timeout = 0;            // seconds a video; 0: none
-  std::string events;            // file, "-" (standard output) or "fd:N" for lines of JSON; empty: none
+  bool fail_fast = false;     // stop at the first failure
+  bool keep_latents = false;  // leave the latents' files beside the videos
+  bool keep_models = false;   // release nothing before the end
+  bool strict = false;        // a suspicious video is a failure of the run, though its file stays
+  // "on": a video is decoded and written while the next is sampled, with both models in memory. "off": a few videos are
+  // sampled, the transformer is released, and they are decoded. "auto": on where it pays and both fit.
+  std::string overlap = "auto";
+  double timeout = 0;  // seconds of a video's own stages; 0: none
+  std::string events;  // file, "-" (standard output) or "fd:N" for lines of JSON; empty: none
 };
 
 enum class BatchState { kDone, kSkipped, kFailed, kNotRun };

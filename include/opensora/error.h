@@ -28,8 +28,7 @@ enum class ExitCode : int {
 
 // The base of all errors: what() is one line that names the file, field, key or tensor, what was expected and what was
 // found, and where possible what to do. A field of a request stands in backticks, and is called as its flag with "_"
-// for
-// "-": `max_memory`.
+// for "-": `max_memory`.
 class Error : public std::runtime_error {
  public:
   Error(ExitCode code, const std::string& message) : std::runtime_error(message), code_(code) {}

@@ -46,8 +46,8 @@ struct ReconstructResult {
   std::vector<double> psnr, ssim;
   double mean_psnr = 0, mean_ssim = 0;
   std::string device, dtype;
-  std::vector<std::pair<std::string, double>>
-      seconds;  // by stage: "read", "load", "encode", "decode", "compare", "write"
+  // By stage: "read", "load", "encode", "decode", "compare", "write".
+  std::vector<std::pair<std::string, double>> seconds;
   int64_t peak_resident_bytes = 0, peak_device_bytes = 0;
 };
 

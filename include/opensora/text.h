@@ -15,10 +15,12 @@
 namespace opensora {
 
 struct TokenizedText {
-  std::vector<int64_t> ids;               // CLIP: padded to its length; T5: without padding
-  std::vector<std::string> pieces;        // the text of each id, without padding
-  size_t total = 0;                       // tokens of the whole text, special ones counted
-  std::optional<std::string> cut_before;  // the first words that are not read; nullopt: all of it is
+  std::vector<int64_t> ids;         // CLIP: padded to its length; T5: without padding
+  std::vector<std::string> pieces;  // of each id but padding, as the vocabulary spells it: "panda</w>", "▁panda" (T5)
+  size_t total = 0;                 // tokens of the whole text, special ones counted
+  // The first few words that are not read, on one line, as the encoder would read them (CLIP: fixed and in lower case);
+  // nullopt: all of it is read.
+  std::optional<std::string> cut_before;
 };
 
 struct TokenizedPrompt {

@@ -16,13 +16,6 @@ namespace opensora::autoencoder {
 // Whose weights are bound: a run of text-to-video needs no encoder.
 enum class Half { kDecoder, kEncoder, kBoth };
 
-struct EncodeOptions {
-  // Draws from the posterior with this CPU generator, in float32 whatever the model's device and dtype; nullopt: its
-  // mean. DC-AE has no posterior.
-  std::optional<at::Generator> generator = std::nullopt;
-  TileProgress progress = {};
-};
-
 // Tensors are on the device of the weights, in any floating dtype; results have the model's dtype. Both directions run
 // in tiles where the configuration says so and the input is larger than one.
 class Autoencoder {
@@ -31,8 +24,10 @@ class Autoencoder {
 
   // Frames [B, 3, T, H, W] in [-1, 1] -> a scaled latent [B, C, latent_frames(T), H/s, W/s], s the spatial compression.
   // H and W must be multiples of s, and T a length that the model encodes whole (HunyuanVAE 4k+1, DC-AE 1 or 4k):
-  // see pad_frames(). Needs the encoder's half.
-  virtual at::Tensor encode(const at::Tensor& frames, const EncodeOptions& options = {}) const = 0;
+  // see pad_frames(). Needs the encoder's half. With a generator, of the CPU, the latent is drawn from the posterior,
+  // in float32 whatever the model's device and dtype; without one it is the mean. DC-AE has no posterior.
+  virtual at::Tensor encode(const at::Tensor& frames, const std::optional<at::Generator>& generator = {},
+                            const TileProgress& progress = {}) const = 0;
 
   // A scaled latent [B, C, t, h, w] -> frames [B, 3, decoded_frames(t), h*s, w*s], nominally in [-1, 1], not clamped.
   // Needs the decoder's half.

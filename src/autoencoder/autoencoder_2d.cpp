@@ -161,13 +161,14 @@ Autoencoder2D::Autoencoder2D(const Weights& weights, const Autoencoder2DConfig& 
   if (decoder) weights["decoder"].finish();
 }
 
-at::Tensor Autoencoder2D::encode(const at::Tensor& frames, const EncodeOptions& options) const {
+at::Tensor Autoencoder2D::encode(const at::Tensor& frames, const std::optional<at::Generator>& generator,
+                                 const TileProgress& progress) const {
   TORCH_CHECK(encoder, "the image autoencoder was bound without its encoder");
   TORCH_CHECK(frames.size(-2) % spatial_compression() == 0 && frames.size(-1) % spatial_compression() == 0,
               "the image autoencoder encodes edges that are multiples of ", spatial_compression(), ", found ",
               frames.sizes());
-  const at::Tensor moments = for_each_frame(frames.to(computes_in), std::cref(*encoder), options.progress).to(dtype);
-  return (latent_of_moments(moments, options.generator) - config.shift_factor) * config.scale_factor;
+  const at::Tensor moments = for_each_frame(frames.to(computes_in), std::cref(*encoder), progress).to(dtype);
+  return (latent_of_moments(moments, generator) - config.shift_factor) * config.scale_factor;
 }
 
 at::Tensor Autoencoder2D::decode(const at::Tensor& latent, const TileProgress& progress) const {

@@ -82,7 +82,8 @@ struct Autoencoder2D final : Autoencoder {
 
   // Both also take images without a time axis, [B, C, H, W], and then return such. Frames go through one by one, which
   // is what the progress counts: nothing is tiled.
-  at::Tensor encode(const at::Tensor& frames, const EncodeOptions& options = {}) const override;
+  at::Tensor encode(const at::Tensor& frames, const std::optional<at::Generator>& generator = {},
+                    const TileProgress& progress = {}) const override;
   at::Tensor decode(const at::Tensor& latent, const TileProgress& progress = {}) const override;
   void decode_pieces(const at::Tensor& latent, const PieceSink& sink, const TileProgress& progress = {}) const override;
   int64_t spatial_compression() const override { return int64_t{1} << (config.ch_mult.size() - 1); }

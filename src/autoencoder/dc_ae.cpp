@@ -79,30 +79,30 @@ at::Tensor run_blocks(const std::vector<DCAEBlock>& blocks, at::Tensor x) {
   return x;
 }
 
-std::vector<DCAEEncoder::Stage> bind_encoder_stages(const Weights& weights, const DCAEConfig& config) {
-  std::vector<DCAEEncoder::Stage> stages;
+std::vector<DCAEStage<Downsample>> bind_encoder_stages(const Weights& weights, const DCAEConfig& config) {
+  std::vector<DCAEStage<Downsample>> stages;
   for (int64_t i = 0; i <= last_stage(config); ++i) {
     const Weights op_list = weights[i]["op_list"];
     const int64_t depth = config.encoder_depths[i], width = config.width_list[i];
-    DCAEEncoder::Stage stage{bind_blocks(op_list, i, 0, depth, width), std::nullopt};
+    DCAEStage<Downsample> stage{bind_blocks(op_list, i, 0, depth, width), std::nullopt};
     if (i < last_stage(config)) {
-      stage.downsample.emplace(op_list[depth]["main"]["conv"], resample_after(i, width, config.width_list[i + 1]));
+      stage.resample.emplace(op_list[depth]["main"]["conv"], resample_after(i, width, config.width_list[i + 1]));
     }
     stages.push_back(std::move(stage));
   }
   return stages;
 }
 
-std::vector<DCAEDecoder::Stage> bind_decoder_stages(const Weights& weights, const DCAEConfig& config) {
-  std::vector<DCAEDecoder::Stage> stages;
+std::vector<DCAEStage<Upsample>> bind_decoder_stages(const Weights& weights, const DCAEConfig& config) {
+  std::vector<DCAEStage<Upsample>> stages;
   for (int64_t i = 0; i <= last_stage(config); ++i) {
     const Weights op_list = weights[i]["op_list"];
     const int64_t depth = config.decoder_depths[i], width = config.width_list[i];
-    DCAEDecoder::Stage stage;
+    DCAEStage<Upsample> stage;
     if (i < last_stage(config)) {
-      stage.upsample.emplace(op_list[0]["main"]["conv"]["conv"], resample_after(i, config.width_list[i + 1], width));
+      stage.resample.emplace(op_list[0]["main"]["conv"]["conv"], resample_after(i, config.width_list[i + 1], width));
     }
-    stage.blocks = bind_blocks(op_list, i, stage.upsample ? 1 : 0, depth, width);
+    stage.blocks = bind_blocks(op_list, i, stage.resample ? 1 : 0, depth, width);
     stages.push_back(std::move(stage));
   }
   return stages;
@@ -225,9 +225,9 @@ DCAEEncoder::DCAEEncoder(const Weights& weights, const DCAEConfig& config)
 
 at::Tensor DCAEEncoder::operator()(const at::Tensor& frames) const {
   at::Tensor x = project_in(frames);
-  for (const Stage& stage : stages) {
+  for (const DCAEStage<Downsample>& stage : stages) {
     x = run_blocks(stage.blocks, std::move(x));
-    if (stage.downsample) x = (*stage.downsample)(x);
+    if (stage.resample) x = (*stage.resample)(x);
   }
   return project_out(x);
 }
@@ -243,7 +243,7 @@ DCAEDecoder::DCAEDecoder(const Weights& weights, const DCAEConfig& config)
 at::Tensor DCAEDecoder::operator()(const at::Tensor& z) const {
   at::Tensor x = project_in(z);
   for (auto stage = stages.rbegin(); stage != stages.rend(); ++stage) {
-    if (stage->upsample) x = (*stage->upsample)(x);
+    if (stage->resample) x = (*stage->resample)(x);
     x = run_blocks(stage->blocks, std::move(x));
   }
   return project_out(norm_out(x).relu_());
@@ -259,14 +259,15 @@ DCAE::DCAE(const Weights& weights, const DCAEConfig& config, Half half)
   if (decoder) weights["decoder"].finish();
 }
 
-at::Tensor DCAE::encode(const at::Tensor& frames, const EncodeOptions& options) const {
+at::Tensor DCAE::encode(const at::Tensor& frames, const std::optional<at::Generator>& /*generator*/,
+                        const TileProgress& progress) const {
   TORCH_CHECK(encoder, "DC-AE was bound without its encoder");
   TORCH_CHECK((frames.size(2) == 1 || frames.size(2) % config.temporal_compression() == 0) &&
                   frames.size(3) % spatial_compression() == 0 && frames.size(4) % spatial_compression() == 0,
               "DC-AE encodes 1 or 4k frames with edges that are multiples of 32, found ", frames.sizes());
   return apply_tiled(
       frames.to(computes_in), make_tiling(config, /*encoding=*/true),
-      [&](const at::Tensor& x) { return (*encoder)(x).to(dtype); }, options.progress);
+      [&](const at::Tensor& x) { return (*encoder)(x).to(dtype); }, progress);
 }
 
 void DCAE::decode_pieces(const at::Tensor& latent, const PieceSink& sink, const TileProgress& progress) const {

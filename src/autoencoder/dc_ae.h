@@ -91,13 +91,17 @@ struct Upsample {
 
 using DCAEBlock = std::variant<ResBlock, EfficientViTBlock>;
 
+// Blocks of one size and, in all stages but the deepest, what changes it: in the encoder behind them, in the decoder in
+// front.
+template <typename Resample>
+struct DCAEStage {
+  std::vector<DCAEBlock> blocks;
+  std::optional<Resample> resample;
+};
+
 struct DCAEEncoder {
-  struct Stage {
-    std::vector<DCAEBlock> blocks;
-    std::optional<Downsample> downsample;  // none in the last
-  };
   nn::Conv project_in;
-  std::vector<Stage> stages;
+  std::vector<DCAEStage<Downsample>> stages;
   Downsample project_out;  // of width alone
 
   DCAEEncoder(const Weights& weights, const DCAEConfig& config);
@@ -105,12 +109,8 @@ struct DCAEEncoder {
 };
 
 struct DCAEDecoder {
-  struct Stage {
-    std::optional<Upsample> upsample;  // none in the deepest
-    std::vector<DCAEBlock> blocks;
-  };
-  Upsample project_in;        // of width alone
-  std::vector<Stage> stages;  // from the pixels inwards, as in the checkpoint: the last runs first
+  Upsample project_in;                      // of width alone
+  std::vector<DCAEStage<Upsample>> stages;  // from the pixels inwards, as in the checkpoint: the last runs first
   ChannelRMSNorm norm_out;
   nn::Conv project_out;
 
@@ -126,7 +126,8 @@ struct DCAE final : Autoencoder {
 
   DCAE(const Weights& weights, const DCAEConfig& config, Half half = Half::kDecoder);
 
-  at::Tensor encode(const at::Tensor& frames, const EncodeOptions& options = {}) const override;
+  at::Tensor encode(const at::Tensor& frames, const std::optional<at::Generator>& generator = {},
+                    const TileProgress& progress = {}) const override;
   void decode_pieces(const at::Tensor& latent, const PieceSink& sink, const TileProgress& progress = {}) const override;
   int64_t spatial_compression() const override { return config.spatial_compression(); }
   int64_t decoded_frames(int64_t latent_frames) const override;

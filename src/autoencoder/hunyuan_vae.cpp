@@ -12,8 +12,6 @@
 namespace opensora::autoencoder {
 namespace {
 
-using enum nn::Activation;
-
 constexpr double kNormEps = 1e-6;
 constexpr int64_t kHistory = 2;  // frames that a kernel of 3 looks back
 
@@ -114,7 +112,7 @@ CausalConv3d::CausalConv3d(const Weights& weights, int64_t in_channels, int64_t 
       bias(weights["conv"].tensor("bias", {out_channels})),
       stride(stride) {}
 
-void CausalConv3d::run(const at::Tensor& x, const Read& read, const Placing& place) const {
+void CausalConv3d::run(const at::Tensor& x, const Read& read, const Place& place, bool add) const {
   const nn::PaddedConv conv(weight, bias, x, stride);
   const int64_t frames = (x.size(2) - 1) / stride[0] + 1, step = std::min(frames, nn::frames_at_a_time(x));
   nn::PaddedWindow window(x, step * stride[0], kHistory);
@@ -124,8 +122,7 @@ void CausalConv3d::run(const at::Tensor& x, const Read& read, const Placing& pla
     const at::Tensor padded =
         window.push(end - taken, [&](const at::Tensor& interior) { read(x.narrow(2, taken, end - taken), interior); });
     // With a stride in time, all parts but the first begin with frames that no result starts at.
-    const Place to = place(first, count);
-    conv(first == 0 ? padded : padded.slice(2, stride[0] - 1), to.frames, to.add);
+    conv(first == 0 ? padded : padded.slice(2, stride[0] - 1), place(first, count), add);
     taken = end;
   }
 }
@@ -134,7 +131,8 @@ at::Tensor CausalConv3d::run(const at::Tensor& x, const Read& read) const {
   const int64_t frames = (x.size(2) - 1) / stride[0] + 1;
   at::Tensor out = nn::empty_channels_last(
       x, {x.size(0), weight.size(0), frames, (x.size(3) - 1) / stride[1] + 1, (x.size(4) - 1) / stride[2] + 1});
-  run(x, read, [&](int64_t first, int64_t count) { return Place{out.narrow(2, first, count), false}; });
+  run(
+      x, read, [&](int64_t first, int64_t count) { return out.narrow(2, first, count); }, /*add=*/false);
   return out;
 }
 
@@ -149,7 +147,7 @@ at::Tensor CausalConv3d::operator()(const at::Tensor& x) const {
 }
 
 at::Tensor CausalConv3d::after(const nn::ChannelAffine& norm, const at::Tensor& x) const {
-  return run(x, [&](const at::Tensor& part, const at::Tensor& frames) { nn::apply_affine(part, norm, kSilu, frames); });
+  return run(x, [&](const at::Tensor& part, const at::Tensor& frames) { nn::apply_affine_silu(part, norm, frames); });
 }
 
 ResnetBlock::ResnetBlock(const Weights& weights, int64_t in_channels, int64_t out_channels, int64_t groups)
@@ -168,12 +166,13 @@ at::Tensor ResnetBlock::operator()(at::Tensor x) const {
   // The sum is made where its first half lies: in x, or where the width changes in h, part by part after it was read.
   at::Tensor sum = conv_shortcut ? h : x;
   conv2.run(
-      h, [&](const at::Tensor& part, const at::Tensor& frames) { nn::apply_affine(part, norm, kSilu, frames); },
+      h, [&](const at::Tensor& part, const at::Tensor& frames) { nn::apply_affine_silu(part, norm, frames); },
       [&](int64_t first, int64_t count) {
         const at::Tensor part = sum.narrow(2, first, count);
         if (conv_shortcut) part.copy_((*conv_shortcut)(x.narrow(2, first, count)));
-        return CausalConv3d::Place{part, true};
-      });
+        return part;
+      },
+      /*add=*/true);
   return sum;
 }
 
@@ -189,7 +188,7 @@ at::Tensor FrameCausalAttention::operator()(const at::Tensor& x) const {
   const TraceSpan span("FrameCausalAttention");
   const int64_t frames = x.size(2), area = x.size(3) * x.size(4);
   at::Tensor h = nn::empty_channels_last(x, x.sizes());
-  nn::apply_affine(x, group_norm.affine(x), kNone, h);
+  nn::apply_affine(x, group_norm.affine(x), h);
   const at::Tensor tokens = h.flatten(2).transpose(1, 2).unsqueeze(1);  // [B, 1, T*H*W, C]
   const at::Tensor q = to_q(tokens), k = to_k(tokens), v = to_v(tokens);
   // Frame by frame against the keys up to it: no mask of (T*H*W)^2, and half the work.
@@ -338,8 +337,9 @@ at::Tensor HunyuanVAE::encode_moments(const at::Tensor& frames, const TileProgre
       [&](const at::Tensor& x) { return (*encoder)(x).to(dtype); }, progress);
 }
 
-at::Tensor HunyuanVAE::encode(const at::Tensor& frames, const EncodeOptions& options) const {
-  const at::Tensor z = latent_of_moments(encode_moments(frames, options.progress), options.generator);
+at::Tensor HunyuanVAE::encode(const at::Tensor& frames, const std::optional<at::Generator>& generator,
+                              const TileProgress& progress) const {
+  const at::Tensor z = latent_of_moments(encode_moments(frames, progress), generator);
   return (z - config.shift_factor) * config.scale_factor;
 }
 

@@ -35,14 +35,11 @@ struct CausalConv3d {
   at::Tensor after(const nn::ChannelAffine& norm, const at::Tensor& x) const;  // of silu(norm(x))
 
   // In parts: `read` writes what is convolved of some frames of x; `place` says where some frames of the result go,
-  // from the first-th on. It is called when what they depend on has been read, so it may be x's memory.
-  struct Place {
-    at::Tensor frames;
-    bool add;  // to what is there
-  };
+  // from the first-th on. It is called when what they depend on has been read, so it may be x's memory. `add`: to what
+  // is there.
   using Read = std::function<void(const at::Tensor& x, const at::Tensor& frames)>;
-  using Placing = std::function<Place(int64_t first, int64_t count)>;
-  void run(const at::Tensor& x, const Read& read, const Placing& place) const;
+  using Place = std::function<at::Tensor(int64_t first, int64_t count)>;
+  void run(const at::Tensor& x, const Read& read, const Place& place, bool add) const;
 
  private:
   at::Tensor run(const at::Tensor& x, const Read& read) const;
@@ -147,7 +144,8 @@ struct HunyuanVAE final : Autoencoder {
   // The posterior: mean and log-variance in channels [0, 16) and [16, 32), not scaled.
   at::Tensor encode_moments(const at::Tensor& frames, const TileProgress& progress = {}) const;
 
-  at::Tensor encode(const at::Tensor& frames, const EncodeOptions& options = {}) const override;
+  at::Tensor encode(const at::Tensor& frames, const std::optional<at::Generator>& generator = {},
+                    const TileProgress& progress = {}) const override;
   void decode_pieces(const at::Tensor& latent, const PieceSink& sink, const TileProgress& progress = {}) const override;
   int64_t spatial_compression() const override { return config.spatial_compression(); }
   int64_t decoded_frames(int64_t latent_frames) const override;

@@ -33,13 +33,6 @@ using batch::RunFolder;
 using nlohmann::ordered_json;
 using run::Job;
 
-run::Overlap parse_overlap(const std::string& name) {
-  if (name == "on") return run::Overlap::kOn;
-  if (name == "off") return run::Overlap::kOff;
-  if (name == "auto") return run::Overlap::kAuto;
-  throw UsageError("`overlap`: expected on, off or auto, found \"" + name + "\"");
-}
-
 void check_options(const std::vector<BatchRow>& rows, const BatchOptions& options) {
   if (options.samples < 1) {
     throw UsageError(fmt::format("`num_samples`: expected 1 or more, found {}", options.samples));
@@ -58,7 +51,7 @@ void keep_own_shard(std::vector<Job>& jobs, const BatchOptions& options) {
   std::erase_if(jobs, [&](const Job& job) { return (job.row - 1) % options.shards != options.shard - 1; });
 }
 
-// In a folder with a journal there is more to say of it than that of a file alone.
+// Where there is a journal, more can be said of a file that exists than of one alone.
 void refuse_existing(const Job& job, bool resume) {
   const std::filesystem::path& output = job.request.output;
   std::error_code ignored;
@@ -70,7 +63,7 @@ void refuse_existing(const Job& job, bool resume) {
                     ", or another `output_dir` or `name_template`");
 }
 
-// Which files it may write, and what of it is there already.
+// Settles which files the job may write, and how much of it is there already.
 void settle(Job& job, const run::CheckpointIdentities& checkpoints, const History& history,
             const BatchOptions& options) {
   throw_if_stopped();
@@ -183,13 +176,7 @@ void Batch::run_rest(run::Tokenizers tokenizers) {
   }
   batch::BatchObserver observer(jobs, reports, events_, callbacks_);
   try {
-    run::run_jobs(jobs,
-                  {.overlap = parse_overlap(options_.overlap),
-                   .keep_models = options_.keep_models,
-                   .keep_latents = options_.keep_latents,
-                   .fail_fast = options_.fail_fast,
-                   .timeout = options_.timeout},
-                  observer, std::move(tokenizers));
+    run::run_jobs(jobs, options_, observer, std::move(tokenizers));
   } catch (const InterruptedError&) {
     // A batch can be taken up again with --resume.
     if (options_.output_dir.empty()) std::for_each(jobs.begin(), jobs.end(), run::remove_remains);
@@ -241,7 +228,7 @@ BatchResult Batch::run(run::Tokenizers tokenizers) {
   return std::move(result_);
 }
 
-// What comes before the first event.
+// Does all that comes before the first event, and then runs the batch.
 BatchResult run_rows(const std::vector<BatchRow>& rows, const BatchOptions& options, const BatchCallbacks& callbacks,
                      batch::EventSink* sink, bool& has_started) {
   check_options(rows, options);

@@ -25,7 +25,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// UTC, ISO 8601, milliseconds.
+// The time in UTC, as in ISO 8601, to the millisecond.
 std::string now() {
   const auto time = std::chrono::system_clock::now().time_since_epoch();
   const auto milliseconds = std::chrono::duration_cast<std::chrono::milliseconds>(time).count();
@@ -109,11 +109,11 @@ void EventSink::write(std::string_view line) {
   std::string text(line);
   text += '\n';
   if (prints_) {
-    std::cout << text << std::flush;  // what does not arrive is told at the end, as of all that is printed
+    std::cout << text << std::flush;  // what does not arrive is told at the end, as with all that is printed
     return;
   }
   for (size_t done = 0; done < text.size();) {
-    constexpr size_t kPipe = PIPE_BUF;  // so much a pipe takes that is ready
+    constexpr size_t kPipe = PIPE_BUF;  // what a pipe takes that is ready
     const bool is_read = wait_for_reader(file_);
     const ssize_t written = is_read ? ::write(file_, text.data() + done, std::min(kPipe, text.size() - done)) : -1;
     if (is_read && written < 0 && errno == EINTR) continue;

@@ -43,14 +43,25 @@ std::vector<std::optional<uint64_t>> seeds_of(const BatchRow& row, int64_t sampl
   return seeds;
 }
 
-// What determines the content, and how it is computed.
+// A hash of what determines the content, and of how it is computed.
 std::string key_of(const Job& job, const run::CheckpointIdentities& checkpoints) {
   const std::string device = c10::DeviceTypeName(job.device.type(), /*lower_case=*/true);
   return media::sha256_of_text(
       fmt::format("{} {} {}", run::content_key(job, checkpoints), device, dtype_name(job.dtype)));
 }
 
-// However it was typed: "p.csv", "./p.csv".
+// Whether the file of a video_done is there and as it was left.
+bool is_as_it_was(const JournalLine& done) {
+  std::error_code error;
+  if (fs::file_size(done.file, error) != done.bytes || error) return false;
+  try {
+    return media::sha256_of_file(done.file) == done.sha256;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// Whether two files have one name, whatever folder stands in front of it: "p.csv", "./p.csv".
 bool same_name(const fs::path& a, const fs::path& b) { return a.filename() == b.filename(); }
 
 }  // namespace
@@ -82,7 +93,7 @@ std::vector<Job> make_jobs(const std::vector<BatchRow>& rows, const BatchOptions
 
 void settle_seeds(std::vector<Job>& jobs, const run::CheckpointIdentities& checkpoints, const History& history) {
   std::map<std::string, int64_t> occurrences;  // equal rows whose seeds are drawn are still videos of their own
-  std::map<int64_t, uint64_t> first_seeds;     // by row, as the journal has them: its other videos' follow from it
+  std::map<int64_t, uint64_t> first_seeds;     // by row, from the journal; the seeds of its other videos follow
   for (Job& job : jobs) {
     if (job.seed_is_drawn) {
       const uint64_t drawn = std::exchange(job.seed, 0);
@@ -109,13 +120,14 @@ void name_outputs(std::vector<Job>& jobs, const std::vector<BatchRow>& rows, con
   const bool all_named =
       std::all_of(jobs.begin(), jobs.end(), [&](const Job& job) { return !row_of(job).name.empty(); });
   const bool several = std::any_of(jobs.begin(), jobs.end(), [](const Job& job) { return job.sample > 0; });
-  const NameTemplate name_template = options.name_template.empty() ? NameTemplate::by_default(all_named, several)
-                                                                   : NameTemplate(options.name_template);
+  const std::string name_template =
+      options.name_template.empty() ? default_name_template(all_named, several) : options.name_template;
   std::vector<NamedVideo> names;
   names.reserve(jobs.size());
   for (Job& job : jobs) {
     GenerateRequest& request = job.request;
-    const std::string name = name_template.render(
+    const std::string name = video_name(
+        name_template,
         {.index = job.row, .name = row_of(job).name, .prompt = request.prompt, .seed = job.seed, .sample = job.sample});
     names.push_back({row_of(job).line, job.sample, name});
     request.output = folder / (name + (request.image_only || request.config.sampling.num_frames == 1
@@ -141,7 +153,7 @@ History::History(const std::vector<JournalLine>& journal, const std::string& pro
     } else if (line.event == "video_sampled") {
       sampled_.insert(line.key);
     } else if (line.event == "video_done") {
-      finished_[line.key] = {line.file, line.sha256, line.bytes, line.keeps_latent};
+      finished_[line.key] = line;
       outputs_[line.output] = is_own;
     }
   }
@@ -155,26 +167,16 @@ std::optional<uint64_t> History::seed(const std::string& row_key) const {
 bool History::owns(const Job& job) const {
   const std::string output = job.request.output.string();
   const auto made = finished_.find(job.key);
-  if (made != finished_.end() && made->second.path == output) return true;
+  if (made != finished_.end() && made->second.file == output) return true;
   const auto found = outputs_.find(output);
   return found != outputs_.end() && found->second;
 }
 
-bool History::is_intact(const File& file) const {
-  std::error_code error;
-  if (fs::file_size(file.path, error) != file.bytes || error) return false;
-  try {
-    return media::sha256_of_file(file.path) == file.sha256;
-  } catch (const Error&) {
-    return false;
-  }
-}
-
 bool History::is_done(const Job& job) const {
   const auto found = finished_.find(job.key);
-  if (found == finished_.end() || found->second.path != job.output.string()) return false;
-  if (is_intact(found->second)) return true;
-  spdlog::warn("{}: is gone or has changed since it was finished; it is made again", found->second.path);
+  if (found == finished_.end() || found->second.file != job.output.string()) return false;
+  if (is_as_it_was(found->second)) return true;
+  spdlog::warn("{}: is gone or has changed since it was finished; it is made again", found->second.file);
   return false;
 }
 

@@ -36,17 +36,10 @@ class History {
   bool has_left_latent(const run::Job& job) const;
 
  private:
-  struct File {
-    std::string path, sha256;
-    uintmax_t bytes = 0;
-    bool keeps_latent = false;
-  };
-  bool is_intact(const File& file) const;
-
-  std::map<std::string, uint64_t> seeds_;  // by row key
-  std::map<std::string, bool> outputs_;    // those that were planned; false: another run's, and finished
-  std::map<std::string, File> finished_;   // by key
-  std::set<std::string> sampled_;          // keys
+  std::map<std::string, uint64_t> seeds_;        // by row key
+  std::map<std::string, bool> outputs_;          // those that were planned; false: another run's, and finished
+  std::map<std::string, JournalLine> finished_;  // the last video_done by key
+  std::set<std::string> sampled_;                // keys
 };
 
 // A job for each seed of each row. Seeds are drawn where none is given; outputs are not settled yet.

@@ -13,6 +13,7 @@
 #include <system_error>
 #include <utility>
 
+#include "core/json_text.h"
 #include "opensora/error.h"
 #include "opensora/process.h"
 
@@ -34,7 +35,7 @@ bool write_all(int file, std::string_view text) {
   return true;
 }
 
-// What a crash leaves of a line: its beginning, or as many zeros as some file systems had set aside for it.
+// What a crash leaves of a line: its beginning, or the zeros that some file systems set aside for it.
 bool may_be_torn(std::string_view rest) {
   return rest.starts_with('{') || rest.find_first_not_of('\0') == std::string_view::npos;
 }
@@ -44,7 +45,7 @@ fs::path journal_path(const fs::path& folder, const BatchOptions& options) {
   return folder / ("run" + shard + ".jsonl");
 }
 
-// Returns whether it was not there. Throws OutputError.
+// Returns whether it had to be made. Throws OutputError.
 bool make_folder(const fs::path& folder) {
   std::error_code error;
   const bool made = fs::create_directories(folder, error);
@@ -53,7 +54,7 @@ bool make_folder(const fs::path& folder) {
   return made;
 }
 
-// "prompts", "prompts-2", … whichever is free; two runs at once get two.
+// "prompts", "prompts-2", …: the first that is free. Two runs at once get different ones.
 fs::path make_new_folder(const fs::path& name) {
   std::error_code error;
   for (int number = 1;; ++number) {
@@ -100,7 +101,7 @@ Journal::~Journal() {
   ::close(file_);
 }
 
-// Another run may remove its empty journal between the opening and the locking: then the file is another one.
+// Another run may remove its empty journal between the opening and the locking: the file then has no name any more.
 void Journal::open_and_lock() {
   for (;;) {
     file_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666);
@@ -112,7 +113,7 @@ void Journal::open_and_lock() {
     const bool is_busy = is_regular && !is_locked && errno == EWOULDBLOCK;
     const bool is_named =
         ::stat(path_.c_str(), &named) == 0 && named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
-    if (is_regular && !is_busy && is_named) return;  // a file system without locks is none to wait for
+    if (is_regular && !is_busy && is_named) return;  // without locks there is nobody to wait for
     ::close(file_);
     if (!is_regular) throw OutputError(path_.string() + ": is no regular file, and so no journal");
     if (is_busy) {
@@ -139,7 +140,7 @@ void Journal::read_earlier() {
     ++line;
     try {
       earlier_.push_back(parse_journal_line(std::string_view(text).substr(begin, feed - begin)));
-    } catch (const JournalLineError& error) {
+    } catch (const JsonError& error) {
       refuse(error.what());
     }
     begin = feed + 1;

@@ -3,16 +3,10 @@
 
 #include <cstdint>
 #include <optional>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 
 namespace opensora::batch {
-
-// what() says which field is wrong and how: `"seed" is missing`.
-struct JournalLineError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
 
 // What a later run reads of a line; the fields that its event does not have are empty.
 struct JournalLine {
@@ -27,9 +21,10 @@ struct JournalLine {
   bool has_error = false;                     // run_finished: the whole run was stopped
 };
 
-// Parses a line, given without its line feed. Throws JournalLineError for anything that no version of the program so
-// far has written: text that is not a JSON object or has a key twice, another schema_version, an unknown event, a field
-// that is missing, of another type or out of range. Unknown fields are accepted, as a later version may add some.
+// Parses a line, given without its line feed. Throws JsonError (core/json_text.h) for anything that no version of the
+// program so far has written, and says which field is wrong and how, `"seed" is missing`: text that is not a JSON
+// object or has a key twice, another schema_version, an unknown event, a field that is missing, of another type or out
+// of range. Unknown fields are accepted, as a later version may add some.
 JournalLine parse_journal_line(std::string_view text);
 
 }  // namespace opensora::batch

@@ -31,14 +31,14 @@ ordered_json file_fields(const std::filesystem::path& path) {
   return {{"bytes", std::filesystem::file_size(path)}, {"sha256", media::sha256_of_file(path)}};
 }
 
-// As it will be when the video is done.
+// Of the picture as it will be when the video is done, without its note.
 ordered_json picture_fields(const std::filesystem::path& path) {
   std::ifstream stream(path, std::ios::binary);
   const std::string content = media::without_note({std::istreambuf_iterator<char>(stream), {}});
   return {{"bytes", content.size()}, {"sha256", media::sha256_of_text(content)}};
 }
 
-// Empty: none that plan_run() tries does, or there is no memory left to find out.
+// Empty where none that plan_run() tries would do, or where there is no memory left to find out.
 std::vector<std::string> flags_that_would_fit(GenerateRequest request, const BaseMemory& base) {
   request.overwrite = true;  // its latent is there
   try {

@@ -30,6 +30,15 @@ std::string problem_of(const std::string& name, size_t longest) {
   return "";
 }
 
+// What stands in place of `field`, which is one of kFields.
+std::string value_of(const std::string& field, const NameFields& fields) {
+  if (field == "index") return fmt::format("{:05}", fields.index);
+  if (field == "name") return fields.name.empty() ? prompt_slug(fields.prompt) : fields.name;
+  if (field == "seed") return std::to_string(fields.seed);
+  if (field == "sample") return std::to_string(fields.sample);
+  return field == "slug" ? prompt_slug(fields.prompt) : safe_file_name(fields.prompt);
+}
+
 std::string shown(const std::string& name) {
   constexpr size_t kLongestShown = 100;
   const std::string_view start = cut_utf8(name, kLongestShown);
@@ -45,55 +54,39 @@ std::string safe_file_name(std::string_view prompt) {
   return name.empty() ? "video" : name;
 }
 
-NameTemplate::NameTemplate(const std::string& text) : text_(text) {
+std::string default_name_template(bool all_rows_have_names, bool several_samples) {
+  const std::string name = all_rows_have_names ? "{name}" : "{index}-{name}";
+  return several_samples ? name + "-{sample}" : name;
+}
+
+std::string video_name(const std::string& name_template, const NameFields& fields) {
   const auto fail = [&](const std::string& problem) {
     throw UsageError(
-        fmt::format("`name_template` \"{}\": {} (fields: {{{}}})", text, problem, fmt::join(kFields, "}, {")));
+        fmt::format("`name_template` \"{}\": {} (fields: {{{}}})", name_template, problem, fmt::join(kFields, "}, {")));
   };
-  if (text.empty()) fail("is empty");
-  if (const std::string problem = problem_of(text, 1000); !problem.empty()) fail(problem);
-  if (find_invalid_utf8(text)) fail("is not valid UTF-8");
-  for (size_t at = 0; at < text.size();) {
-    const size_t brace = std::min(text.find_first_of("{}", at), text.size());
-    if (brace > at) parts_.push_back({text.substr(at, brace - at), ""});
-    if (brace == text.size()) break;
-    if (brace + 1 < text.size() && text[brace + 1] == text[brace]) {
-      parts_.push_back({std::string(1, text[brace]), ""});
-      at = brace + 2;
-      continue;
-    }
-    const size_t end = text.find('}', brace);
-    if (text[brace] == '}' || end == std::string::npos) fail("a brace without its partner");
-    const std::string field = text.substr(brace + 1, end - brace - 1);
-    if (std::find(kFields.begin(), kFields.end(), field) == kFields.end()) {
-      fail(fmt::format("unknown field {{{}}}{}", field, did_you_mean(field, kFields)));
-    }
-    parts_.push_back({"", field});
-    at = end + 1;
-  }
-}
-
-NameTemplate NameTemplate::by_default(bool all_rows_have_names, bool several_samples) {
-  const std::string text = all_rows_have_names ? "{name}" : "{index}-{name}";
-  return NameTemplate(several_samples ? text + "-{sample}" : text);
-}
-
-std::string NameTemplate::render(const NameFields& fields) const {
+  if (name_template.empty()) fail("is empty");
+  if (const std::string problem = problem_of(name_template, 1000); !problem.empty()) fail(problem);
+  if (find_invalid_utf8(name_template)) fail("is not valid UTF-8");
   std::string name;
-  for (const Part& part : parts_) {
-    if (part.field.empty()) name += part.literal;
-    if (part.field == "index") name += fmt::format("{:05}", fields.index);
-    if (part.field == "name") name += fields.name.empty() ? prompt_slug(fields.prompt) : fields.name;
-    if (part.field == "seed") name += std::to_string(fields.seed);
-    if (part.field == "sample") name += std::to_string(fields.sample);
-    if (part.field == "slug") name += prompt_slug(fields.prompt);
-    if (part.field == "prompt") name += safe_file_name(fields.prompt);
+  for (std::string_view rest = name_template; !rest.empty();) {
+    const size_t brace = std::min(rest.find_first_of("{}"), rest.size());
+    name += rest.substr(0, brace);
+    rest.remove_prefix(brace);
+    if (rest.starts_with("{{") || rest.starts_with("}}")) {
+      name += rest.front();
+      rest.remove_prefix(2);
+    } else if (!rest.empty()) {
+      const size_t end = rest.find('}');
+      if (rest.front() == '}' || end == std::string_view::npos) fail("a brace without its partner");
+      const std::string field(rest.substr(1, end - 1));
+      if (std::find(kFields.begin(), kFields.end(), field) == kFields.end()) {
+        fail(fmt::format("unknown field {{{}}}{}", field, did_you_mean(field, kFields)));
+      }
+      name += value_of(field, fields);
+      rest.remove_prefix(end + 1);
+    }
   }
   return name;
-}
-
-bool NameTemplate::uses(std::string_view field) const {
-  return std::any_of(parts_.begin(), parts_.end(), [&](const Part& part) { return part.field == field; });
 }
 
 void check_row_name(int64_t line, const std::string& name, RowErrors& errors) {

@@ -10,7 +10,7 @@
 
 namespace opensora::batch {
 
-// What a template can name.
+// What a name can be made of.
 struct NameFields {
   int64_t index = 1;   // {index}: the row's number in its file, from 1, with at least five digits: 00001
   std::string name;    // {name}: the row's own; empty: the slug
@@ -23,29 +23,13 @@ struct NameFields {
 // "video" where nothing is left. `prompt` is valid UTF-8.
 std::string safe_file_name(std::string_view prompt);
 
-// --name-template: text with fields in braces. "{{" and "}}" stand for single braces.
-class NameTemplate {
- public:
-  // Throws UsageError: an unknown field (the known ones are listed), a brace without its partner, a "/" (--output-dir
-  // is the place for folders), nothing at all.
-  explicit NameTemplate(const std::string& text);
+// "{name}" where every row has a name, else "{index}-{name}"; with "-{sample}" where a row has several videos.
+std::string default_name_template(bool all_rows_have_names, bool several_samples);
 
-  // "{name}" where every row has a name, else "{index}-{name}"; with "-{sample}" where a row has several videos.
-  static NameTemplate by_default(bool all_rows_have_names, bool several_samples);
-
-  // The file's name without its extension.
-  std::string render(const NameFields& fields) const;
-  // Whether "{field}" is in it.
-  bool uses(std::string_view field) const;
-  const std::string& text() const { return text_; }
-
- private:
-  struct Part {
-    std::string literal, field;  // one of them is empty
-  };
-  std::string text_;
-  std::vector<Part> parts_;
-};
+// The name of a video's file, without its extension, by a --name-template: text with fields in braces, in which "{{"
+// and "}}" stand for single braces. Throws UsageError: an unknown field (the known ones are listed), a brace without
+// its partner, a "/" (--output-dir is the place for folders), nothing at all.
+std::string video_name(const std::string& name_template, const NameFields& fields);
 
 // Checks a row's own name before anything is derived from it. Adds an error if it is not a plain file name: "." or
 // "..", or with a "/", control characters or more than 251 bytes.

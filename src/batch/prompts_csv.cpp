@@ -60,12 +60,12 @@ class CsvParser {
   bool at_separator() const { return !at_end() && text_[at_] == ends_plain_cell_.front(); }
   bool at_cell_end() const { return at_end() || at_separator() || line_end_at(text_, at_) > 0; }
 
-  // Of a record only the first is told: what follows it is most often its consequence.
+  // Only the first error of a record is told, as those that follow mostly come of it.
   void add_error(int64_t line, const std::string& message) {
     if (!std::exchange(damaged_, true)) errors_.add(line, message);
   }
 
-  // Up to the separator, line end or end, which is left.
+  // Reads up to the separator, the line end or the end of the text, which stays.
   std::string read_cell() {
     const size_t begin = at_;
     skip_blanks();
@@ -86,7 +86,7 @@ class CsvParser {
     }
   }
 
-  // White space that ends no cell, and what has no width.
+  // Skips white space that ends no cell, and characters without width.
   void skip_blanks() {
     while (!at_cell_end()) {
       const std::string_view character = first_character(text_.substr(at_));
@@ -119,7 +119,7 @@ class CsvParser {
     return cell;
   }
 
-  // The text up to `end`, with its lines counted.
+  // Moves the text up to `end` into the cell, and counts its lines.
   void take(size_t end, std::string& cell) {
     const std::string_view taken = text_.substr(at_, end - at_);
     cell += taken;
@@ -259,7 +259,7 @@ std::string wrong_count(const CsvRecord& record, size_t expected, char separator
                                : "a cell with " + plural_of(separator) + " needs quotes");
 }
 
-// "7,5" -> "7.5": so do programs write numbers that leave the comma to them.
+// "7,5" -> "7.5": programs that do not separate cells by commas write numbers with them.
 std::string with_decimal_point(const std::string& text) {
   const size_t comma = text.find(',');
   const std::string digits = "0123456789";
@@ -277,7 +277,7 @@ std::optional<Row> make_row(const CsvRecord& record, const CsvRecord& headings,
                             const std::vector<const Column*>& columns, char separator, RowBuilder& builder,
                             RowErrors& errors) {
   const size_t errors_before = errors.size();
-  if (record.damaged || errors.has(record.line, record.last_line)) return std::nullopt;  // of its encoding
+  if (record.damaged || errors.has(record.line, record.last_line)) return std::nullopt;  // its encoding is wrong
   Row row{record.line, {}};
   if (record.cells.size() != headings.cells.size()) {
     errors.add(record.line, wrong_count(record, headings.cells.size(), separator));

@@ -1,8 +1,8 @@
 #include "batch/prompts_json.h"
 
 #include <algorithm>
-#include <iterator>
 #include <nlohmann/json.hpp>
+#include <ranges>
 
 #include "batch/prompts_text.h"
 #include "core/json_text.h"
@@ -13,43 +13,11 @@ namespace {
 using nlohmann::json;
 using Type = JsonValue::Type;
 
-// The line of the character that was read last: the parser itself does not tell where a value stands.
-struct LineCounter {
-  int64_t line = 1;
-  bool after_break = false;
-
-  void pass(char c) {
-    if (after_break) ++line;
-    after_break = c == '\n';
-  }
-};
-
-class CountingIterator {
- public:
-  using iterator_category = std::input_iterator_tag;
-  using value_type = char;
-  using difference_type = std::ptrdiff_t;
-  using pointer = const char*;
-  using reference = const char&;
-
-  CountingIterator(const char* at, LineCounter& counter) : at_(at), counter_(&counter) {}
-  const char& operator*() const { return *at_; }
-  CountingIterator& operator++() {
-    counter_->pass(*at_++);
-    return *this;
-  }
-  bool operator==(const CountingIterator& other) const { return at_ == other.at_; }
-  bool operator!=(const CountingIterator& other) const { return at_ != other.at_; }
-
- private:
-  const char* at_;
-  LineCounter* counter_;
-};
-
 // What lies `row_depth` brackets deep becomes rows.
 class RowReader final : public nlohmann::json_sax<json> {
  public:
-  RowReader(size_t row_depth, const LineCounter& counter) : row_depth_(row_depth), counter_(counter) {}
+  // `line` is that of the character which was read last: the parser itself does not tell where a value stands.
+  RowReader(size_t row_depth, const int64_t& line) : row_depth_(row_depth), line_(line) {}
 
   std::vector<JsonRow> rows;
   std::string error;  // empty: none
@@ -93,7 +61,7 @@ class RowReader final : public nlohmann::json_sax<json> {
 
   bool fail(const std::string& message) {
     error = message;
-    error_line = counter_.line;
+    error_line = line_;
     return false;
   }
 
@@ -102,7 +70,7 @@ class RowReader final : public nlohmann::json_sax<json> {
       return fail("expected a list of objects or of prompts: [{\"prompt\": …}, …]; a row a line is JSON Lines, .jsonl");
     }
     if (depth_ == row_depth_) {
-      rows.push_back({counter_.line, std::move(value), {}});
+      rows.push_back({line_, std::move(value), {}});
       return true;
     }
     if (depth_ > row_depth_ + 2) return true;  // deeper than any value may be: its place says so already
@@ -118,7 +86,7 @@ class RowReader final : public nlohmann::json_sax<json> {
   }
 
   size_t row_depth_;
-  const LineCounter& counter_;
+  const int64_t& line_;
   size_t depth_ = 0;
 };
 
@@ -132,11 +100,15 @@ std::string without_line(std::string error) {
 }  // namespace
 
 std::vector<JsonRow> parse_json_rows(std::string_view text, RowErrors& errors) {
-  LineCounter counter;
-  RowReader reader(1, counter);
-  const bool parsed = json::sax_parse(CountingIterator(text.data(), counter),
-                                      CountingIterator(text.data() + text.size(), counter), &reader);
-  if (parsed) return std::move(reader.rows);
+  int64_t line = 1;
+  const char* last = text.data();
+  const auto counted = std::views::transform(text, [&](const char& c) {
+    line += std::count(last, &c, '\n');
+    last = &c;
+    return c;
+  });
+  RowReader reader(1, line);
+  if (json::sax_parse(counted.begin(), counted.end(), &reader)) return std::move(reader.rows);
   errors.add(reader.error_line, reader.error);
   return {};
 }
@@ -149,15 +121,13 @@ std::vector<JsonRow> parse_json_lines(std::string_view text, RowErrors& errors) 
     const std::string_view content = trim(text.substr(begin, end - begin));
     begin = end + 1;
     ++line;
-    if (content.empty() || errors.has(line, line)) continue;  // of its encoding
-    const LineCounter unused;
-    RowReader reader(0, unused);
+    if (content.empty() || errors.has(line, line)) continue;  // or its encoding is wrong
+    RowReader reader(0, line);
     if (!json::sax_parse(content.begin(), content.end(), &reader)) {
       errors.add(line, without_line(reader.error));
       continue;
     }
     rows.push_back(std::move(reader.rows.front()));
-    rows.back().line = line;
   }
   return rows;
 }

@@ -22,7 +22,9 @@ constexpr size_t kHead = 4096;
 
 const char* const kSaveAsCsv = ", not text: save it as CSV in UTF-8 in the program that made it";
 
-bool is_text(std::string_view bytes) { return bytes.find('\0') == std::string_view::npos && !find_invalid_utf8(bytes); }
+bool is_utf8_text(std::string_view bytes) {
+  return bytes.find('\0') == std::string_view::npos && !find_invalid_utf8(bytes);
+}
 
 bool holds(std::string_view bytes, std::string_view part) { return bytes.find(part) != std::string_view::npos; }
 
@@ -96,7 +98,7 @@ std::string foreign_kind(std::string_view bytes) {
   }
   if (bytes.starts_with("%PDF-"sv)) return "is a PDF document, expected text";
   if (bytes.starts_with("{\\rtf"sv)) return "is a document in RTF: save it as plain text in UTF-8";
-  return is_text(bytes) ? markup_kind(trim(bytes.substr(0, kHead))) : binary_kind(bytes);
+  return is_utf8_text(bytes) ? markup_kind(trim(bytes.substr(0, kHead))) : binary_kind(bytes);
 }
 
 std::string_view without_marks(std::string_view text) {

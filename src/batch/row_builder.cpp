@@ -43,7 +43,7 @@ std::vector<std::string> split_list(const std::string& text) {
   return parts;
 }
 
-// Where what a column of that name means is said.
+// Where to give what a column of that name would mean.
 std::string use_of(const std::string& run_flag) {
   if (run_flag == "output") return "a row's file is called by the column \"name\", in `output_dir`";
   const request::Parameter* parameter = request::find_parameter(run_flag);
@@ -109,7 +109,7 @@ const Column* RowBuilder::find_column(const std::string& heading, int64_t line) 
   return nullptr;
 }
 
-// What else than a column an unknown heading may be.
+// What an unknown heading may have been meant to be.
 std::string RowBuilder::hint(const std::string& name) const {
   constexpr size_t kLongestName = 100;  // a whole prompt in the place of a heading resembles none
   constexpr std::string_view kTypographicQuotes = "“”„‟«»";

@@ -70,8 +70,8 @@ void offer_values(const OptionRow& option, const std::string& start) {
   if (!option.paths.empty()) std::cout << ':' << option.paths << '\n';
 }
 
-void offer_options(const CommandRow& command, const std::string& start) {
-  for (const OptionRow& option : command.options) {
+void offer_options(const std::vector<OptionRow>& options, const std::string& start) {
+  for (const OptionRow& option : options) {
     if (option.positional) continue;
     for (const std::string& name : option.names) offer(name, option.description, start);
   }
@@ -80,22 +80,23 @@ void offer_options(const CommandRow& command, const std::string& start) {
 }  // namespace
 
 void print_completions(const CLI::App& app, const std::vector<std::string>& words) {
-  const std::vector<CommandRow> table = option_table(app);
+  const std::vector<const CLI::App*> commands = shown_commands(app);
   const std::string start = words.empty() ? "" : words.back();
   if (words.size() < 2) {
-    for (size_t i = 1; i < table.size(); ++i) offer(table[i].name, table[i].description, start);
-    return offer_options(table.front(), start);
+    for (const CLI::App* command : commands) offer(command->get_name(), command->get_description(), start);
+    return offer_options(option_rows(app), start);
   }
-  const auto command = std::ranges::find(table.begin() + 1, table.end(), words.front(), &CommandRow::name);
-  if (command == table.end()) return;
+  const auto command = std::ranges::find(commands, words.front(), &CLI::App::get_name);
+  if (command == commands.end()) return;
+  const std::vector<OptionRow> options = option_rows(**command);
   const std::string& previous = words[words.size() - 2];
-  for (const OptionRow& option : command->options) {
+  for (const OptionRow& option : options) {
     const bool is_previous = std::ranges::find(option.names, previous) != option.names.end();
     if (is_previous && !option.positional && !option.value.empty()) return offer_values(option, start);
   }
-  if (start.starts_with("-")) return offer_options(*command, start);
-  const auto argument = std::ranges::find(command->options, true, &OptionRow::positional);
-  if (argument != command->options.end()) offer_values(*argument, start);
+  if (start.starts_with("-")) return offer_options(options, start);
+  const auto argument = std::ranges::find(options, true, &OptionRow::positional);
+  if (argument != options.end()) offer_values(*argument, start);
 }
 
 void add_completion(CLI::App& app) {

@@ -191,23 +191,18 @@ void run_one(const std::vector<BatchRow>& rows, const BatchOptions& batch, const
   }
 }
 
-struct PreparedRun {
-  std::vector<RowRequest> requests;
-  std::vector<BatchRow> rows;
-  BatchOptions batch;
-  bool is_single = false;
-};
-
-PreparedRun prepare(const CommandOptions& options, const CLI::App& command) try {
-  PreparedRun run;
-  run.batch = batch_options(options.settings);
-  run.requests = requested_rows(options, command, values_of_from(options));
-  check_references_of_from(options, run.requests.front().request);
-  run.rows = batch_rows(run.requests, options.settings.seeds);
-  run.is_single = makes_single_video(run.requests, options);
-  if (run.is_single && run.batch.resume) throw UsageError("--resume needs --output-dir: the run's journal is there");
-  if (!run.is_single) settle_folder(run.requests, run.batch);
-  return run;
+// The rows of the run; `batch` becomes its options, which have no folder where a single video is to be made. A failure
+// is told as an event, too.
+std::vector<BatchRow> prepare(const CommandOptions& options, const CLI::App& command, BatchOptions& batch) try {
+  batch = batch_options(options.settings);
+  const std::vector<RowRequest> rows = requested_rows(options, command, values_of_from(options));
+  check_references_of_from(options, rows.front().request);
+  if (!makes_single_video(rows, options)) {
+    settle_folder(rows, batch);
+  } else if (batch.resume) {
+    throw UsageError("--resume needs --output-dir: the run's journal is there");
+  }
+  return batch_rows(rows, options.settings.seeds);
 } catch (...) {
   batch::tell_failed_start(options.settings.batch.events, std::current_exception());
   throw;
@@ -217,10 +212,12 @@ void run(const CommandOptions& options, const CLI::App& command) {
   const ProgressStyle style = resolve_progress_style(options.progress, options.quiet);
   if (options.settings.request.config.sampling.aspect_ratio == "list") return list_sizes(options, command);
   if (options.print_config) return print_config(options, command);
-  const PreparedRun run = prepare(options, command);
+  BatchOptions batch;
+  const std::vector<BatchRow> rows = prepare(options, command, batch);
   catch_signals();
   ProgressReporter reporter(style);
-  run.is_single ? run_one(run.rows, run.batch, options, reporter) : run_many(run.rows, run.batch, options, reporter);
+  if (batch.output_dir.empty()) return run_one(rows, batch, options, reporter);
+  run_many(rows, batch, options, reporter);
 }
 
 }  // namespace

@@ -29,13 +29,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-// What a file is, or why it cannot be read.
-struct Inspected {
-  std::filesystem::path path;
-  CheckpointInfo info;
-  std::string error;
-};
-
 std::string join_shape(const std::vector<int64_t>& shape) { return fmt::format("[{}]", fmt::join(shape, ", ")); }
 
 ordered_json to_json(const CheckpointTensor& tensor) {
@@ -46,9 +39,7 @@ ordered_json to_json(const CheckpointTensor& tensor) {
           {"file", tensor.file.string()}};
 }
 
-ordered_json to_json(const Inspected& inspected, bool with_tensors) {
-  if (!inspected.error.empty()) return {{"path", inspected.path.string()}, {"error", inspected.error}};
-  const CheckpointInfo& info = inspected.info;
+ordered_json to_json(const CheckpointInfo& info, bool with_tensors) {
   ordered_json variant = ordered_json::object();
   for (const auto& [key, value] : info.variant) variant[key] = value;
   ordered_json object = {{"path", info.path.string()}, {"files", ordered_json::array()},
@@ -62,12 +53,7 @@ ordered_json to_json(const Inspected& inspected, bool with_tensors) {
   return object;
 }
 
-void print(const Inspected& inspected, bool with_tensors) {
-  if (!inspected.error.empty()) {
-    std::cout << inspected.error << '\n';
-    return;
-  }
-  const CheckpointInfo& info = inspected.info;
+void print(const CheckpointInfo& info, bool with_tensors) {
   std::cout << info.path.string() << ": " << info.kind << '\n';
   for (const auto& [key, value] : info.variant) std::cout << fmt::format("  {:<20} {}\n", key, value);
   for (const auto& [dtype, count] : info.dtypes) std::cout << fmt::format("  {:<20} {} tensors\n", dtype, count);
@@ -79,21 +65,6 @@ void print(const Inspected& inspected, bool with_tensors) {
   for (const CheckpointTensor& tensor : info.tensors) {
     std::cout << fmt::format("  {}  {} {}\n", tensor.name, tensor.dtype, join_shape(tensor.shape));
   }
-}
-
-// A damaged file among others must not hide them.
-std::vector<Inspected> inspect_folder(const std::filesystem::path& folder) {
-  std::vector<Inspected> all;
-  for (const std::filesystem::path& file : find_checkpoints(folder)) {
-    Inspected& inspected = all.emplace_back(Inspected{file, {}, {}});
-    try {
-      inspected.info = inspect(file);
-    } catch (const CheckpointError& error) {
-      inspected.error = request::with_flags(error.what());
-    }
-  }
-  if (all.empty()) throw CheckpointError("folder " + folder.string() + ": holds no checkpoint");
-  return all;
 }
 
 std::string dump(const ordered_json& value) {
@@ -178,33 +149,50 @@ void inspect_video(const std::filesystem::path& path, bool json) {
   }
 }
 
+void inspect_checkpoint(const std::filesystem::path& file, bool json, bool with_tensors) {
+  const CheckpointInfo info = inspect(file);
+  if (json) return print_json(to_json(info, with_tensors));
+  print(info, with_tensors);
+}
+
+// A damaged file among others does not hide them.
+void inspect_folder(const std::filesystem::path& folder, bool json, bool with_tensors) {
+  const std::vector<std::filesystem::path> files = find_checkpoints(folder);
+  if (files.empty()) throw CheckpointError("folder " + folder.string() + ": holds no checkpoint");
+  ordered_json list = ordered_json::array();
+  int64_t broken = 0;
+  for (const std::filesystem::path& file : files) {
+    try {
+      const CheckpointInfo info = inspect(file);
+      if (json) list.push_back(to_json(info, with_tensors));
+      if (!json) print(info, with_tensors);
+    } catch (const CheckpointError& error) {
+      ++broken;
+      const std::string problem = request::with_flags(error.what());
+      if (json) list.push_back({{"path", file.string()}, {"error", problem}});
+      if (!json) std::cout << problem << '\n';
+    }
+  }
+  if (json) print_json(list);
+  if (broken == 0) return;
+  const std::string failure =
+      fmt::format("folder {}: {} of {} checkpoints cannot be read", folder.string(), broken, files.size());
+  if (json) throw ToldError(ExitCode::kCheckpoint, failure);  // each says its own in the list
+  throw CheckpointError(failure);
+}
+
 void run(const CommandOptions& options, const std::string& name, bool with_tensors) {
   options.apply_log();
   const std::filesystem::path path = local_file(name);
   std::error_code unreadable;
-  const bool is_folder = std::filesystem::is_directory(path, unreadable);
-  if (!is_folder && !std::filesystem::exists(path, unreadable)) {
+  if (std::filesystem::is_directory(path, unreadable)) return inspect_folder(path, options.json, with_tensors);
+  if (!std::filesystem::exists(path, unreadable)) {
     const std::string file = path.string();
     throw CheckpointError(is_remote_url(file) ? fmt::format("{}: {}", shorten_url(file), remote_url_advice(file))
                                               : file + ": no such file or folder");
   }
-  if (!is_folder && is_video_or_picture(path)) return inspect_video(path, options.json);
-  const std::vector<Inspected> all =
-      is_folder ? inspect_folder(path) : std::vector<Inspected>{{path, inspect(path), {}}};
-  if (options.json) {
-    ordered_json list = ordered_json::array();
-    for (const Inspected& one : all) list.push_back(to_json(one, with_tensors));
-    const ordered_json& root = is_folder ? list : list.front();
-    print_json(root);
-  } else {
-    for (const Inspected& one : all) print(one, with_tensors);
-  }
-  const auto broken = std::count_if(all.begin(), all.end(), [](const Inspected& one) { return !one.error.empty(); });
-  if (broken == 0) return;
-  const std::string failure =
-      fmt::format("folder {}: {} of {} checkpoints cannot be read", path.string(), broken, all.size());
-  if (options.json) throw ToldError(ExitCode::kCheckpoint, failure);  // each says its own in the list
-  throw CheckpointError(failure);
+  if (is_video_or_picture(path)) return inspect_video(path, options.json);
+  inspect_checkpoint(path, options.json, with_tensors);
 }
 
 }  // namespace

@@ -56,24 +56,24 @@ std::string option_text(const OptionRow& option) {
 }
 
 // Options in the order of their groups' first appearance, as --help shows them.
-std::string options_text(const CommandRow& command) {
+std::string options_text(const std::vector<OptionRow>& options) {
   std::vector<std::string> groups;
-  for (const OptionRow& option : command.options) {
+  for (const OptionRow& option : options) {
     if (std::find(groups.begin(), groups.end(), option.group) == groups.end()) groups.push_back(option.group);
   }
   std::string text;
   for (const std::string& group : groups) {
     text += ".PP\n\\fI" + roff(group) + "\\fR\n";
-    for (const OptionRow& option : command.options) {
+    for (const OptionRow& option : options) {
       if (option.group == group) text += option_text(option);
     }
   }
   return text;
 }
 
-std::string synopsis(const CommandRow& command) {
-  std::string line = ".B opensora " + roff(command.name) + "\n[\\fIoptions\\fR]";
-  for (const OptionRow& option : command.options) {
+std::string synopsis(const CLI::App& command) {
+  std::string line = ".B opensora " + roff(command.get_name()) + "\n[\\fIoptions\\fR]";
+  for (const OptionRow& option : option_rows(command)) {
     if (option.positional) line += " \\fI" + roff(option.names.front()) + "\\fR";
   }
   return line + "\n";
@@ -159,23 +159,23 @@ constexpr const char* kEnvironmentAndFiles =
     ".TP\n.I PREFIX/share/opensora/configs\nThe bundled configurations and the demo model.\n";
 
 // opensora.1 in roff with the man macros.
-std::string man_page(const std::vector<CommandRow>& table) {
-  const CommandRow& program = table.front();
+std::string man_page(const CLI::App& program) {
+  const std::vector<const CLI::App*> commands = shown_commands(program);
   std::string text = fmt::format(
       ".\\\" Made by \"opensora man\".\n.TH OPENSORA 1 \"\" \"opensora {}\" \"User Commands\"\n", version());
-  text += ".SH NAME\nopensora \\- " + roff(program.description) + "\n.SH SYNOPSIS\n";
-  for (size_t i = 1; i < table.size(); ++i) text += synopsis(table[i]) + ".br\n";
+  text += ".SH NAME\nopensora \\- " + roff(program.get_description()) + "\n.SH SYNOPSIS\n";
+  for (const CLI::App* command : commands) text += synopsis(*command) + ".br\n";
   text +=
       ".SH DESCRIPTION\nResults go to standard output, the log to standard error. A failure prints one line,\n"
       "\\fBopensora: error:\\fR and what was expected, what was found and what to do.\n"
       ".SH OPTIONS\n" +
-      options_text(program) + ".SH COMMANDS\n";
-  for (size_t i = 1; i < table.size(); ++i) {
-    text += ".SS " + roff(table[i].name) + "\n" + roff(sentence(table[i].description)) + "\n" + options_text(table[i]) +
-            ".PP\n" + footer_text(table[i].footer);
+      options_text(option_rows(program)) + ".SH COMMANDS\n";
+  for (const CLI::App* command : commands) {
+    text += ".SS " + roff(command->get_name()) + "\n" + roff(sentence(command->get_description())) + "\n" +
+            options_text(option_rows(*command)) + ".PP\n" + footer_text(command->get_footer());
   }
   return text + kBatches + events_text() + exit_status() + kEnvironmentAndFiles + ".SH EXAMPLES\n" +
-         footer_text(program.footer);
+         footer_text(program.get_footer());
 }
 
 }  // namespace
@@ -183,7 +183,7 @@ std::string man_page(const std::vector<CommandRow>& table) {
 void add_man(CLI::App& app) {
   CLI::App* command = app.add_subcommand("man", "Print the man page, in roff");
   command->footer("Example:\n  opensora man | man -l -");
-  command->callback([&app] { std::cout << man_page(option_table(app)); });
+  command->callback([&app] { std::cout << man_page(app); });
 }
 
 }  // namespace opensora::cli

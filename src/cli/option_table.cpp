@@ -78,22 +78,20 @@ OptionRow option_row(const CLI::Option& option) {
   return row;
 }
 
-CommandRow command_row(const CLI::App& app, const std::string& name) {
-  CommandRow row{.name = name, .description = app.get_description(), .footer = app.get_footer(), .options = {}};
-  for (const CLI::Option* option : app.get_options()) {
-    if (!option->get_group().empty()) row.options.push_back(option_row(*option));  // no group: hidden
-  }
-  return row;
-}
-
 }  // namespace
 
-std::vector<CommandRow> option_table(const CLI::App& app) {
-  std::vector<CommandRow> table = {command_row(app, "")};
-  for (const CLI::App* command : app.get_subcommands(nullptr)) {
-    if (!command->get_group().empty()) table.push_back(command_row(*command, command->get_name()));
+std::vector<OptionRow> option_rows(const CLI::App& command) {
+  std::vector<OptionRow> rows;
+  for (const CLI::Option* option : command.get_options()) {
+    if (!option->get_group().empty()) rows.push_back(option_row(*option));  // no group: hidden
   }
-  return table;
+  return rows;
+}
+
+std::vector<const CLI::App*> shown_commands(const CLI::App& app) {
+  std::vector<const CLI::App*> commands = app.get_subcommands(nullptr);
+  std::erase_if(commands, [](const CLI::App* command) { return command->get_group().empty(); });
+  return commands;
 }
 
 }  // namespace opensora::cli

@@ -20,13 +20,11 @@ struct OptionRow {
   std::string description;           // one line
 };
 
-struct CommandRow {
-  std::string name;  // empty: the program itself
-  std::string description, footer;
-  std::vector<OptionRow> options;  // positional ones too; in order of definition, so that groups stay together
-};
+// The options of a command, or of the program itself, but for hidden ones; positional ones too. They are in order of
+// definition, so that groups stay together.
+std::vector<OptionRow> option_rows(const CLI::App& command);
 
-// The program's own options first, then one row a command.
-std::vector<CommandRow> option_table(const CLI::App& app);
+// The commands of the program, but for hidden ones.
+std::vector<const CLI::App*> shown_commands(const CLI::App& app);
 
 }  // namespace opensora::cli

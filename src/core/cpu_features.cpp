@@ -13,7 +13,7 @@
 namespace opensora {
 namespace {
 
-// One of LibTorch's operators "name() -> bool"; false where this LibTorch has none of that name.
+// Calls one of LibTorch's operators "name() -> bool"; false where this LibTorch has none of that name.
 bool ask_libtorch(const char* name) {
   const auto schema = c10::Dispatcher::singleton().findSchema({name, ""});
   if (!schema) return false;
@@ -22,7 +22,7 @@ bool ask_libtorch(const char* name) {
   return stack.back().toBool();
 }
 
-// oneDNN's own functions are hidden in LibTorch: what it answers for them tells which of its sets they have chosen.
+// LibTorch hides oneDNN's own functions; its answers on their behalf tell which instruction sets oneDNN has chosen.
 LibraryLimits library_limits() {
   using at::native::cpublas::could_pack;
   const bool kernels = at::hasMKLDNN() && at::get_cpu_capability().starts_with("AVX512");
@@ -40,7 +40,7 @@ CpuFeatures usable_features(const CpuInfo& cpu, const LibraryLimits& limits) {
       return std::find(cpu.flags.begin(), cpu.flags.end(), flag) != cpu.flags.end();
     });
   };
-  // All four: the first generation, of the Xeon Phi, has the foundation alone, and is of no use to the libraries.
+  // All four are needed: the first generation, the Xeon Phi's, has only the foundation, which the libraries do not use.
   const bool avx512 = limits.avx512 && has({"avx512f", "avx512bw", "avx512vl", "avx512dq"});
   return {.avx512 = avx512,
           .avx512_bf16 = avx512 && has({"avx512_bf16"}),
@@ -62,12 +62,12 @@ at::ScalarType computing_dtype(at::ScalarType asked, Work work, const CpuFeature
   const bool has_vectors = is_bf16 ? cpu.avx512_bf16 : cpu.avx512_fp16;
   switch (work) {
     case Work::kConvolution:
-      // float16 in vectors is multiplied no faster than float32, of which Winograd's way needs 4/9.
+      // Vectors multiply float16 no faster than float32, and in float32 Winograd's method needs 4/9 of the products.
       return has_tiles || (has_vectors && is_bf16) ? asked : at::kFloat;
     case Work::kProduct:
       return has_tiles || has_vectors ? asked : at::kFloat;
     case Work::kAttention:
-      // Without tiles, softmax and the conversions between it and the products cost more than those gain.
+      // Without tiles, the conversions between softmax and the products cost more than the faster products gain.
       return has_tiles ? asked : at::kFloat;
   }
   return at::kFloat;

@@ -23,7 +23,8 @@ Loaded& loaded() {
   return plugin;
 }
 
-// In order: the program in a build tree, the tests in a build tree, an installation. Empty: in none of them.
+// Looks where the plug-in is for the program in a build tree, for the tests in a build tree, and for an installation.
+// Empty if it is in none of these places.
 fs::path find_plugin() {
   std::error_code unreadable;
   const fs::path folder = fs::read_symlink("/proc/self/exe", unreadable).parent_path();

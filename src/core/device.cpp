@@ -32,7 +32,7 @@ std::filesystem::path libtorch_dir() {
   return std::filesystem::path(info.dli_fname).parent_path();
 }
 
-// Opens LibTorch's CUDA half once; returns dlerror's text where that fails.
+// Opens LibTorch's CUDA half once. Returns dlerror's text if that fails, otherwise an empty string.
 std::string open_libtorch_cuda() {
   static const std::string error = [] {
     const std::filesystem::path library = libtorch_dir() / "libtorch_cuda.so";
@@ -158,7 +158,7 @@ void settle_cuda() {
   }
   at::Context& context = at::globalContext();
   context.setBenchmarkCuDNN(false);
-  // Not setFloat32Precision(): LibTorch throws where it is asked by the old names and only the new ones were set.
+  // Not setFloat32Precision(): LibTorch throws if a setting made by its new name is read by its old one.
   context.setAllowTF32CuDNN(false);
   context.setAllowTF32CuBLAS(false);
 }
@@ -185,7 +185,7 @@ int64_t peak_device_bytes(at::Device device) {
 }
 
 void reset_peak_bytes(at::Device device) {
-  std::ofstream("/proc/self/clear_refs") << "5";  // proc(5): the peak resident set size, and nothing else
+  std::ofstream("/proc/self/clear_refs") << "5";  // proc(5): resets the peak resident set size and nothing else
   if (has_memory_figures(device)) at::accelerator::resetPeakStats(device.index());
 }
 
@@ -199,12 +199,9 @@ bool has_streams(at::Device device) { return !device.is_cpu() && !device.is_meta
 
 }  // namespace
 
-DeviceStream::DeviceStream(at::Device device) {
-  if (has_streams(device)) stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
-}
-
-void DeviceStream::finish() const {
-  if (stream_) stream_->synchronize();
+std::optional<c10::Stream> second_stream(at::Device device) {
+  if (!has_streams(device)) return std::nullopt;
+  return c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device);
 }
 
 DeviceEvent::DeviceEvent(at::Device device) {
@@ -215,14 +212,14 @@ DeviceEvent::DeviceEvent(at::Device device) {
 
 c10::Stream DeviceEvent::current() const { return c10::impl::VirtualGuardImpl(device_->type()).getStream(*device_); }
 
-void DeviceEvent::record(const DeviceStream& stream) {
-  if (event_) event_->record(*stream.stream());
+void DeviceEvent::record(const std::optional<c10::Stream>& stream) {
+  if (event_) event_->record(*stream);
 }
 void DeviceEvent::record_current() {
   if (event_) event_->record(current());
 }
-void DeviceEvent::block(const DeviceStream& stream) const {
-  if (event_) event_->block(*stream.stream());
+void DeviceEvent::block(const std::optional<c10::Stream>& stream) const {
+  if (event_) event_->block(*stream);
 }
 void DeviceEvent::block_current() const {
   if (event_) event_->block(current());
@@ -232,7 +229,7 @@ void DeviceEvent::wait() const {
 }
 
 StagingRing::StagingRing(at::Device device, int64_t bytes) {
-  constexpr size_t kBuffers = 3;  // one is filled, one read, one in between
+  constexpr size_t kBuffers = 3;  // one is being filled, one is being read, and one lies in between
   if (bytes == 0) return;
   buffers_.resize(kBuffers);
   for (Buffer& buffer : buffers_) {
@@ -241,8 +238,8 @@ StagingRing::StagingRing(at::Device device, int64_t bytes) {
   }
 }
 
-void StagingRing::copy(const at::Tensor& from, const at::Tensor& to, const DeviceStream& stream) {
-  const c10::OptionalStreamGuard guard(stream.stream());
+void StagingRing::copy(const at::Tensor& from, const at::Tensor& to, const std::optional<c10::Stream>& stream) {
+  const c10::OptionalStreamGuard guard(stream);
   if (buffers_.empty()) {
     to.copy_(from);
     return;
@@ -252,7 +249,7 @@ void StagingRing::copy(const at::Tensor& from, const at::Tensor& to, const Devic
   for (int64_t begin = 0; begin < source.numel(); begin += piece) {
     const int64_t end = std::min(source.numel(), begin + piece);
     Buffer& buffer = buffers_[next_++ % buffers_.size()];
-    buffer.read.wait();  // this is the reading thread: nobody else waits
+    buffer.read.wait();  // only this thread, which reads the file, is held up
     const at::Tensor staged = buffer.memory.slice(0, 0, (end - begin) * width).view(to.scalar_type());
     staged.copy_(source.slice(0, begin, end));
     target.slice(0, begin, end).copy_(staged, /*non_blocking=*/true);

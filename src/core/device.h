@@ -67,21 +67,9 @@ void reset_peak_bytes(at::Device device);
 // Waits for what was launched on `device`. Nothing on the CPU.
 void synchronize(at::Device device);
 
-// A second stream of work on a device. On the CPU, where calls have done their work when they return, this class and
-// the two after it do nothing.
-
-class DeviceStream {
- public:
-  DeviceStream() = default;  // none: work goes to the device's current stream
-  explicit DeviceStream(at::Device device);
-
-  const std::optional<c10::Stream>& stream() const { return stream_; }
-  // Waits, on the caller's thread, until all is done.
-  void finish() const;
-
- private:
-  std::optional<c10::Stream> stream_;
-};
+// A second stream of work on a device; nullopt on the CPU, where calls have done their work when they return. The two
+// classes below then do nothing.
+std::optional<c10::Stream> second_stream(at::Device device);
 
 // A point in a stream that another stream can wait for.
 class DeviceEvent {
@@ -89,9 +77,10 @@ class DeviceEvent {
   DeviceEvent() = default;
   explicit DeviceEvent(at::Device device);
 
-  void record(const DeviceStream& stream);
-  void record_current();                         // in the device's current stream of this thread
-  void block(const DeviceStream& stream) const;  // what `stream` does from here on waits; not before a record: no wait
+  void record(const std::optional<c10::Stream>& stream);
+  void record_current();  // in the device's current stream of this thread
+  // What `stream` does from here on waits; where nothing was recorded, it does not.
+  void block(const std::optional<c10::Stream>& stream) const;
   void block_current() const;
   void wait() const;  // on the caller's thread
 
@@ -110,9 +99,9 @@ class StagingRing {
   // `bytes` of each of the buffers; 0: none.
   StagingRing(at::Device device, int64_t bytes);
 
-  // Both contiguous and of the same shape. The work may go on in `stream` when this returns; `from` is not read any
-  // more.
-  void copy(const at::Tensor& from, const at::Tensor& to, const DeviceStream& stream);
+  // Both contiguous and of the same shape. The work may go on in `stream` (nullopt: the current one) when this returns;
+  // `from` is not read any more.
+  void copy(const at::Tensor& from, const at::Tensor& to, const std::optional<c10::Stream>& stream);
 
  private:
   struct Buffer {

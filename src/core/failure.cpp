@@ -15,10 +15,10 @@
 namespace opensora {
 namespace {
 
-// The C library's and FFmpeg's words, and those of the loader of libraries.
+// The words of the C library, of FFmpeg and of the dynamic loader.
 constexpr std::array<std::string_view, 4> kSystemWords = {
     "annot allocate memory", "failed to map segment", "cannot create shared object descriptor",
-    "the address space has no room for it"};  // of a file among others that were looked at
+    "the address space has no room for it"};  // said of one file among several that were looked at
 constexpr std::array<std::string_view, 4> kLibraryWords = {"DefaultCPUAllocator", "alloc_cpu.cpp", "out of memory",
                                                            "Out of memory"};
 
@@ -30,7 +30,7 @@ bool holds_any(std::string_view text, const std::array<std::string_view, N>& wor
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
-// "… ried to allocate 187444224 bytes. …" -> ": 179 MiB more were wanted"; a GPU's allocator says "2.00 GiB" itself.
+// "… ried to allocate 187444224 bytes. …" -> ": 179 MiB more were wanted". A GPU's allocator writes "2.00 GiB" itself.
 std::string wanted_memory(const std::string& what) {
   std::smatch match;
   if (!std::regex_search(what, match, std::regex("ried to allocate ([0-9.]{1,18}) (\\w+)"))) return {};
@@ -51,7 +51,7 @@ Failure internal(const std::string& what, const std::string& detail) {
           .detail = detail};
 }
 
-// std::thread says EAGAIN where the system has no room for its stack, or allows no more threads.
+// std::thread reports EAGAIN if the system has no room for its stack or allows no more threads.
 bool is_out_of_memory(const std::system_error& error) {
   return error.code() == std::errc::not_enough_memory || error.code() == std::errc::resource_unavailable_try_again;
 }

@@ -27,7 +27,7 @@ struct Magic {
   FileKind kind;
 };
 
-// The first that fits counts. Kinds that share a beginning (RIFF, ISO media, TIFF, XML) are told apart further down.
+// The first match counts. Kinds that share a beginning (RIFF, ISO media, TIFF, XML) are told apart further down.
 constexpr std::array kMagics = {
     Magic{0, "\x89PNG\r\n\x1a\n"sv, {kPicture, "a PNG picture", ""}},
     Magic{0, "\xff\xd8\xff"sv, {kPicture, "a JPEG picture", ""}},
@@ -153,7 +153,7 @@ bool is_text(std::string_view head, size_t size) {
   });
   if (!is_plain) return false;
   const std::optional<size_t> invalid = find_invalid_utf8(head);
-  return !invalid || (size > head.size() && *invalid + 4 > head.size());  // cut within its last character
+  return !invalid || (size > head.size() && *invalid + 4 > head.size());  // cut off within its last character
 }
 
 std::optional<FileKind> text_kind(std::string_view head, size_t size) {
@@ -176,7 +176,7 @@ std::optional<FileKind> text_kind(std::string_view head, size_t size) {
   return FileKind{kOther, "a text file", ""};
 }
 
-// Texts in which FFmpeg's own formats are written: not to be taken for just a text.
+// FFmpeg reads some formats that are plain text. They must not be taken for any other text.
 bool is_text_of_pictures(std::string_view head) {
   constexpr std::array kStarts = {"ffconcat version"sv,
                                   "#EXTM3U"sv,
@@ -195,7 +195,7 @@ bool is_text_of_pictures(std::string_view head) {
   return std::any_of(kStarts.begin(), kStarts.end(), [&](std::string_view start) { return head.starts_with(start); });
 }
 
-// A safetensors file: the header's length in eight bytes, then the header, in JSON.
+// A safetensors file begins with the length of its header in eight bytes; the header itself is JSON.
 bool is_safetensors(std::string_view head, size_t size) {
   if (head.size() < 10 || head[8] != '{') return false;
   uint64_t length = 0;
@@ -203,7 +203,7 @@ bool is_safetensors(std::string_view head, size_t size) {
   return length >= 2 && length <= size;
 }
 
-// MPEG transport streams: a sync byte every 188 bytes, or every 192 with time stamps between.
+// MPEG transport streams have a sync byte every 188 bytes, or every 192 if time stamps stand between the packets.
 bool is_transport_stream(std::string_view head) {
   const auto every = [&](size_t first, size_t step) {
     if (head.size() < first + 4 * step) return false;
@@ -215,7 +215,7 @@ bool is_transport_stream(std::string_view head) {
   return every(0, 188) || every(4, 192);
 }
 
-// TGA has no magic number, but a header in which little is allowed.
+// TGA has no magic number, but its header allows only a few values.
 bool is_tga(std::string_view head) {
   if (head.size() < 18) return false;
   const auto byte = [&](size_t at) { return static_cast<uint8_t>(head[at]); };

@@ -10,7 +10,7 @@ namespace opensora {
 namespace {
 
 constexpr int64_t kMaxDenominator = 1'000'000;
-constexpr int64_t kNtsc = 1001;  // a rate of NTSC is 1000/1001 of a whole one
+constexpr int64_t kNtsc = 1001;  // an NTSC rate is 1000/1001 of a whole one
 
 bool is_digits(std::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
@@ -18,9 +18,9 @@ bool is_digits(std::string_view text) {
 
 std::optional<FrameRate> checked(FrameRate rate) { return rate.is_valid() ? std::optional(rate) : std::nullopt; }
 
-// The rate of NTSC that the digits are a rounding of.
+// The NTSC rate of which the digits are a rounding.
 std::optional<FrameRate> ntsc_rate(double value, size_t decimals) {
-  constexpr size_t kFewest = 2;  // "24.0" is no rate of NTSC
+  constexpr size_t kFewest = 2;  // "24.0" is no NTSC rate
   if (decimals < kFewest) return std::nullopt;
   const FrameRate rate(std::llround(value * kNtsc / 1000) * 1000, kNtsc);
   const double scale = std::pow(10.0, static_cast<double>(decimals));
@@ -29,7 +29,7 @@ std::optional<FrameRate> ntsc_rate(double value, size_t decimals) {
 }
 
 std::optional<FrameRate> parse_fraction(std::string_view above, std::string_view below) {
-  constexpr size_t kLongest = 15;  // digits that a product of two does not make too large
+  constexpr size_t kLongest = 15;  // digits; the product of two such numbers does not overflow
   if (!is_digits(above) || !is_digits(below) || above.size() > kLongest || below.size() > kLongest) return std::nullopt;
   const int64_t denominator = *parse_whole<int64_t>(below);
   return denominator == 0 ? std::nullopt : checked({*parse_whole<int64_t>(above), denominator});

@@ -14,9 +14,9 @@
 namespace opensora {
 namespace {
 
-// One for all recordings, since LibTorch keeps a workspace for each stream that multiplies matrices. Of high priority,
-// as those streams are nobody else's: LibTorch gives out the others of a device in turn, so another thread may have the
-// same.
+// All recordings share one stream, since LibTorch keeps a workspace for each stream that multiplies matrices. It has
+// high priority because nobody else uses such streams: LibTorch hands out the others of a device in turn, so that
+// another thread may get the same one.
 c10::Stream recording_stream(at::Device device) {
   static std::mutex mutex;
   static std::map<at::DeviceIndex, c10::Stream> streams;
@@ -30,21 +30,12 @@ c10::Stream recording_stream(at::Device device) {
 
 std::shared_ptr<void> make_cuda_graph() { return {cuda_plugin()->create_graph(), cuda_plugin()->destroy_graph}; }
 
-class CudaGraph final : public Graph {
- public:
-  explicit CudaGraph(std::shared_ptr<void> graph) : graph_(std::move(graph)) {}
-  void replay() override { cuda_plugin()->replay_graph(graph_.get()); }
-
- private:
-  std::shared_ptr<void> graph_;
-};
-
 class CudaGraphRecorder final : public GraphRecorder {
  public:
   explicit CudaGraphRecorder(at::Device device) : device_(device) {}
 
-  std::unique_ptr<Graph> record(const std::function<void()>& work) override {
-    // What is cached cannot be used by the graph's own memory, and a recording must not wait for anything.
+  Graph record(const std::function<void()>& work) override {
+    // A graph has memory of its own, for which cached memory cannot be used. A recording must not wait for anything.
     synchronize(device_);
     release_cached_memory(device_);
     const c10::StreamGuard guard(recording_stream(device_));
@@ -58,11 +49,11 @@ class CudaGraphRecorder final : public GraphRecorder {
     }
     cuda_plugin()->end_graph(graph.get());
     if (!first_) first_ = graph;
-    return std::make_unique<CudaGraph>(std::move(graph));
+    return [graph] { cuda_plugin()->replay_graph(graph.get()); };
   }
 
  private:
-  // Of a recording that has failed: the stream must leave it, and the first error is the one to tell.
+  // Ends a recording that has failed: the stream must leave it, but the first error is the one to report.
   static void end_quietly(void* graph) {
     try {
       cuda_plugin()->end_graph(graph);
@@ -72,7 +63,7 @@ class CudaGraphRecorder final : public GraphRecorder {
   }
 
   at::Device device_;
-  std::shared_ptr<void> first_;  // all others share its memory
+  std::shared_ptr<void> first_;  // the first graph, whose memory all others share
 };
 
 }  // namespace
@@ -101,8 +92,8 @@ at::Tensor Replayed::operator()(const std::vector<at::Tensor>& inputs) {
     from.push_back(inputs[i]);
     to.push_back(inputs_[i]);
   }
-  at::_foreach_copy_(to, from);  // few launches for many small tensors
-  graph_->replay();
+  at::_foreach_copy_(to, from);  // a few launches for many small tensors
+  graph_();
   return output_;
 }
 
@@ -112,7 +103,7 @@ at::Tensor Replayed::record(const std::vector<at::Tensor>& inputs) {
     inputs_.clear();
     for (const at::Tensor& input : inputs) inputs_.push_back(input.defined() ? input.clone() : input);
     graph_ = recorder_->record([&] { output_ = function_(inputs_); });
-    graph_->replay();
+    graph_();
     if (at::equal(output_, expected)) {
       spdlog::debug("{}: replayed as a graph from now on", name_);
     } else {
@@ -136,7 +127,7 @@ bool Replayed::fits(const std::vector<at::Tensor>& inputs) const {
 void Replayed::drop(const std::string& why) {
   spdlog::warn("{}: no graph is used: {}", name_, why.substr(0, why.find('\n')));
   dropped_ = true;
-  graph_.reset();
+  graph_ = nullptr;
   output_ = at::Tensor();
   inputs_.clear();
 }

@@ -10,12 +10,9 @@
 
 namespace opensora {
 
-// What was recorded. It reads and writes the tensors it was recorded with, so those must live as long.
-class Graph {
- public:
-  virtual ~Graph() = default;
-  virtual void replay() = 0;  // on the current stream
-};
+// Replays what was recorded, on the current stream. It reads and writes the tensors it was recorded with, so those must
+// live as long.
+using Graph = std::function<void()>;
 
 class GraphRecorder {
  public:
@@ -23,7 +20,7 @@ class GraphRecorder {
   // Calls `work` once and keeps what it launches; whether that is also run then is left open. Tensors that it allocates
   // stay valid in replays; those of two graphs of one recorder may share memory, so that a result is to be used before
   // another graph is replayed. Throws c10::Error for work that cannot be recorded.
-  virtual std::unique_ptr<Graph> record(const std::function<void()>& work) = 0;
+  virtual Graph record(const std::function<void()>& work) = 0;
 };
 
 // Null where there are no graphs: why_no_graphs() says why ("cpu", "no CUDA plug-in"), and is empty otherwise.
@@ -59,7 +56,7 @@ class Replayed {
   bool is_warm_ = false, dropped_ = false;
   std::vector<at::Tensor> inputs_;  // the graph's own
   at::Tensor output_;
-  std::unique_ptr<Graph> graph_;
+  Graph graph_;  // empty: none
 };
 
 }  // namespace opensora

@@ -23,7 +23,7 @@ std::string shorten(std::string text, size_t limit) {
 
 bool is_utf16(std::string_view text) { return text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF"); }
 
-// What a hub gives in place of a file.
+// Throws if the text is what a hub serves in place of the file.
 void refuse_stand_in(std::string_view text) {
   if (text.starts_with("version https://git-lfs")) {
     throw JsonError("is a Git LFS pointer: the file itself was not downloaded; fetch it with \"git lfs pull\"");
@@ -39,7 +39,7 @@ void refuse_stand_in(std::string_view text) {
 template <typename Json>
 Json parse_strictly(std::string_view text) {
   if (is_utf16(text)) throw JsonError("text in UTF-16, expected UTF-8");
-  // The keys seen so far, of each object around the parser's place.
+  // The keys seen so far in each object that the parser is inside of.
   std::vector<std::unordered_set<std::string>> open_objects;
   const auto check = [&](int depth, typename Json::parse_event_t event, Json& value) {
     using Event = typename Json::parse_event_t;
@@ -67,7 +67,7 @@ std::string json_error_text(const json::exception& error) {
   std::string text = error.what();
   const size_t end = text.find("] ");
   if (text.starts_with("[json.exception") && end != std::string::npos) text.erase(0, end + 2);
-  // It quotes what it read last, which may be anything.
+  // The message quotes what the parser read last, which may be anything.
   for (char& c : text) {
     if (static_cast<unsigned char>(c) < ' ') c = ' ';
   }
@@ -86,7 +86,7 @@ std::string read_text_file(const std::filesystem::path& file, uint64_t max_bytes
   if (std::filesystem::is_directory(file, unreadable)) throw JsonError("is a folder, expected a file");
   std::ifstream stream(file, std::ios::binary);
   if (!stream) throw JsonError(std::string("cannot be read: ") + std::strerror(errno));
-  // In pieces, as a device or a pipe has no size.
+  // Read in pieces, since a device or a pipe has no size.
   std::string text;
   std::vector<char> piece(1 << 16);
   while (stream.read(piece.data(), static_cast<std::streamsize>(piece.size())) || stream.gcount() > 0) {

@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// "https" of "HTTPS://…", or nothing. A single letter is a drive's, not a scheme's.
+// "https" for "HTTPS://…", or nothing. A single letter is the name of a drive, not a scheme.
 std::string scheme_of(std::string_view text) {
   const size_t colon = text.find(':');
   if (colon == std::string_view::npos || colon < 2 || std::isalpha(static_cast<unsigned char>(text[0])) == 0) return {};
@@ -34,7 +34,7 @@ int hex_digit(char c) {
   return found == std::string_view::npos ? -1 : static_cast<int>(found);
 }
 
-// "%20" -> " ". What is no such code stays as it is; so does %00, which no file name can hold.
+// "%20" -> " ". Anything else stays as it is, and so does %00, which no file name can contain.
 std::string decode_percent(std::string_view text) {
   std::string decoded;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -64,7 +64,7 @@ std::optional<fs::path> file_url_path(std::string_view text) {
 }
 
 bool is_there(const fs::path& path) {
-  std::error_code error;  // a name that is too long, for one
+  std::error_code error;  // for example, a name that is too long
   return fs::exists(path, error);
 }
 
@@ -78,7 +78,7 @@ fs::path local_file(const std::string& given, const fs::path& folder) {
 }
 
 bool is_remote_url(const std::string& given) {
-  // Of "name:rest" only well-known schemes count: colons are found in the names of files, too.
+  // In "name:rest" only well-known schemes count, since file names may contain colons too.
   constexpr std::array<std::string_view, 30> kSchemes = {
       "http", "https", "ftp", "ftps", "sftp", "rtsp", "rtsps", "rtmp", "rtmps", "rtp",
       "mms",  "srt",   "udp", "tcp",  "tls",  "smb",  "nfs",   "dav",  "davs",  "ssh",
@@ -112,16 +112,16 @@ constexpr const char* kNowhere = "/proc/self/fdinfo";
 
 }  // namespace
 
-// The C library is not ready, nor is a sanitizer: nothing but system calls.
+// Neither the C library nor a sanitizer is ready yet, so this makes nothing but system calls.
 __attribute__((no_sanitize("address", "undefined"))) void leave_removed_folder(int /*argc*/, char** /*argv*/,
                                                                                char** /*environment*/) {
   static char path[4096];
   const long length = ::syscall(SYS_getcwd, path, sizeof path);
-  const bool is_reachable = length > 0 && path[0] == '/';  // else "(unreachable)/…", or nothing
+  const bool is_reachable = length > 0 && path[0] == '/';  // otherwise "(unreachable)/…" or nothing
   [[maybe_unused]] const int result = is_reachable ? 0 : ::chdir(kNowhere);
 }
 
-// By its place: the program may have started itself once more (cli/patient_threads.h).
+// Told by where we are: the program may have started itself anew (cli/patient_threads.h).
 bool working_folder_is_removed() {
   char path[4096];
   const long length = ::syscall(SYS_getcwd, path, sizeof path);

@@ -17,7 +17,7 @@
 namespace opensora {
 namespace {
 
-// "MemTotal:  24 kB" -> 24576, from a file of such lines.
+// Reads a file with lines such as "MemTotal:  24 kB", which is 24576.
 std::optional<int64_t> kilobytes_field(const char* file, const std::string& name) {
   std::ifstream lines(file);
   for (std::string line; std::getline(lines, line);) {
@@ -35,21 +35,7 @@ std::optional<int64_t> number_in(const std::string& file) {
   return std::nullopt;  // missing, or "max"
 }
 
-struct CgroupMemory {
-  std::optional<int64_t> limit, used;
-};
-
-// Version 2, else version 1; as a container sees its own group.
-CgroupMemory cgroup_memory() {
-  const std::string v2 = "/sys/fs/cgroup/", v1 = v2 + "memory/";
-  CgroupMemory memory{number_in(v2 + "memory.max"), number_in(v2 + "memory.current")};
-  if (!memory.limit) memory = {number_in(v1 + "memory.limit_in_bytes"), number_in(v1 + "memory.usage_in_bytes")};
-  constexpr int64_t kNoLimit = int64_t{1} << 60;  // version 1 writes a huge number
-  if (memory.limit && *memory.limit >= kNoLimit) memory.limit = std::nullopt;
-  return memory;
-}
-
-// The driver's own library; null without one.
+// The driver's own library, or null if there is no driver.
 void* driver() {
   static void* const library = nvidia_gpu_count() > 0 ? dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) : nullptr;
   return library;
@@ -64,12 +50,18 @@ Function driver_function(const char* name) {
 
 MemoryInfo memory_info() {
   MemoryInfo info{kilobytes_field("/proc/meminfo", "MemTotal"), kilobytes_field("/proc/meminfo", "MemAvailable"), {}};
-  const CgroupMemory group = cgroup_memory();
-  info.cgroup_limit = group.limit;
-  if (group.limit) {
-    const int64_t left = std::max<int64_t>(0, *group.limit - group.used.value_or(0));
-    info.available = std::min(info.available.value_or(left), left);
+  // The control group, as a container sees its own: that of version 2 or, without a limit there, of version 1.
+  const std::string v2 = "/sys/fs/cgroup/", v1 = v2 + "memory/";
+  std::optional<int64_t> limit = number_in(v2 + "memory.max"), used = number_in(v2 + "memory.current");
+  if (!limit) {
+    limit = number_in(v1 + "memory.limit_in_bytes");
+    used = number_in(v1 + "memory.usage_in_bytes");
   }
+  constexpr int64_t kNoLimit = int64_t{1} << 60;  // version 1 writes a huge number
+  if (!limit || *limit >= kNoLimit) return info;
+  info.cgroup_limit = limit;
+  const int64_t left = std::max<int64_t>(0, *limit - used.value_or(0));
+  info.available = std::min(info.available.value_or(left), left);
   return info;
 }
 
@@ -100,7 +92,7 @@ bool address_space_was_full() {
 CpuInfo cpu_info() {
   CpuInfo info;
   std::ifstream lines("/proc/cpuinfo");
-  for (std::string line; std::getline(lines, line) && !line.empty();) {  // the first processor's block
+  for (std::string line; std::getline(lines, line) && !line.empty();) {  // only the first processor's block
     const size_t colon = line.find(':');
     if (colon == std::string::npos || colon + 2 > line.size()) continue;
     const std::string value = line.substr(colon + 2);
@@ -134,7 +126,7 @@ std::vector<GpuInfo> nvidia_gpus() {
 
 std::string nvidia_driver_cuda_version() {
   const auto get_version = driver_function<int (*)(int*)>("cuDriverGetVersion");
-  int version = 0;  // 13010: 13.1
+  int version = 0;  // 13010 means 13.1
   if (get_version == nullptr || get_version(&version) != 0) return {};
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }

@@ -38,7 +38,7 @@ class Account {
   std::atomic<int64_t> used_;
 };
 
-// In front of a tensor's memory: what it is given back with. As wide as memory is aligned.
+// Lies in front of a tensor's memory and holds what is needed to give it back. As wide as memory is aligned.
 struct alignas(64) Header {
   Header(c10::DataPtr whole, std::shared_ptr<Account> payer, int64_t size)
       : memory(std::move(whole)), account(std::move(payer)), bytes(size) {}
@@ -57,7 +57,8 @@ void free_counted(void* data) {
   account->give_back(bytes);
 }
 
-// Storages keep a pointer to the allocator that made them, so it lives as long as the process: budgets come and go.
+// Storages keep a pointer to the allocator that made them. So it lives as long as the process, while budgets come and
+// go.
 class CountingAllocator final : public c10::Allocator {
  public:
   void install(std::shared_ptr<Account> account) {
@@ -86,7 +87,7 @@ class CountingAllocator final : public c10::Allocator {
 
  private:
   c10::Allocator* inner_ = nullptr;
-  std::shared_ptr<Account> account_;  // of the last budget
+  std::shared_ptr<Account> account_;  // the last budget's
 };
 
 CountingAllocator& counting_allocator() {
@@ -94,7 +95,7 @@ CountingAllocator& counting_allocator() {
   return *allocator;
 }
 
-// LibTorch's allocator takes its limit as a part of the device's memory, as it starts, and keeps it from then on.
+// LibTorch's allocator takes its limit, a fraction of the device's memory, when it starts, and keeps it from then on.
 void limit_accelerator(at::Device device, int64_t bytes) {
   const std::vector<GpuInfo> gpus = nvidia_gpus();
   const auto index = static_cast<size_t>(std::max<int>(device.index(), 0));
@@ -105,7 +106,7 @@ void limit_accelerator(at::Device device, int64_t bytes) {
     spdlog::warn("`max_memory`: {} is in use already, so that this limit is not kept", device.str());
   }
   const double part = std::min(1.0, static_cast<double>(bytes) / static_cast<double>(gpus[index].memory_bytes));
-  const std::string others = c10::CachingAllocator::getAllocatorSettings();  // or they would be lost
+  const std::string others = c10::CachingAllocator::getAllocatorSettings();  // which would be lost otherwise
   c10::CachingAllocator::setAllocatorSettings(
       fmt::format("{}{}per_process_memory_fraction:{:.6f}", others, others.empty() ? "" : ",", part));
 }

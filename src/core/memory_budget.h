@@ -12,7 +12,7 @@ namespace opensora {
 //
 // On the CPU that is the anonymous memory that the process has when this begins plus all tensors that are made since;
 // views of mapped files do not count, nor what other libraries take meanwhile (oneDNN's buffers, the video encoder).
-// What would exceed it throws OutOfMemoryError that names --max-memory. On an accelerator it is the limit of LibTorch's
+// What would exceed it throws OutOfMemoryError that names `max_memory`. On an accelerator it is the limit of LibTorch's
 // own allocator, which is set before the device is first used.
 //
 // One at a time in a process. Tensors may outlive it.

@@ -13,7 +13,7 @@ namespace opensora {
 namespace {
 
 struct Counter {
-  at::DeviceType device;  // that is stood in for
+  at::DeviceType device;  // the one that the meta device stands in for
   int64_t live = 0, peak = 0;
   FlopCount flops;
 
@@ -23,7 +23,7 @@ struct Counter {
   }
 };
 
-// What a tensor's storage owns: its bytes count until it goes.
+// Owned by a tensor's storage: its bytes count until the storage is freed.
 struct Block {
   std::shared_ptr<Counter> counter;
   int64_t bytes;
@@ -43,7 +43,7 @@ class MetaAllocator final : public c10::Allocator {
     counter_->add(block->bytes);
     return {nullptr, block.release(), &free_block, at::kMeta};
   }
-  void copy_data(void*, const void*, std::size_t) const override {}  // there is none
+  void copy_data(void*, const void*, std::size_t) const override {}  // there is no data
 
  private:
   std::shared_ptr<Counter> counter_;
@@ -51,7 +51,7 @@ class MetaAllocator final : public c10::Allocator {
 
 using OptionalTensor = std::optional<at::Tensor>;
 
-// Of the MetaDevice that `x` was made by; nullptr: by none.
+// The counter of the MetaDevice that made `x`, or nullptr if none did.
 Counter* counter_of(const at::Tensor& x) {
   if (!x.is_meta()) return nullptr;
   const Block* block = x.storage().data_ptr().cast_context<Block>(&free_block);
@@ -67,35 +67,36 @@ double length(const at::Tensor& x, int64_t dim) { return static_cast<double>(x.s
 
 int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-// Channels that oneDNN's blocked layouts put together: as many floats as a vector register holds.
+// How many channels oneDNN's blocked layouts keep together: as many floats as a vector register holds.
 int64_t channel_block() { return at::get_cpu_capability().starts_with("AVX512") ? 16 : 8; }
 
-// Frames whose channels lie innermost in memory: a convolution takes them, and makes its result, as they are.
+// Whether the channels of frames lie innermost in memory. A convolution reads such frames as they are, and its result
+// has the same layout.
 bool is_channels_last(const at::Tensor& x) {
   return x.dim() == 5 && x.is_contiguous(at::MemoryFormat::ChannelsLast3d) && !x.is_contiguous();
 }
 
-// What at::convolution allocates on the CPU beside its input and output, as measured with LibTorch 2.11 on a CPU with
-// AVX-512: oneDNN computes in a layout of its own, so the input is copied into it and the result out of it.
+// The bytes that at::convolution allocates on the CPU beside its input and output, as measured with LibTorch 2.11 on a
+// CPU with AVX-512. oneDNN computes in a layout of its own: the input is copied into it, and the result out of it.
 int64_t convolution_scratch(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& out, int64_t groups) {
   const auto in_bytes = static_cast<int64_t>(x.nbytes()), out_bytes = static_cast<int64_t>(out.nbytes());
   if (x.scalar_type() != at::kFloat) return std::max(in_bytes, 2 * out_bytes);
   const bool pointwise = weight.size(-1) == 1 && weight.size(-2) == 1;
-  if (pointwise && groups == 1 && at::get_num_threads() == 1) return 0;  // LibTorch's own: a matrix product
+  if (pointwise && groups == 1 && at::get_num_threads() == 1) return 0;  // LibTorch's own kernel, a matrix product
   const int64_t block = channel_block(), in = x.size(1), out_channels = out.size(1);
   const bool is_small = groups == 1 && x.size(1) * x.size(2) * x.size(3) <= 20480;
-  if (x.dim() == 5 && groups == 1 && (in < block || is_small)) {  // a matrix product of unfolded input
+  if (x.dim() == 5 && groups == 1 && (in < block || is_small)) {  // a matrix product of the unfolded input
     const int64_t taps = weight.numel() / weight.size(0);
     return taps * (out.numel() / out_channels) * x.element_size();
   }
-  if (is_channels_last(x)) return static_cast<int64_t>(weight.numel()) * x.element_size();  // alone is reordered
+  if (is_channels_last(x)) return static_cast<int64_t>(weight.numel()) * x.element_size();  // only it is reordered
   const int64_t in_copy = in_bytes / in * round_up(in, block);
   const int64_t out_copy = out_bytes / out_channels * round_up(out_channels, block);
-  // The output itself is touched when the input's copy is gone.
+  // By the time the output itself is touched, the input's copy is gone.
   return std::max(in_copy + out_copy - out_bytes, out_copy);
 }
 
-// A list of one stands for all axes.
+// The value for an axis; a list of one value holds for all axes.
 int64_t along(at::IntArrayRef values, int64_t axis) { return values.size() == 1 ? values[0] : values[axis]; }
 
 std::vector<int64_t> convolved_shape(const at::Tensor& x, const at::Tensor& weight, at::IntArrayRef stride,
@@ -117,14 +118,14 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
   at::Tensor out = at::empty(convolved_shape(x, weight, stride, padding, dilation), x.options(),
                              channels_last ? at::MemoryFormat::ChannelsLast3d : at::MemoryFormat::Contiguous);
   add_flops(out, &FlopCount::convolution, 2 * count(out) * count(weight) / length(weight, 0));
-  // cuDNN's workspace is of no known size; its default limit is small beside the activations.
+  // The size of cuDNN's workspace is not known, but its default limit is small beside the activations.
   if (kernel_device(out) == at::kCPU) {
     at::empty({convolution_scratch(x, weight, out, groups)}, x.options().dtype(at::kByte));
   }
   return out;
 }
 
-// The fused kernels: no scores in memory, and a result that is laid out as [B, L, H, D].
+// As the fused kernels do it: no scores in memory, and a result laid out as [B, L, H, D].
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const OptionalTensor& /*mask*/,
                      double /*dropout*/, bool /*causal*/, std::optional<double> /*scale*/, bool /*enable_gqa*/) {
   const at::Tensor out = at::empty({q.size(0), q.size(2), q.size(1), v.size(3)}, q.options());
@@ -152,7 +153,7 @@ at::Tensor index_select(const at::Tensor& x, int64_t dim, const at::Tensor& inde
   return at::empty(shape, x.options());
 }
 
-// What is computed element by element.
+// Stands for any function that is computed element by element.
 at::Tensor elementwise(const at::Tensor& x) { return at::empty_like(x); }
 
 torch::Library missing_kernels() {
@@ -167,14 +168,15 @@ torch::Library missing_kernels() {
   return library;
 }
 
-// Of x times a matrix with so many columns.
+// Counts the product of x and a matrix with so many columns.
 void count_product(const at::Tensor& x, double columns) { add_flops(x, &FlopCount::linear, 2 * count(x) * columns); }
 
-// Matrix products have meta kernels of LibTorch's own: they are counted as they are called.
+// LibTorch has meta kernels of its own for matrix products, so these are counted when they are called.
 std::unique_ptr<at::ObserverContext> count_products(const at::RecordFunction& fn) {
   const std::string name = fn.name();
   const auto input = [&](size_t i) { return fn.inputs()[i].toTensor(); };
-  // at::linear is made of others: addmm counts where it is called with a tensor to write into, its last input.
+  // at::linear calls other operators. So addmm and mm count only if they are given a tensor to write into, their last
+  // input.
   const auto writes_into = [&](size_t inputs) { return fn.inputs().size() == inputs + 1; };
   if (name == "aten::linear") {
     count_product(input(0), length(input(1), 0));

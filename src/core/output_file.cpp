@@ -70,7 +70,7 @@ void check_target(const fs::path& path, bool overwrite) {
     throw OutputError(fmt::format("{}: File name too long: {}; give another `output`", path.string(), found));
   }
   if (!fs::status_known(status)) throw OutputError(path.string() + ": cannot be used: " + error.message());
-  // Renaming onto a device or a pipe would replace it by a file.
+  // Renaming a file to the name of a device or a pipe would replace it.
   if (fs::exists(status) && !fs::is_regular_file(status)) {
     throw OutputError(path.string() + " is not a regular file; give another `output`");
   }
@@ -86,7 +86,7 @@ Temporary create_beside(const fs::path& path) {
   }
 }
 
-// Returns 0 or an errno.
+// Both return 0 or an errno.
 int sync_to_disk(const fs::path& path) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) return errno;
@@ -95,22 +95,21 @@ int sync_to_disk(const fs::path& path) {
   return error;
 }
 
-// Returns 0 or an errno.
 int rename_over(const fs::path& from, const fs::path& to) {
   return ::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
 }
 
-// Renames unless `to` exists (EEXIST). Returns 0 or an errno.
+// Renames unless `to` exists. Returns 0 or an errno, EEXIST if it does.
 int rename_exclusive(const fs::path& from, const fs::path& to) {
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return 0;
   if (errno != EINVAL && errno != ENOSYS) return errno;
-  // Network and FUSE file systems may lack RENAME_NOREPLACE; a hard link does not replace a file either.
+  // Network and FUSE file systems may lack RENAME_NOREPLACE. A hard link does not replace a file either.
   if (::link(from.c_str(), to.c_str()) == 0) {
     ::unlink(from.c_str());
     return 0;
   }
   if (errno == EEXIST) return errno;
-  // Nor need they have hard links: take the name with an empty file and rename over that.
+  // They may lack hard links too. Then an empty file takes the name, and the rename replaces that.
   const int claim = ::open(to.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
   if (claim < 0) return errno;
   ::close(claim);
@@ -126,7 +125,7 @@ void give_name(const StagedFile& file) {
   if (error != 0) throw OutputError(file.path.string() + ": cannot rename the finished file: " + errno_text(error));
 }
 
-// FNV-1a: the same everywhere, unlike std::hash.
+// FNV-1a, which is the same everywhere, unlike std::hash.
 uint32_t hash_of(std::string_view text) {
   uint32_t hash = 2166136261U;
   for (const unsigned char byte : text) hash = (hash ^ byte) * 16777619U;
@@ -136,7 +135,7 @@ uint32_t hash_of(std::string_view text) {
 }  // namespace
 
 void commit_together(std::span<const StagedFile> files) {
-  // The data first: a crash after the renaming must not leave an empty file under the final name.
+  // The data comes first: a crash after the renaming must not leave an empty file under the final name.
   for (const StagedFile& file : files) {
     if (const int error = sync_to_disk(file.temporary); error != 0) {
       throw OutputError(file.path.string() + ": cannot write: " + errno_text(error));
@@ -153,7 +152,7 @@ void commit_together(std::span<const StagedFile> files) {
   }
   std::set<fs::path> folders;
   for (const StagedFile& file : files) folders.insert(folder_of(file.path));
-  // The new names; not every file system can, and the files are there in any case.
+  // Now the new names. Not every file system can sync a folder, and the files are there in any case.
   for (const fs::path& folder : folders) sync_to_disk(folder);
 }
 

@@ -37,7 +37,7 @@ FileLock::Outcome FileLock::take(const std::filesystem::path& path) {
   if (::lstat(path.c_str(), &status) != 0 || !(S_ISREG(status.st_mode) || S_ISDIR(status.st_mode))) {
     return Outcome::kUnknown;
   }
-  // Over NFS only what is open for writing can be locked.
+  // Over NFS, only a file that is open for writing can be locked.
   int descriptor = ::open(path.c_str(), O_RDWR | kFlags);
   if (descriptor < 0) descriptor = ::open(path.c_str(), O_RDONLY | kFlags);
   return descriptor < 0 ? Outcome::kUnknown : take(descriptor);
@@ -88,14 +88,14 @@ bool is_temporary_name(std::string_view name) {
   return name.substr(kStart.size(), kLength).find_first_not_of(kLetters) == std::string_view::npos;
 }
 
-// The descriptor of what was created, or -1 and errno.
+// Both return the descriptor of what they created, or -1 with errno set.
 int create_file(const fs::path& path) { return ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666); }
 int create_folder(const fs::path& path) {
   if (::mkdir(path.c_str(), 0777) != 0) return -1;
   return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-// Between creation and lock another process may take it for a leftover: then another name is taken.
+// Between its creation and its locking another process may take the file for a leftover. Then another name is tried.
 Temporary create_temporary(const fs::path& folder, int (*create)(const fs::path&)) {
   constexpr int kAttempts = 100;
   for (int attempt = 1;; ++attempt) {

@@ -57,7 +57,7 @@ std::string prompt_slug(std::string_view prompt) {
 
 namespace {
 
-// Insertions, deletions, substitutions, and neighbours that changed places; three rows of the table at a time.
+// Counts insertions, deletions, substitutions and swapped neighbours, with three rows of the table at a time.
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> before, last(b.size() + 1), row(b.size() + 1);
   std::iota(last.begin(), last.end(), size_t{0});
@@ -80,10 +80,10 @@ std::string_view without_dashes(std::string_view name) {
   return begin == std::string_view::npos ? name : name.substr(begin);
 }
 
-// How many slips of the finger a name of that length may hold: a wrong suggestion is worse than none.
+// How many slips a name of this length may contain: a wrong suggestion is worse than none.
 size_t tolerance(std::string_view name) { return name.size() <= 5 ? 1 : name.size() <= 8 ? 2 : 3; }
 
-// "steps" in "num_steps" and "--num-steps".
+// True for "steps" in "num_steps" and in "--num-steps".
 bool is_word_of(std::string_view word, std::string_view name) {
   constexpr std::string_view kSeparators = "-_";
   constexpr size_t kShortest = 4;

@@ -15,9 +15,8 @@
 namespace opensora {
 namespace {
 
-// A stack on which signal handlers run. Every thread that computes needs one: oneDNN's products point the stack
-// register into a buffer of the heap while they run, and the frame of a handler on that stack would overwrite what lies
-// before the buffer.
+// A stack on which signal handlers run. Every thread that computes needs one: while oneDNN's products run, the stack
+// register points into a buffer on the heap, and a handler's frame there would overwrite what lies before the buffer.
 class SignalStack {
  public:
   SignalStack() : memory_(new char[kBytes]) { set({.ss_sp = memory_.get(), .ss_flags = 0, .ss_size = kBytes}); }
@@ -33,7 +32,7 @@ class SignalStack {
   std::unique_ptr<char[]> memory_;
 };
 
-// Gives the calling thread, until it ends, a stack of its own for handlers that are installed with SA_ONSTACK.
+// Gives the calling thread, for the rest of its life, a stack of its own for handlers installed with SA_ONSTACK.
 void use_signal_stack() { static thread_local const SignalStack stack; }
 
 // How many of `count` threads the system lets start at the same time.
@@ -55,8 +54,8 @@ int threads_that_start(int count) {
 
 void use_threads(int count) {
   const int threads = count > 0 ? count : at::get_num_threads();
-  // Beside this thread: OpenMP's, and where a number is set as many of XNNPACK's, which set_num_threads() starts and
-  // would wait for forever.
+  // Beside this thread there are OpenMP's. If a number is set there are as many of XNNPACK's, which set_num_threads()
+  // starts, and for which it would wait forever.
   const int needed = (count > 0 ? 2 : 1) * (threads - 1);
   if (const int started = threads_that_start(needed); started < needed) {
     throw OutOfMemoryError(

@@ -25,35 +25,11 @@ struct Event {
   int64_t thread;
 };
 
-struct Recorder {
-  Clock::time_point start = Clock::now();
-  std::mutex mutex;
-  std::vector<Event> events;
-
-  int64_t now() const { return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count(); }
-};
-
-Recorder* recorder = nullptr;  // LibTorch's callbacks are plain functions: where they put what they are told
-
-constexpr int64_t kShortestOperator = 10'000;  // nanoseconds
+constexpr int64_t kShortestOperator = 10'000;  // nanoseconds; shorter ones are left out
 
 struct Begin final : at::ObserverContext {
   int64_t time = 0;
 };
-
-std::unique_ptr<at::ObserverContext> note_begin(const at::RecordFunction&) {
-  auto begin = std::make_unique<Begin>();
-  begin->time = recorder->now();
-  return begin;
-}
-
-void note_end(const at::RecordFunction& function, at::ObserverContext* context) {
-  const int64_t begin = static_cast<Begin*>(context)->time, end = recorder->now();
-  const bool is_operator = function.scope() == at::RecordScope::FUNCTION;
-  if (is_operator && end - begin < kShortestOperator) return;
-  const std::lock_guard lock(recorder->mutex);
-  recorder->events.push_back({function.name(), is_operator, begin, end, syscall(SYS_gettid)});
-}
 
 nlohmann::json to_json(const Event& event) {
   constexpr double kMicrosecond = 1000;
@@ -80,14 +56,37 @@ TraceSpan::TraceSpan(const char* name, int64_t index) {
 struct Trace::State {
   explicit State(const std::filesystem::path& path) : file(path, /*overwrite=*/true) {}
 
-  Recorder recorder;
+  static std::unique_ptr<at::ObserverContext> note_begin(const at::RecordFunction&);
+  static void note_end(const at::RecordFunction& function, at::ObserverContext* context);
+
+  int64_t now() const { return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count(); }
+
+  static inline State* recording = nullptr;  // where LibTorch's callbacks record, which are plain functions
+
+  Clock::time_point start = Clock::now();
+  std::mutex mutex;
+  std::vector<Event> events;
   OutputFile file;
   at::CallbackHandle callback = 0;  // 0: not recording
 };
 
+std::unique_ptr<at::ObserverContext> Trace::State::note_begin(const at::RecordFunction&) {
+  auto begin = std::make_unique<Begin>();
+  begin->time = recording->now();
+  return begin;
+}
+
+void Trace::State::note_end(const at::RecordFunction& function, at::ObserverContext* context) {
+  const int64_t begin = static_cast<Begin*>(context)->time, end = recording->now();
+  const bool is_operator = function.scope() == at::RecordScope::FUNCTION;
+  if (is_operator && end - begin < kShortestOperator) return;
+  const std::lock_guard lock(recording->mutex);
+  recording->events.push_back({function.name(), is_operator, begin, end, syscall(SYS_gettid)});
+}
+
 Trace::Trace(const std::filesystem::path& file) : state_(std::make_unique<State>(file)) {
-  recorder = &state_->recorder;
-  state_->callback = at::addGlobalCallback(at::RecordFunctionCallback(note_begin, note_end)
+  State::recording = state_.get();
+  state_->callback = at::addGlobalCallback(at::RecordFunctionCallback(State::note_begin, State::note_end)
                                                .scopes({at::RecordScope::FUNCTION, at::RecordScope::USER_SCOPE}));
 }
 
@@ -100,7 +99,7 @@ void Trace::finish() {
   std::ostringstream out;
   out << "{\"traceEvents\": [";
   const char* separator = "\n";
-  for (const Event& event : state_->recorder.events) {
+  for (const Event& event : state_->events) {
     out << std::exchange(separator, ",\n")
         << to_json(event).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   }

@@ -17,7 +17,7 @@ namespace {
 
 constexpr double kKiB = 1024.0, kMiB = 1024.0 * kKiB, kGiB = 1024.0 * kMiB, kTiB = 1024.0 * kGiB;
 
-using Unit = std::pair<std::string_view, double>;  // its name, and how many bytes it is
+using Unit = std::pair<std::string_view, double>;  // its name and its size in bytes
 constexpr Unit kUnits[] = {{"", 1},       {"B", 1},    {"K", kKiB},   {"KiB", kKiB}, {"M", kMiB},
                            {"MiB", kMiB}, {"G", kGiB}, {"GiB", kGiB}, {"TiB", kTiB}, {"kB", 1e3},
                            {"MB", 1e6},   {"GB", 1e9}, {"TB", 1e12}};

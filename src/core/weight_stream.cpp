@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -19,22 +20,19 @@ namespace opensora {
 namespace {
 
 constexpr int64_t kNone = -1;
-constexpr int64_t kAlignment = 64;  // bytes, of each tensor in a buffer: what vector registers and GPUs like
+constexpr int64_t kAlignment = 64;  // bytes, of each tensor in a buffer; suits vector registers and GPUs
 
 struct Entry {
   at::Tensor host;
-  at::Tensor device;  // undefined: the host's own is used
+  at::Tensor device;  // undefined if the host's own is used
 };
 
-struct Group {
-  std::vector<Entry> entries;
-  int64_t bytes = 0;  // on the device
-};
+using Group = std::vector<Entry>;
 
-// A place for one group at a time.
+// A place on the device for one group at a time.
 struct Slot {
   at::Tensor memory;      // bytes
-  int64_t holds = kNone;  // the turn of the group that is in it, or is being copied
+  int64_t holds = kNone;  // the turn whose group is in it or is being copied into it
   DeviceEvent copied, used;
 };
 
@@ -45,7 +43,7 @@ int64_t padded_bytes(const at::Tensor& tensor, at::ScalarType dtype) {
 
 }  // namespace
 
-// Turns count uses from the start: turn t is of group t % groups.
+// A turn is one use of a group, counted from the start: turn t uses group t % groups.
 class WeightStream::Implementation {
  public:
   Implementation(std::shared_ptr<const WeightSource> source, const WeightStreamOptions& options)
@@ -67,6 +65,7 @@ class WeightStream::Implementation {
   at::ScalarType dtype_of(const at::Tensor& host) const { return options_.dtype.value_or(host.scalar_type()); }
 
   int64_t host_bytes() const;
+  int64_t device_bytes(const Group& group) const;
   void make_slots();
   void give_places(Group& group, const at::Tensor& memory);
   bool may_fetch() const;
@@ -80,13 +79,13 @@ class WeightStream::Implementation {
   WeightStreamOptions options_;
   std::vector<Group> groups_;
   std::vector<Slot> slots_;
-  DeviceStream copying_;
+  std::optional<c10::Stream> copying_;  // nullopt: copies go to the current one
   StagingRing staging_;
 
   std::mutex mutex_;
   std::condition_variable wanted_, fetched_;
-  int64_t turn_ = kNone;  // in use
-  int64_t next_ = 0;      // to be fetched: those before are there
+  int64_t turn_ = kNone;  // the one in use
+  int64_t next_ = 0;      // the next to be fetched; those before it are there
   int64_t let_go_ = 0;    // the first turn whose pages have not been let go of
   bool fetching_ = false, stopping_ = false;
   std::exception_ptr failure_;
@@ -95,24 +94,29 @@ class WeightStream::Implementation {
 
 at::Tensor WeightStream::Implementation::add(const at::Tensor& host) {
   Group& group = groups_.back();
-  group.entries.push_back({host, {}});
+  group.push_back({host, {}});
   if (!copies(host)) return host;
-  group.bytes += padded_bytes(host, dtype_of(host));
-  group.entries.back().device = at::empty({0}, at::TensorOptions(dtype_of(host)).device(options_.device));
-  return group.entries.back().device;
+  group.back().device = at::empty({0}, at::TensorOptions(dtype_of(host)).device(options_.device));
+  return group.back().device;
 }
 
 int64_t WeightStream::Implementation::host_bytes() const {
   int64_t bytes = 0;
   for (const Group& group : groups_) {
-    for (const Entry& entry : group.entries) bytes += static_cast<int64_t>(entry.host.nbytes());
+    for (const Entry& entry : group) bytes += static_cast<int64_t>(entry.host.nbytes());
   }
+  return bytes;
+}
+
+int64_t WeightStream::Implementation::device_bytes(const Group& group) const {
+  int64_t bytes = 0;
+  for (const Entry& entry : group) bytes += entry.device.defined() ? padded_bytes(entry.host, dtype_of(entry.host)) : 0;
   return bytes;
 }
 
 void WeightStream::Implementation::make_slots() {
   int64_t largest = 0;
-  for (const Group& group : groups_) largest = std::max(largest, group.bytes);
+  for (const Group& group : groups_) largest = std::max(largest, device_bytes(group));
   if (largest == 0) return;
   slots_.resize(std::min(options_.ahead + 1, groups()));
   for (Slot& slot : slots_) {
@@ -120,15 +124,15 @@ void WeightStream::Implementation::make_slots() {
     use_huge_pages(slot.memory);
     slot.copied = DeviceEvent(options_.device);
     slot.used = DeviceEvent(options_.device);
-    slot.used.record_current();  // by whoever had this memory before
+    slot.used.record_current();  // by whoever used this memory before
   }
   for (int64_t i = 0; i < groups(); ++i) give_places(groups_[i], slot_of(i).memory);
 }
 
-// In place: the model has copies of these tensors.
+// Sets the tensors in place, since the model holds copies of them.
 void WeightStream::Implementation::give_places(Group& group, const at::Tensor& memory) {
   int64_t offset = 0;
-  for (Entry& entry : group.entries) {
+  for (Entry& entry : group) {
     if (!entry.device.defined()) continue;
     const at::ScalarType dtype = dtype_of(entry.host);
     const int64_t end = offset + static_cast<int64_t>(entry.host.numel() * c10::elementSize(dtype));
@@ -144,7 +148,7 @@ void WeightStream::Implementation::finish() {
   if (options_.device.is_meta() || groups_.empty() || reader_.joinable()) return;
   if (slots_.empty() && host_bytes() < options_.smallest_read_ahead) return;
   if (!slots_.empty()) {
-    copying_ = DeviceStream(options_.device);
+    copying_ = second_stream(options_.device);
     staging_ = StagingRing(options_.device, options_.staging_bytes);
   }
   reader_ = std::thread([this] { read_ahead(); });
@@ -159,8 +163,8 @@ WeightStream::Implementation::~Implementation() {
   wanted_.notify_all();
   reader_.join();
   try {
-    copying_.finish();                 // or buffers would go while they are written
-  } catch (const c10::Error& error) {  // the device has failed: whoever uses it is told
+    if (copying_) copying_->synchronize();  // or buffers would be freed while they are written
+  } catch (const c10::Error& error) {       // the device has failed, as its next user will learn
     spdlog::debug("streaming weights: {}", error.what_without_backtrace());
   }
 }
@@ -172,13 +176,13 @@ void WeightStream::Implementation::use(int64_t group) {
   if (group != (turn_ + 1) % groups()) jump_to(group, lock);
   ++turn_;
   wanted_.notify_all();
-  if (slots_.empty()) return;  // what has not been read ahead is read as it is touched
+  if (slots_.empty()) return;  // what has not been read ahead is read when it is touched
   fetched_.wait(lock, [&] { return next_ > turn_ || failure_; });
-  if (next_ <= turn_) std::rethrow_exception(failure_);  // what was read before it is good
+  if (next_ <= turn_) std::rethrow_exception(failure_);  // what was read before the failure is good
   slot_of(turn_).copied.block_current();
 }
 
-// As if the group before had been used last.
+// Makes it look as if the group before this one had been used last.
 void WeightStream::Implementation::jump_to(int64_t group, std::unique_lock<std::mutex>& lock) {
   fetched_.wait(lock, [&] { return !fetching_; });
   turn_ = groups() * (turn_ / groups() + 2) + group - 1;
@@ -196,7 +200,7 @@ bool WeightStream::Implementation::may_fetch() const {
 void WeightStream::Implementation::read_ahead() {
   const c10::InferenceMode inference;
   make_current(options_.device);
-  // The CPU's cores belong to the model; where that runs elsewhere, a few are needed to keep up with the bus.
+  // The CPU's cores belong to the model. If that runs elsewhere, a few of them are needed to keep up with the bus.
   constexpr int kCopyingThreads = 4;
   at::internal::lazy_init_num_threads();
   omp_set_num_threads(options_.device.is_cpu() ? 1 : std::min(kCopyingThreads, omp_get_num_procs()));
@@ -229,11 +233,11 @@ void WeightStream::Implementation::read_ahead() {
   }
 }
 
-// Without the lock: nobody else touches the slot of a group that is not there yet.
+// Runs without the lock: nobody else touches the slot of a group that is not there yet.
 void WeightStream::Implementation::fetch(int64_t turn) {
   const Group& group = group_of(turn);
   if (!slots_.empty()) slot_of(turn).used.block(copying_);
-  for (const Entry& entry : group.entries) {
+  for (const Entry& entry : group) {
     source_->advise(entry.host, PageAdvice::kRead);
     if (!entry.device.defined()) continue;
     staging_.copy(entry.host, entry.device, copying_);
@@ -243,7 +247,7 @@ void WeightStream::Implementation::fetch(int64_t turn) {
 }
 
 void WeightStream::Implementation::let_go(int64_t turn) {
-  for (const Entry& entry : group_of(turn).entries) source_->advise(entry.host, PageAdvice::kLetGo);
+  for (const Entry& entry : group_of(turn)) source_->advise(entry.host, PageAdvice::kLetGo);
 }
 
 WeightStream::WeightStream(std::shared_ptr<const WeightSource> source, const WeightStreamOptions& options)

@@ -27,7 +27,7 @@ int64_t count_numbered(const WeightSource& source, const std::string& prefix, co
 std::optional<at::Tensor> MetaSource::find(const std::string& name, at::IntArrayRef expected_shape) const {
   if (!contains(name)) return std::nullopt;
   const Entry& found = requested_.emplace_back(entry(name, expected_shape));
-  // As a view of a mapped file: MetaDevice does not count it.
+  // Like a view of a mapped file, this is not counted by MetaDevice.
   return at::for_blob(nullptr, found.shape)
       .target_device(at::kMeta)
       .options(at::TensorOptions(found.dtype).device(at::kMeta))
@@ -53,7 +53,7 @@ Weights::Weights(std::shared_ptr<const WeightSource> source, at::Device device, 
     : binding_(std::make_shared<Binding>(Binding{std::move(source), device, dtype, options})) {
   constexpr int64_t kStagingBytes = int64_t{32} << 20;
   const bool copies = options.residence == Residence::kStreamed;
-  // Mapped weights are read ahead; on another device they are all there.
+  // On the CPU, mapped weights are read ahead; on another device they are all there.
   if (!copies && !(options.residence == Residence::kMapped && device.is_cpu())) return;
   const bool stages = copies && !device.is_cpu() && !device.is_meta();
   binding_->stream = std::make_shared<WeightStream>(
@@ -97,7 +97,7 @@ at::ScalarType Weights::dtype() const { return binding_->dtype; }
 bool Weights::has(std::string_view name) const {
   const std::string full = prefix_ + std::string(name);
   if (!binding_->source->contains(full)) return false;
-  binding_->bound.insert(full);  // a known alternative is not an unused tensor
+  binding_->bound.insert(full);  // an alternative that the model knows of is not unused
   return true;
 }
 
@@ -129,7 +129,7 @@ at::Tensor Weights::place(const at::Tensor& found) const {
   const at::ScalarType held = binding.held().value_or(found.scalar_type());
   const bool is_fine = binding.options.residence != Residence::kDevice || found.scalar_type() == held;
   if (binding.works_on_views() && is_fine) return found;
-  // A copy on the meta device too, which counts what a device would hold.
+  // The meta device gets a copy too, as it counts what a real device would hold.
   return found.to(binding.device, held, /*non_blocking=*/false, /*copy=*/found.is_meta());
 }
 

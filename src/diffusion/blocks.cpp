@@ -126,7 +126,7 @@ DoubleStreamBlock::DoubleStreamBlock(const Weights& weights, const MMDiTConfig& 
       img(weights, "img", config),
       txt(weights, "txt", config) {}
 
-void DoubleStreamBlock::operator()(const Workspace& work, int64_t text_length, const Modulations::DoubleBlock& mods,
+void DoubleStreamBlock::operator()(const Workspace& work, int64_t text_length, const PerStream<at::Tensor>& mods,
                                    const RotaryEmbedding& pe) const {
   const TraceSpan span("DoubleStreamBlock");
   const QKV qkv = work.split_qkv(num_heads, fused_qkv);

@@ -115,7 +115,7 @@ struct DoubleStreamBlock {
 
   DoubleStreamBlock(const Weights& weights, const MMDiTConfig& config);
   // The first `text_length` tokens are the text's.
-  void operator()(const Workspace& work, int64_t text_length, const Modulations::DoubleBlock& mods,
+  void operator()(const Workspace& work, int64_t text_length, const PerStream<at::Tensor>& mods,
                   const RotaryEmbedding& pe) const;
 };
 

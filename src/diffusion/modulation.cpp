@@ -12,7 +12,7 @@ std::vector<Modulation> split_modulations(const at::Tensor& rows, int64_t hidden
 Modulations Modulations::rows(int64_t first, int64_t count) const {
   const auto narrowed = [&](const at::Tensor& all) { return all.narrow(0, first, count); };
   Modulations some;
-  for (const DoubleBlock& block : double_blocks) {
+  for (const auto& block : double_blocks) {
     some.double_blocks.push_back({narrowed(block.img), narrowed(block.txt)});
   }
   for (const at::Tensor& block : single_blocks) some.single_blocks.push_back(narrowed(block));
@@ -39,7 +39,7 @@ Modulations ModulationLayers::operator()(const at::Tensor& vec) const {
   nn::WeightBuffer weights;
   const auto run = [&](const nn::Linear& layer) { return layer.converted_for(activated, weights)(activated); };
   Modulations all;
-  for (const DoubleBlock& block : double_blocks) {
+  for (const auto& block : double_blocks) {
     all.double_blocks.push_back({run(block.img), run(block.txt)});
   }
   for (const nn::Linear& block : single_blocks) all.single_blocks.push_back(run(block));

@@ -22,24 +22,24 @@ struct Modulation {
 // The modulations side by side in `rows` [B, 3C], [B, 6C], …
 std::vector<Modulation> split_modulations(const at::Tensor& rows, int64_t hidden_size);
 
+// What a double block has for each of its streams.
+template <typename T>
+struct PerStream {
+  T img, txt;
+};
+
 // All blocks' for R conditioning vectors.
 struct Modulations {
-  struct DoubleBlock {
-    at::Tensor img, txt;  // [R, 6C]: of the attention, then of the MLP
-  };
-  std::vector<DoubleBlock> double_blocks;
-  std::vector<at::Tensor> single_blocks;  // [R, 3C]
-  at::Tensor final_layer;                 // [R, 2C]: shift and scale
+  std::vector<PerStream<at::Tensor>> double_blocks;  // [R, 6C]: of the attention, then of the MLP
+  std::vector<at::Tensor> single_blocks;             // [R, 3C]
+  at::Tensor final_layer;                            // [R, 2C]: shift and scale
 
   Modulations rows(int64_t first, int64_t count) const;  // a view
 };
 
 // The layers that make them.
 struct ModulationLayers {
-  struct DoubleBlock {
-    nn::Linear img, txt;
-  };
-  std::vector<DoubleBlock> double_blocks;
+  std::vector<PerStream<nn::Linear>> double_blocks;
   std::vector<nn::Linear> single_blocks;
   nn::Linear final_layer;
 

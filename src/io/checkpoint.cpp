@@ -24,8 +24,9 @@ constexpr std::array kFolderFiles = {
     "pytorch_model.bin",
 };
 
-// Names of each model's own. One that has something in front ("module.", "model.diffusion_model.", whatever a training
-// framework or another program puts there) tells the prefix of them all.
+// Names that only one model has. If a file has such a name with something in front ("module.",
+// "model.diffusion_model.", whatever a training framework or another program puts there), that is the prefix of all the
+// model's names.
 using Anchors = std::vector<std::string>;
 const std::vector<Anchors>& anchors() {
   static const std::vector<Anchors> all = {
@@ -120,7 +121,7 @@ void Checkpoint::add_shards(const fs::path& index_file) {
   const std::map<std::string, std::string> weight_map = read_weight_map(index_file);
   files_.push_back(index_file);
   std::map<std::string, std::shared_ptr<const TensorFile>> shards;
-  std::set<std::string> problems;  // a set, as each tensor of a missing shard would name it again
+  std::set<std::string> problems;  // a set, since each tensor of a missing shard would name it again
   for (const auto& [name, shard_name] : weight_map) {
     const fs::path shard_file = index_file.parent_path() / shard_name;
     std::error_code unreadable;
@@ -139,7 +140,7 @@ void Checkpoint::add_shards(const fs::path& index_file) {
   throw CheckpointError(message);
 }
 
-// How many names each prefix of one model's anchors has behind it; "" where the names are as the model knows them.
+// The prefixes in front of one model's anchors, with the number of names behind each; "" if the names have no prefix.
 std::map<std::string, size_t> Checkpoint::prefixes_of(const std::vector<std::string>& anchors) const {
   std::map<std::string, size_t> prefixes;
   for (const auto& [name, holder] : holders_) {
@@ -150,7 +151,7 @@ std::map<std::string, size_t> Checkpoint::prefixes_of(const std::vector<std::str
     }
   }
   if (prefixes.size() < 2) return prefixes;
-  for (const auto& [name, holder] : holders_) {  // each counts for the longest of them
+  for (const auto& [name, holder] : holders_) {  // each name counts for the longest of its prefixes
     for (size_t dot = name.rfind('.'); dot != std::string::npos && dot > 0; dot = name.rfind('.', dot - 1)) {
       const auto prefix = prefixes.find(name.substr(0, dot + 1));
       if (prefix == prefixes.end()) continue;
@@ -161,8 +162,8 @@ std::map<std::string, size_t> Checkpoint::prefixes_of(const std::vector<std::str
   return prefixes;
 }
 
-// Of several copies of a model (weights and their moving average) the most complete counts, then the average, which is
-// what training frameworks mean for use.
+// Of several copies of a model (its weights and their moving average) the most complete one is taken. Of equal ones it
+// is the average, which training frameworks mean to be used.
 const std::string& Checkpoint::choose_prefix(const std::map<std::string, size_t>& prefixes) {
   const auto rank = [](const auto& entry) {
     return std::tuple(entry.second, entry.first.find("ema") != std::string::npos);
@@ -175,8 +176,8 @@ const std::string& Checkpoint::choose_prefix(const std::map<std::string, size_t>
   return best->first;
 }
 
-// A file may hold several models, each behind a prefix of its own; what lies behind none of them keeps its name and is
-// nobody's.
+// A file may hold several models, each behind a prefix of its own. A tensor behind none of them keeps its name and
+// belongs to no model.
 void Checkpoint::strip_prefixes() {
   std::set<std::string> chosen;
   for (const std::vector<std::string>& model : anchors()) {
@@ -203,7 +204,7 @@ void Checkpoint::strip_prefixes() {
   holds_several_ = chosen.size() > 1;
 }
 
-// Adapters and quantised weights would be one long list of missing tensors, or load and make noise.
+// Otherwise adapters and quantised weights would give one long list of missing tensors, or load and produce noise.
 void Checkpoint::check_not_foreign() const {
   if (const auto foreign = foreign_tensors(all_names())) throw CheckpointError(path_.string() + ": " + *foreign);
 }

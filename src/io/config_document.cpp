@@ -14,8 +14,8 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr const char* kBaseKey = "_base_";
-constexpr int kMostFiles = 100;                 // two bases of two bases … would have no end
-constexpr const char* kDeleteKey = "_delete_";  // true: the section replaces that of the base, as in the official files
+constexpr int kMostFiles = 100;                 // two bases with two bases each, and so on, would never end
+constexpr const char* kDeleteKey = "_delete_";  // if true, the section replaces the base's, as in the official files
 
 json read_object(const fs::path& file) {
   json value;

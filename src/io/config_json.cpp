@@ -10,7 +10,7 @@
 #include "opensora/error.h"
 #include "opensora/video.h"
 
-// Implementation of include/opensora/config.h: where configurations are, and how they are read.
+// The implementation of include/opensora/config.h: where configurations are found, and how they are read.
 namespace opensora {
 namespace {
 
@@ -18,7 +18,7 @@ using io::ConfigDocument;
 using io::ConfigSection;
 using io::IntRange;
 
-// `from_pretrained` names a file of the model folder; the official configurations write that folder in front.
+// `from_pretrained` names a file in the model folder. The official configurations put that folder in front of it.
 std::string read_model_path(ConfigSection& section) {
   std::string path;
   section.read("from_pretrained", path);
@@ -170,7 +170,7 @@ Autoencoder2DConfig read_autoencoder_2d(const ConfigDocument& document) {
   return config;
 }
 
-// FLUX in front of the video model: both of its sections, or neither.
+// FLUX, which runs before the video model, needs both of its sections or neither.
 std::optional<TextToImageConfig> read_text_to_image(const ConfigDocument& document) {
   const bool has_model = document.root.contains("img_flux"), has_ae = document.root.contains("img_flux_ae");
   if (!has_model && !has_ae) return std::nullopt;
@@ -190,7 +190,7 @@ TextEncoderConfig read_text_encoder(const ConfigDocument& document, const std::s
   section.ignore({"from_scratch", "shardformer", "cache_dir", "torch_dtype"});
   section.expect("type", {"text_embedder"});
   config.from_pretrained = read_model_path(section);
-  section.read("max_length", config.max_length, {2, 65536});  // at least start or text, and end
+  section.read("max_length", config.max_length, {2, 65536});  // at least an end and a start or one token of text
   section.finish();
   return config;
 }
@@ -224,7 +224,7 @@ SamplingConfig read_sampling(const ConfigDocument& document) {
   return config;
 }
 
-// "4" and 4 mean the same; null: no score.
+// "4" and 4 mean the same, and null means no score.
 std::optional<std::string> read_motion_score(ConfigSection& section, std::optional<std::string> score) {
   const nlohmann::json* found = section.find("motion_score");
   if (!found) return score;
@@ -233,7 +233,7 @@ std::optional<std::string> read_motion_score(ConfigSection& section, std::option
   return found->is_string() ? found->get<std::string>() : found->dump();
 }
 
-// 24, 23.976, "30000/1001".
+// Takes 24, 23.976 and "30000/1001".
 void read_frame_rate(ConfigSection& section, FrameRate& rate) {
   const nlohmann::json* found = section.find("fps_save");
   if (!found) return;
@@ -243,7 +243,7 @@ void read_frame_rate(ConfigSection& section, FrameRate& rate) {
   rate = *read;
 }
 
-// "512x512"; null: none.
+// Takes "512x512", or null for none.
 std::optional<PixelSize> read_output_size(ConfigSection& section) {
   const nlohmann::json* found = section.find("output_size");
   if (found == nullptr || found->is_null()) return std::nullopt;
@@ -276,14 +276,14 @@ std::optional<Vocabulary> read_vocabulary(const ConfigDocument& document) {
 void read_root(const ConfigDocument& document, Config& config) {
   ConfigSection section(document, "");
   section.ignore({"save_dir", "seed", "batch_size", "dataset", "shardformer", "from_scratch", "num_workers",
-                  "save_prefix", "cache_dir", "torch_dtype", "dtype"});  // dtype: the device decides, or --dtype
+                  "save_prefix", "cache_dir", "torch_dtype", "dtype"});  // dtype: the device or --dtype decides
   section.ignore_prefix("plugin");
-  // The sections, which have readers of their own; img_… belong to text-to-image-to-video.
+  // These are sections with readers of their own; those named img_… are for text-to-image-to-video.
   for (const char* key :
        {"model", "ae", "t5", "clip", "sampling_option", "img_flux", "img_flux_ae", "img_resolution", "vocabulary"}) {
     section.find(key);
   }
-  int64_t patch_size = 0;  // said again in the model's section: see check_agreement()
+  int64_t patch_size = 0;  // the model's section has it too: see check_agreement()
   section.read("use_t2i2v", config.use_t2i2v);
   section.read_choice("cond_type", config.cond_type, condition_types());
   config.motion_score = read_motion_score(section, config.motion_score);
@@ -294,7 +294,7 @@ void read_root(const ConfigDocument& document, Config& config) {
   section.finish();
 }
 
-// What only several sections together tell.
+// Checks what only several sections together tell.
 void check_agreement(const ConfigDocument& document, const Config& config) {
   const int64_t patch_size = document.root.value("patch_size", config.model.patch_size);
   if (patch_size != config.model.patch_size) {
@@ -328,7 +328,7 @@ void check_agreement(const ConfigDocument& document, const Config& config) {
 
 namespace fs = std::filesystem;
 
-// Tells our folder from another one that is called "configs".
+// Tells our folder from another one called "configs".
 constexpr const char* kKnownConfig = "256px.json";
 
 std::vector<std::string> config_names(const fs::path& folder) {
@@ -371,7 +371,7 @@ fs::path find_config(const std::string& name_or_file) {
 
 fs::path bundled_configs_dir() {
   const fs::path folder = fs::read_symlink("/proc/self/exe").parent_path();
-  // In order: the program in a build tree, the tests in a build tree, an installation.
+  // For the program in a build tree, for the tests in a build tree, and for an installation, in this order.
   const std::vector<fs::path> candidates = {folder.parent_path() / "configs",
                                             folder.parent_path().parent_path() / "configs",
                                             folder.parent_path() / "share/opensora/configs"};

@@ -61,11 +61,11 @@ constexpr Signature kSignatures[] = {
     {0, "SQLite format"sv, "a database", kNoCheckpoint},
 };
 
-// Names that downloads have until they are complete.
+// How the names of downloads end until these are complete.
 constexpr std::string_view kUnfinished[] = {".incomplete", ".part",  ".partial", ".crdownload",
                                             ".download",   ".aria2", ".tmp",     ".!qB"};
 
-// By extension: what a file is.
+// What a file is, by its extension.
 constexpr std::pair<std::string_view, const char*> kForeignNames[] = {
     {".onnx", "an ONNX file"},
     {".gguf", "a GGUF file"},
@@ -83,19 +83,20 @@ std::string lower(std::string_view text) {
   return lower;
 }
 
-// The header's length in 64 bits, which may begin with the bytes of a mark, and the header. No header has 4 GiB.
+// The file begins with the header's length in 64 bits, whose first bytes may look like a signature, and the header. No
+// header has 4 GiB.
 bool starts_as_safetensors(std::string_view start) {
   return start.size() > 8 && start.substr(4, 4) == "\0\0\0\0"sv && start[8] == '{';
 }
 
-// Without a byte order mark and white space in front.
+// The text without a byte order mark and white space at its start.
 std::string_view first_word(std::string_view start) {
   if (start.starts_with("\xEF\xBB\xBF")) start.remove_prefix(3);
   start.remove_prefix(std::min(start.find_first_not_of(" \t\r\n"), start.size()));
   return start;
 }
 
-// A safetensors file starts with a number of 64 bits, which has zeros among its bytes.
+// False for a safetensors file: the number of 64 bits at its start has zeros among its bytes.
 bool is_text(std::string_view start) {
   constexpr size_t kFewest = 8;
   const std::string_view whole = start.substr(0, start.size() >= kForeignBytes ? kForeignBytes - 4 : start.size());
@@ -121,7 +122,7 @@ std::optional<std::string> foreign_text(std::string_view start) {
   return "is a text (" + beginning + "), not the weights" + kDownloadAgain;
 }
 
-// Protobuf: field 1, the version of ONNX, then field 2, the name of the program that wrote it.
+// ONNX is Protobuf: field 1 is the format's version, and field 2 the name of the program that wrote the file.
 bool is_onnx(std::string_view start) {
   return start.size() > 4 && start[0] == '\x08' && start[1] > 0 && start[1] < 32 && start[2] == '\x12' &&
          std::isalpha(static_cast<unsigned char>(start[4])) != 0;
@@ -136,11 +137,8 @@ bool contains_any(const std::string& name, std::initializer_list<std::string_vie
                      [&](std::string_view part) { return name.find(part) != std::string::npos; });
 }
 
-struct TensorMark {
-  bool (*matches)(const std::string& name);
-  const char* what;
-};
-constexpr TensorMark kTensorMarks[] = {
+// What a file is or holds, by the name of one of its tensors.
+constexpr std::pair<bool (*)(const std::string& name), const char*> kTensorMarks[] = {
     {[](const std::string& name) {
        return contains_any(name, {".lora_A.", ".lora_B.", "lora_up.", "lora_down.", ".lora.up.", ".lora.down.",
                                   ".lora_a.", ".lora_b.", "hada_w1_", "hada_w2_", "lokr_w1", "lokr_w2"}) ||
@@ -196,9 +194,9 @@ std::optional<std::string> foreign_file(const std::filesystem::path& path, std::
 }
 
 std::optional<std::string> foreign_tensors(const std::vector<std::string>& names) {
-  for (const TensorMark& mark : kTensorMarks) {
-    const auto found = std::find_if(names.begin(), names.end(), mark.matches);
-    if (found != names.end()) return std::string(mark.what) + " (tensor " + json_excerpt(*found) + ")";
+  for (const auto& [matches, what] : kTensorMarks) {
+    const auto found = std::find_if(names.begin(), names.end(), matches);
+    if (found != names.end()) return std::string(what) + " (tensor " + json_excerpt(*found) + ")";
   }
   return std::nullopt;
 }

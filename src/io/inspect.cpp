@@ -12,7 +12,7 @@ namespace {
 
 using Variant = std::vector<std::pair<std::string, std::string>>;
 
-// Size `dimension` of a tensor, "?" where there is none such.
+// The size of a tensor in one dimension, or "?" if there is no such tensor or dimension.
 std::string size_of(const Checkpoint& checkpoint, const std::string& name, size_t dimension) {
   if (!checkpoint.contains(name)) return "?";
   const std::vector<int64_t>& shape = checkpoint.info(name).shape;
@@ -46,7 +46,7 @@ CheckpointKind transformer(const Checkpoint& checkpoint) {
   return {cond_embed || !fused ? "Open-Sora transformer" : "FLUX transformer", variant};
 }
 
-// Both halves, as both may be needed.
+// Whether each half is there, since a run may need both.
 Variant halves(const Checkpoint& checkpoint, const std::string& encoder, const std::string& decoder) {
   return {{"encoder", yes_no(checkpoint.contains("encoder." + encoder))},
           {"decoder", yes_no(checkpoint.contains("decoder." + decoder))}};
@@ -115,7 +115,7 @@ CheckpointKind recognise(const Checkpoint& checkpoint) {
   if (checkpoint.contains("img_in.weight") && checkpoint.contains("double_blocks.0.img_attn.proj.weight")) {
     return transformer(checkpoint);
   }
-  // Of autoencoders either half tells.
+  // Either half of an autoencoder is enough to recognise it.
   const auto has_half = [&](const std::string& encoder, const std::string& decoder, size_t dimensions) {
     return has_dimensions(checkpoint, "encoder." + encoder, dimensions) ||
            has_dimensions(checkpoint, "decoder." + decoder, dimensions);
@@ -131,14 +131,14 @@ CheckpointKind recognise(const Checkpoint& checkpoint) {
 
 }  // namespace opensora::io
 
-// Implementation of include/opensora/checkpoint.h: inspect() and find_checkpoints(). verify() needs the models and is
-// in tools/.
+// The implementation of include/opensora/checkpoint.h: inspect() and find_checkpoints(). verify() needs the models and
+// is in tools/.
 namespace opensora {
 namespace {
 
 namespace fs = std::filesystem;
 
-// safetensors' names, also for files of other formats.
+// The name in safetensors, also for files of other formats.
 std::string dtype_text(at::ScalarType dtype) {
   const std::optional<std::string_view> name = io::dtype_to_safetensors(dtype);
   return name ? std::string(*name) : c10::toString(dtype);
@@ -150,7 +150,7 @@ bool is_checkpoint(const fs::path& file) {
   return file.extension() == ".safetensors" || is_index(file) || io::has_pytorch_name(file);
 }
 
-// The files that an index names, by path; none if the index cannot be read, which inspect() will say.
+// The paths of the files that an index names; none if the index cannot be read, which inspect() will report.
 std::set<fs::path> shards_of(const fs::path& index) {
   try {
     const auto checkpoint = io::Checkpoint::open(index);

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "opensora/error.h"
@@ -21,61 +22,56 @@
 
 namespace opensora::io {
 
-// A linked list to whose front records are added. They are never taken out, only reused, so that the signal handler can
-// walk it while other threads change it; there are as many as files were mapped at once.
-struct MappedFile::Record {
-  // The handler's. `end` is written last when a mapping comes and first when it goes: where it is 0 there is none.
+// A member of a linked list, to whose front records are added. They are never taken out but reused, so that the signal
+// handler can walk the list while other threads change it. There are as many as files were mapped at the same time.
+struct MappingRecord {
+  // For the handler. `end` is written last when a mapping comes and first when it goes; while it is 0 there is none.
   std::atomic<uintptr_t> begin = 0, end = 0;
-  std::string text, json;  // not changed while `end` is not 0
-  Record* next = nullptr;  // set once
+  // The lines to print when an address in the mapping faults, "opensora: error: FILE: …" and
+  // {"schema_version":1,"event":"fault","file":"…"}. They do not change while `end` is not 0.
+  std::string text, json;
+  MappingRecord* next = nullptr;  // set once
 
-  // Under the mutex.
+  // Guarded by the mutex.
   bool used = false;
   int fd = -1;
   uint64_t size = 0;
   std::filesystem::path path;
 
   bool holds(uintptr_t from, uintptr_t to) const { return used && from >= begin && to <= end; }
-  // Takes over `opened`, which stays open: it tells the file's size also when it has lost its name.
+  // Takes over `opened`, which stays open: it tells the file's size even when the file has lost its name.
   void set(int opened, const void* address, uint64_t bytes, const std::filesystem::path& file);
   void clear();
 };
 
-struct MappingTable {
-  using Record = MappedFile::Record;
-
-  std::mutex mutex;
-  std::atomic<Record*> first = nullptr;
-
-  // A free record, marked as used. The caller holds the mutex.
-  Record* take() {
-    for (Record* record = first; record != nullptr; record = record->next) {
-      if (!record->used) {
-        record->used = true;
-        return record;
-      }
-    }
-    auto* record = new Record;  // lives as long as the process: see Record
-    record->used = true;
-    record->next = first;
-    first = record;
-    return record;
-  }
-};
-
 namespace {
 
-// Never destroyed: mappings may outlive static objects.
-MappingTable& table() {
-  static auto* const all = new MappingTable;
-  return *all;
+// Of the whole process. They are neither constructed nor destroyed, as a signal handler needs them at any time, and
+// mappings may outlive static objects.
+static_assert(std::is_trivially_destructible_v<std::mutex>);
+constinit std::mutex records_mutex;
+constinit std::atomic<MappingRecord*> first_record = nullptr;
+
+// A free record, marked as used. The caller holds the mutex.
+MappingRecord* take_record() {
+  for (MappingRecord* record = first_record; record != nullptr; record = record->next) {
+    if (!record->used) {
+      record->used = true;
+      return record;
+    }
+  }
+  auto* record = new MappingRecord;  // lives as long as the process: see MappingRecord
+  record->used = true;
+  record->next = first_record;
+  first_record = record;
+  return record;
 }
 
 constexpr uintptr_t kPage = 4096;
 
 bool is_mapped(uintptr_t from, uintptr_t to) {
-  const std::lock_guard lock(table().mutex);
-  const MappingTable::Record* record = table().first;
+  const std::lock_guard lock(records_mutex);
+  const MappingRecord* record = first_record;
   while (record != nullptr && !record->holds(from, to)) record = record->next;
   return record != nullptr;
 }
@@ -104,7 +100,7 @@ struct Descriptor {
 
 }  // namespace
 
-void MappedFile::Record::set(int opened, const void* address, uint64_t bytes, const std::filesystem::path& file) {
+void MappingRecord::set(int opened, const void* address, uint64_t bytes, const std::filesystem::path& file) {
   fd = opened;
   size = bytes;
   path = file;
@@ -115,7 +111,7 @@ void MappedFile::Record::set(int opened, const void* address, uint64_t bytes, co
   end = reinterpret_cast<uintptr_t>(address) + size;
 }
 
-void MappedFile::Record::clear() {
+void MappingRecord::clear() {
   end = 0;
   begin = 0;
   ::close(fd);
@@ -123,7 +119,7 @@ void MappedFile::Record::clear() {
 }
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
-  // O_NONBLOCK: opening a pipe must not wait for a writer; regular files do not care.
+  // O_NONBLOCK keeps the opening of a pipe from waiting for a writer; for regular files it means nothing.
   Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   struct stat status {};
   if (file.fd < 0 || ::fstat(file.fd, &status) != 0) fail(path, std::strerror(errno));
@@ -138,22 +134,22 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   }
   if (address == MAP_FAILED) fail(path, std::string("cannot be mapped: ") + std::strerror(errno));
   address_ = address;
-  const std::lock_guard lock(table().mutex);
-  record_ = table().take();
+  const std::lock_guard lock(records_mutex);
+  record_ = take_record();
   record_->set(std::exchange(file.fd, -1), address_, size_, path);
 }
 
 MappedFile::~MappedFile() {
   {
-    const std::lock_guard lock(table().mutex);
+    const std::lock_guard lock(records_mutex);
     record_->clear();
   }
   ::munmap(address_, size_);
 }
 
 void check_mapped_files() {
-  const std::lock_guard lock(table().mutex);
-  for (const MappingTable::Record* record = table().first; record != nullptr; record = record->next) {
+  const std::lock_guard lock(records_mutex);
+  for (const MappingRecord* record = first_record; record != nullptr; record = record->next) {
     struct stat status {};
     if (!record->used || ::fstat(record->fd, &status) != 0) continue;
     const auto size = static_cast<uint64_t>(status.st_size);
@@ -165,7 +161,7 @@ void check_mapped_files() {
 
 void advise_mapped(const void* address, uint64_t bytes, PageAdvice advice) {
   const auto from = reinterpret_cast<uintptr_t>(address), to = from + bytes;
-  // The caller's tensor keeps the mapping.
+  // The caller's tensor keeps the mapping alive meanwhile.
   if (bytes == 0 || !is_mapped(from, to)) return;
   const uintptr_t first = from / kPage * kPage, last = (to + kPage - 1) / kPage * kPage;
   auto* const pages = reinterpret_cast<void*>(first);
@@ -179,57 +175,48 @@ void advise_mapped(const void* address, uint64_t bytes, PageAdvice advice) {
   touch_pages(first, last);
 }
 
-FaultLines find_fault_lines(const void* address) noexcept {
+const MappingRecord* find_mapping(const void* address) noexcept {
   const auto at = reinterpret_cast<uintptr_t>(address);
-  for (const MappingTable::Record* record = table().first; record != nullptr; record = record->next) {
+  for (const MappingRecord* record = first_record; record != nullptr; record = record->next) {
     const uintptr_t end = record->end, begin = record->begin;
-    // The last page of a mapping is whole, whatever the file's size.
+    // The last page of a mapping is a whole one, whatever the file's size.
     if (end == 0 || at < begin || at >= (end + kPage - 1) / kPage * kPage) continue;
-    return {record->text, record->json};
+    return record;
   }
-  return {};
+  return nullptr;
 }
 
 }  // namespace opensora::io
 
-// The faults of include/opensora/process.h.
+// The part of include/opensora/process.h that is about faults.
 namespace opensora {
 namespace {
 
 constexpr int kNone = -1;
 
-struct Descriptors {
-  std::array<std::atomic<int>, 8> slots;
-  Descriptors() {
-    for (std::atomic<int>& slot : slots) slot = kNone;
-  }
-};
-
-// Made by install_fault_handler() or the first descriptor, before a handler can look; never destroyed.
-Descriptors& descriptors() {
-  static auto* const all = new Descriptors;
-  return *all;
-}
+// Constructed before the program starts, as a signal handler needs them.
+constinit std::array<std::atomic<int>, 8> fault_descriptors = {kNone, kNone, kNone, kNone, kNone, kNone, kNone, kNone};
 
 void write_line(int fd, std::string_view line) noexcept {
-  // One write: a line in a file that others append to stays whole. There is nobody left to tell of a failure.
+  // In one write, so that the line stays whole in a file to which others append too. Nobody is left to hear of a
+  // failure.
   [[maybe_unused]] const ssize_t written = ::write(fd, line.data(), line.size());
 }
 
-// Calls only what a signal handler may.
+// Calls only what a signal handler may call.
 void on_bus_error(int, siginfo_t* info, void*) {
-  const bool is_fault = info->si_code > 0;  // and not sent by another process, which has no address
-  const io::FaultLines lines = is_fault ? io::find_fault_lines(info->si_addr) : io::FaultLines{};
-  if (lines.text.empty()) {
+  const bool is_fault = info->si_code > 0;  // not a signal from another process, which comes without an address
+  const io::MappingRecord* mapping = is_fault ? io::find_mapping(info->si_addr) : nullptr;
+  if (mapping == nullptr) {
     struct sigaction by_default {};
     by_default.sa_handler = SIG_DFL;
     ::sigaction(SIGBUS, &by_default, nullptr);
-    ::raise(SIGBUS);  // taken when this handler returns
+    ::raise(SIGBUS);  // it arrives when this handler returns
     return;
   }
-  write_line(STDERR_FILENO, lines.text);
-  for (const std::atomic<int>& slot : descriptors().slots) {
-    if (const int fd = slot; fd != kNone) write_line(fd, lines.json);
+  write_line(STDERR_FILENO, mapping->text);
+  for (const std::atomic<int>& slot : fault_descriptors) {
+    if (const int fd = slot; fd != kNone) write_line(fd, mapping->json);
   }
   ::_exit(static_cast<int>(ExitCode::kCheckpoint));
 }
@@ -237,8 +224,6 @@ void on_bus_error(int, siginfo_t* info, void*) {
 }  // namespace
 
 void install_fault_handler() {
-  descriptors();                  // made here, as a handler must not
-  io::find_fault_lines(nullptr);  // likewise
   struct sigaction action {};
   action.sa_sigaction = on_bus_error;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
@@ -247,14 +232,14 @@ void install_fault_handler() {
 }
 
 void add_fault_descriptor(int fd) {
-  for (std::atomic<int>& slot : descriptors().slots) {
+  for (std::atomic<int>& slot : fault_descriptors) {
     int free = kNone;
     if (slot.compare_exchange_strong(free, fd)) return;
   }
 }
 
 void remove_fault_descriptor(int fd) {
-  for (std::atomic<int>& slot : descriptors().slots) {
+  for (std::atomic<int>& slot : fault_descriptors) {
     int found = fd;
     if (slot.compare_exchange_strong(found, kNone)) return;
   }

@@ -11,6 +11,8 @@
 
 namespace opensora::io {
 
+struct MappingRecord;
+
 // Maps a whole file and unmaps it when destroyed. Mapping reads nothing: a page is read when it is first touched. Any
 // thread may make one.
 class MappedFile {
@@ -29,12 +31,9 @@ class MappedFile {
   }
 
  private:
-  struct Record;
-  friend struct MappingTable;
-
   void* address_ = nullptr;
   uint64_t size_ = 0;
-  Record* record_ = nullptr;  // among those of all mappings
+  MappingRecord* record_ = nullptr;  // among those of all mappings
 };
 
 // Throws CheckpointError "FILE: has shrunk from X to Y bytes while in use" for the first mapped file that is shorter
@@ -45,12 +44,7 @@ void check_mapped_files();
 // Of a range within one mapped file; nothing happens to other memory. Best effort: what the system refuses is left.
 void advise_mapped(const void* address, uint64_t bytes, PageAdvice advice);
 
-// The lines to print when an address faults: without memory allocation or locks, for a signal handler. They end in
-// newlines and live as long as the mapping.
-struct FaultLines {
-  std::string_view text;  // "opensora: error: FILE: …"; empty: no mapping holds the address
-  std::string_view json;  // {"schema_version":1,"event":"fault","file":"…"}
-};
-FaultLines find_fault_lines(const void* address) noexcept;
+// The mapping that holds an address, or nullptr: without memory allocation or locks, for a signal handler.
+const MappingRecord* find_mapping(const void* address) noexcept;
 
 }  // namespace opensora::io

@@ -17,14 +17,10 @@ namespace {
 struct Node;
 using Value = Node*;  // owned by the reader: values may be shared and, in a malicious file, hold themselves
 
-struct None {};
+using None = std::monostate;
 struct Mark {};
-struct Items {  // a tuple or a list
-  std::vector<Value> items;
-};
-struct Dict {
-  std::vector<std::pair<Value, Value>> entries;
-};
+using Items = std::vector<Value>;  // a tuple or a list
+using Dict = std::vector<std::pair<Value, Value>>;
 struct Global {
   std::string name;
 };
@@ -33,16 +29,14 @@ struct Storage {
   at::ScalarType dtype;
   int64_t numel;
 };
-// The larger kinds are held by reference: a node stays small, as an instruction of one byte may make one.
+// The larger kinds are held by pointer, so that a node stays small: an instruction of one byte may create one.
 struct Node {
   std::variant<None, Mark, bool, int64_t, double, std::string, Items, Dict, Global, std::shared_ptr<const Storage>,
                std::shared_ptr<const PickledTensor>>
       data;
 };
 
-// Of a tensor: LibTorch's own limit.
-// Of a storage's name, which each tensor repeats: torch.save counts them.
-constexpr size_t kLongestKey = 255;
+constexpr size_t kLongestKey = 255;  // of a storage's name, which each of its tensors repeats; torch.save counts them
 
 constexpr const char* kOrderedDict = "collections.OrderedDict";
 constexpr const char* kRebuildTensor = "torch._utils._rebuild_tensor_v2";
@@ -68,20 +62,13 @@ std::optional<at::ScalarType> storage_dtype(std::string_view name) {
 }
 
 std::string kind_of(const Node& node) {
-  struct Name {
-    std::string operator()(const None&) const { return "None"; }
-    std::string operator()(const Mark&) const { return "nothing"; }
-    std::string operator()(bool) const { return "a boolean"; }
-    std::string operator()(int64_t) const { return "an integer"; }
-    std::string operator()(double) const { return "a number"; }
-    std::string operator()(const std::string& text) const { return "the string " + json_excerpt(text); }
-    std::string operator()(const Items&) const { return "a list"; }
-    std::string operator()(const Dict&) const { return "a dictionary"; }
-    std::string operator()(const Global& global) const { return "the object " + json_excerpt(global.name); }
-    std::string operator()(const std::shared_ptr<const Storage>&) const { return "a storage"; }
-    std::string operator()(const std::shared_ptr<const PickledTensor>&) const { return "a tensor"; }
-  };
-  return std::visit(Name{}, node.data);
+  if (const auto* text = std::get_if<std::string>(&node.data)) return "the string " + json_excerpt(*text);
+  if (const auto* global = std::get_if<Global>(&node.data)) return "the object " + json_excerpt(global->name);
+  // In the order of Node::data.
+  constexpr std::array kKinds = {"None",   "nothing",      "a boolean", "an integer", "a number", "a string",
+                                 "a list", "a dictionary", "an object", "a storage",  "a tensor"};
+  static_assert(kKinds.size() == std::variant_size_v<decltype(Node::data)>);
+  return kKinds[node.data.index()];
 }
 
 std::string dimensions_text(size_t dimensions) {
@@ -89,8 +76,8 @@ std::string dimensions_text(size_t dimensions) {
          std::to_string(kMostDimensions);
 }
 
-// The stack machine of pickle protocol 2, which torch.save writes. Values are shared, never copied, so that time and
-// memory grow with the pickle's length alone, whatever it repeats.
+// The stack machine of pickle protocol 2, which torch.save writes. Values are shared and never copied, so that time and
+// memory depend on the pickle's length alone, whatever it repeats.
 class PickleReader {
  public:
   explicit PickleReader(std::string_view bytes) : bytes_(bytes) {}
@@ -137,18 +124,18 @@ class PickleReader {
     return value;
   }
 
-  // All above the topmost mark, which goes too.
-  std::vector<Value> pop_to_mark() {
+  // Pops all values above the topmost mark, and the mark.
+  Items pop_to_mark() {
     size_t mark = stack_.size();
     while (mark > 0 && !std::holds_alternative<Mark>(stack_[mark - 1]->data)) --mark;
     if (mark == 0) throw FormatError("its list of tensors is damaged: a mark is missing");
-    std::vector<Value> values(stack_.begin() + static_cast<std::ptrdiff_t>(mark), stack_.end());
+    Items values(stack_.begin() + static_cast<std::ptrdiff_t>(mark), stack_.end());
     stack_.resize(mark - 1);
     return values;
   }
 
-  std::vector<Value> pop_count(size_t count) {
-    std::vector<Value> values(count);
+  Items pop_count(size_t count) {
+    Items values(count);
     for (size_t i = count; i > 0; --i) values[i - 1] = pop();
     return values;
   }
@@ -168,8 +155,8 @@ class PickleReader {
 
   void step(char op);
   void recall(uint32_t index);
-  void set_items(const std::vector<Value>& values);
-  void append(const std::vector<Value>& values);
+  void set_items(const Items& values);
+  void append(const Items& values);
   void push_long();
   void push_global();
   void push_storage();
@@ -183,7 +170,7 @@ class PickleReader {
   std::map<uint32_t, Value> memo_;
 };
 
-// One instruction, by its code in Python's pickletools.
+// Runs one instruction; the names are those of Python's pickletools.
 void PickleReader::step(char op) {
   switch (static_cast<unsigned char>(op)) {
     // clang-format off
@@ -199,11 +186,11 @@ void PickleReader::step(char op) {
     case 'G': take(8); return push(0.0);                                  // BINFLOAT: no tensor needs its value
     case 'X': return push(std::string(take(read<uint32_t>())));           // BINUNICODE
     case '}': return push(Dict{});                                        // EMPTY_DICT
-    case ']': case ')': return push(Items{});                              // EMPTY_LIST, EMPTY_TUPLE
-    case 't': return push(Items{pop_to_mark()});                          // TUPLE
-    case 0x85: return push(Items{pop_count(1)});                          // TUPLE1
-    case 0x86: return push(Items{pop_count(2)});                          // TUPLE2
-    case 0x87: return push(Items{pop_count(3)});                          // TUPLE3
+    case ']': case ')': return push(Items{});                             // EMPTY_LIST, EMPTY_TUPLE
+    case 't': return push(pop_to_mark());                                 // TUPLE
+    case 0x85: return push(pop_count(1));                                 // TUPLE1
+    case 0x86: return push(pop_count(2));                                 // TUPLE2
+    case 0x87: return push(pop_count(3));                                 // TUPLE3
     case 'q': { const uint32_t i = read<uint8_t>(); memo_[i] = top(); return; }  // BINPUT
     case 'r': { const uint32_t i = read<uint32_t>(); memo_[i] = top(); return; } // LONG_BINPUT
     case 'h': return recall(read<uint8_t>());                             // BINGET
@@ -229,15 +216,15 @@ void PickleReader::recall(uint32_t index) {
   stack_.push_back(found->second);
 }
 
-void PickleReader::set_items(const std::vector<Value>& values) {
+void PickleReader::set_items(const Items& values) {
   Dict& dict = as<Dict>(top(), "a dictionary");
   if (values.size() % 2 != 0) throw FormatError("its list of tensors is damaged: a key without a value");
-  for (size_t i = 0; i < values.size(); i += 2) dict.entries.emplace_back(values[i], values[i + 1]);
+  for (size_t i = 0; i < values.size(); i += 2) dict.emplace_back(values[i], values[i + 1]);
 }
 
-void PickleReader::append(const std::vector<Value>& values) {
+void PickleReader::append(const Items& values) {
   Items& list = as<Items>(top(), "a list");
-  list.items.insert(list.items.end(), values.begin(), values.end());
+  list.insert(list.end(), values.begin(), values.end());
 }
 
 void PickleReader::push_long() {
@@ -246,7 +233,7 @@ void PickleReader::push_long() {
   const std::string_view digits = take(count);
   const bool negative = count > 0 && (static_cast<unsigned char>(digits.back()) & 0x80) != 0;
   int64_t value = negative ? -1 : 0;
-  std::memcpy(&value, digits.data(), count);  // little-endian, as this machine
+  std::memcpy(&value, digits.data(), count);  // little-endian, like this machine
   push(value);
 }
 
@@ -259,22 +246,22 @@ void PickleReader::push_global() {
   push(Global{name});
 }
 
-// ("storage", class, key, device, number of elements)
+// The argument is ("storage", class, key, device, number of elements).
 void PickleReader::push_storage() {
   const Items& id = as<Items>(pop(), "a storage");
-  if (id.items.size() != 5) throw FormatError("its list of tensors is damaged: a storage of another kind");
-  const std::optional<at::ScalarType> dtype = storage_dtype(as<Global>(id.items[1], "a storage's class").name);
+  if (id.size() != 5) throw FormatError("its list of tensors is damaged: a storage of another kind");
+  const std::optional<at::ScalarType> dtype = storage_dtype(as<Global>(id[1], "a storage's class").name);
   if (!dtype) throw FormatError("its list of tensors is damaged: a storage of no dtype");
-  const std::string& key = as<std::string>(id.items[2], "a storage's name");
+  const std::string& key = as<std::string>(id[2], "a storage's name");
   if (key.size() > kLongestKey) throw FormatError("its list of tensors is damaged: a storage's name is too long");
-  push(std::make_shared<const Storage>(Storage{key, *dtype, as<int64_t>(id.items[4], "a size")}));
+  push(std::make_shared<const Storage>(Storage{key, *dtype, as<int64_t>(id[4], "a size")}));
 }
 
 void PickleReader::reduce() {
-  const std::vector<Value>& arguments = as<Items>(pop(), "arguments").items;
+  const Items& arguments = as<Items>(pop(), "arguments");
   const std::string& name = as<Global>(pop(), "a class").name;
   const auto numbers = [](Value tuple) {
-    const std::vector<Value>& items = as<Items>(tuple, "sizes").items;
+    const Items& items = as<Items>(tuple, "sizes");
     if (items.size() > kMostDimensions) throw FormatError("holds " + dimensions_text(items.size()));
     std::vector<int64_t> values;
     values.reserve(items.size());
@@ -293,7 +280,7 @@ void PickleReader::reduce() {
                     std::to_string(arguments.size()) + " arguments");
 }
 
-// A state_dict() carries the versions of its modules as an attribute of the dictionary: nothing that we need.
+// A state_dict() carries the versions of its modules as an attribute of the dictionary, which we do not need.
 void PickleReader::build() {
   pop();
   as<Dict>(top(), "a dictionary");
@@ -311,8 +298,8 @@ PickledTensors read_state_dict(std::string_view pickle) {
   const Dict* dict = std::get_if<Dict>(&root->data);
   if (dict == nullptr) throw FormatError("holds " + kind_of(*root) + ", expected a dictionary of tensors");
   PickledTensors tensors;
-  std::unordered_set<Value> seen;  // one key may stand for many entries
-  for (auto entry = dict->entries.rbegin(); entry != dict->entries.rend(); ++entry) {
+  std::unordered_set<Value> seen;  // the keys; many entries may share one
+  for (auto entry = dict->rbegin(); entry != dict->rend(); ++entry) {
     const auto [key, value] = *entry;
     const std::string* name = std::get_if<std::string>(&key->data);
     if (name == nullptr) throw FormatError("holds " + kind_of(*key) + " as a key, expected tensors' names");
@@ -320,7 +307,7 @@ PickledTensors read_state_dict(std::string_view pickle) {
     if (tensor == nullptr) {
       throw FormatError("holds " + kind_of(*value) + " under " + json_excerpt(*name) + ", expected a tensor");
     }
-    if (seen.insert(key).second) tensors.try_emplace(*name, *tensor);  // as in Python: the last of equal keys
+    if (seen.insert(key).second) tensors.try_emplace(*name, *tensor);  // of equal keys the last counts, as in Python
   }
   return tensors;
 }

@@ -15,37 +15,32 @@
 namespace opensora::io {
 namespace {
 
-// Bytes from the start of the file: from where to one past the last.
-struct ByteRange {
-  uint64_t begin = 0, end = 0;
-  uint64_t size() const { return end - begin; }
-};
-
 // The table of a zip archive, as far as PyTorch's files need it: where each stored record lies. The layout is that of
 // PKWARE's APPNOTE.TXT, sections 4.3.7 (local header), 4.3.12 (table), 4.3.14 to 4.3.16 (its end) and 4.5.3 (sizes of
 // 64 bits).
 //
-// It is ours because LibTorch's reader unpacks records whose sizes it believes, into memory: a file of a few hundred
-// bytes could ask for terabytes. This one allocates for names alone and hands out ranges of the file.
+// We have our own because LibTorch's reader trusts the sizes of records and unpacks these into memory: a file of a few
+// hundred bytes could ask for terabytes. This one allocates memory for names alone and hands out parts of the file.
 class ZipArchive {
  public:
-  // `file` is the whole file, and must outlive this. Reads the table at its end. Throws FormatError: no such table (cut
-  // short), or one that does not fit the file.
+  // Reads the table at the end of `file`, which is the whole file and must outlive this. Throws FormatError if there is
+  // no such table (the file is cut short), or if it does not fit the file.
   explicit ZipArchive(std::string_view file);
 
   bool contains(const std::string& name) const { return entries_.contains(name); }
-  // Of all records; of equal names the first.
+  // The names of all records.
   std::vector<std::string> names() const;
-  // Where the record's bytes are. Throws FormatError: no such record, compressed or encrypted, beyond the file's end.
-  ByteRange range(const std::string& name) const;
+  // The bytes of a record, of equal names the first. Throws FormatError if there is none, or if it is compressed,
+  // encrypted or beyond the file's end.
+  std::string_view record(const std::string& name) const;
 
  private:
   struct Entry {
-    uint64_t header = 0, size = 0, packed_size = 0;  // `header`: where its local header is
+    uint64_t header = 0, size = 0, packed_size = 0;  // `header` is where the local header begins
     uint16_t flags = 0, method = 0;
   };
 
-  void read_entries(ByteRange table);
+  void read_entries(std::string_view table);
   Entry read_entry(uint64_t at, std::string_view extra) const;
 
   std::string_view file_;
@@ -54,7 +49,7 @@ class ZipArchive {
 
 constexpr uint64_t kEndSize = 22, kLocatorSize = 20, kEnd64Size = 56, kEntrySize = 46, kHeaderSize = 30;
 constexpr uint64_t kLongestComment = 65535;
-constexpr uint32_t kIn64Bits = 0xFFFFFFFF;  // of a size or place: it is given elsewhere
+constexpr uint32_t kIn64Bits = 0xFFFFFFFF;  // stands for a size or place that is given elsewhere
 constexpr uint16_t kExtra64 = 1;
 
 constexpr std::string_view kEnd("PK\x05\x06"), kEnd64("PK\x06\x06"), kLocator("PK\x06\x07"), kEntry("PK\x01\x02"),
@@ -65,7 +60,7 @@ constexpr std::string_view kEnd("PK\x05\x06"), kEnd64("PK\x06\x06"), kLocator("P
 }
 [[noreturn]] void fail_cut() { fail_zip("its end is missing or damaged; is the download complete?"); }
 
-// Little-endian, as this machine.
+// Numbers are little-endian, as on this machine.
 template <typename T>
 T read(std::string_view text, uint64_t at) {
   if (at > text.size() || sizeof(T) > text.size() - at) fail_cut();
@@ -79,7 +74,7 @@ std::string_view part(std::string_view text, uint64_t at, uint64_t size) {
   return text.substr(at, size);
 }
 
-// The end of the table is at the end of the file, but for a comment.
+// The end of the table is at the end of the file, before a comment if there is one.
 uint64_t find_end(std::string_view file) {
   if (file.size() < kEndSize) fail_cut();
   const uint64_t last = file.size() - kEndSize;
@@ -90,7 +85,7 @@ uint64_t find_end(std::string_view file) {
   fail_cut();
 }
 
-ByteRange find_table(std::string_view file) {
+std::string_view find_table(std::string_view file) {
   const uint64_t end = find_end(file);
   uint64_t size = read<uint32_t>(file, end + 12), begin = read<uint32_t>(file, end + 16);
   if (end >= kLocatorSize && file.substr(end - kLocatorSize, kLocator.size()) == kLocator) {
@@ -100,14 +95,14 @@ ByteRange find_table(std::string_view file) {
     size = read<uint64_t>(record, 40);
     begin = read<uint64_t>(record, 48);
   }
-  part(file, begin, size);
-  return {begin, begin + size};
+  return part(file, begin, size);
 }
 
 ZipArchive::ZipArchive(std::string_view file) : file_(file) { read_entries(find_table(file)); }
 
-void ZipArchive::read_entries(ByteRange table) {
-  for (uint64_t at = table.begin; at < table.end;) {
+void ZipArchive::read_entries(std::string_view table) {
+  const auto begin = static_cast<uint64_t>(table.data() - file_.data()), end = begin + table.size();
+  for (uint64_t at = begin; at < end;) {
     const std::string_view fixed = part(file_, at, kEntrySize);
     if (!fixed.starts_with(kEntry)) fail_cut();
     const uint64_t name_size = read<uint16_t>(fixed, 28), extra_size = read<uint16_t>(fixed, 30);
@@ -118,7 +113,7 @@ void ZipArchive::read_entries(ByteRange table) {
   }
 }
 
-// Sizes that need 64 bits are among the fields of `extra`, in this order, each only where it is needed.
+// Numbers that need 64 bits, and only these, are in a field of `extra`, in the order of the loop below.
 ZipArchive::Entry ZipArchive::read_entry(uint64_t at, std::string_view extra) const {
   Entry entry{.header = read<uint32_t>(file_, at + 42),
               .size = read<uint32_t>(file_, at + 24),
@@ -147,7 +142,7 @@ std::vector<std::string> ZipArchive::names() const {
   return names;
 }
 
-ByteRange ZipArchive::range(const std::string& name) const {
+std::string_view ZipArchive::record(const std::string& name) const {
   const auto found = entries_.find(name);
   const std::string record = "record " + json_excerpt(name);
   if (found == entries_.end()) fail_zip("has no " + record);
@@ -162,7 +157,7 @@ ByteRange ZipArchive::range(const std::string& name) const {
   if (begin > file_.size() || entry.size > file_.size() - begin) {
     fail_zip(record + " goes beyond the end of the file; is the download complete?");
   }
-  return {begin, begin + entry.size};
+  return file_.substr(begin, entry.size);
 }
 
 void check_is_zip(const MappedFile& file, const std::filesystem::path& path) {
@@ -172,7 +167,7 @@ void check_is_zip(const MappedFile& file, const std::filesystem::path& path) {
   throw FormatError("is not a file that torch.save writes (it does not start as a zip archive)");
 }
 
-// torch.save puts all records into a folder, which is called like the file was at that time.
+// torch.save puts all records into a folder that is called as the file was at the time.
 std::string find_folder(const ZipArchive& archive) {
   constexpr std::string_view kPickle = "data.pkl", kCode = "/constants.pkl";
   bool is_program = false, is_numpy = false;
@@ -192,7 +187,7 @@ std::string find_folder(const ZipArchive& archive) {
   throw FormatError("is a zip archive, but not one that torch.save writes; unpack it first");
 }
 
-// Elements from the tensor's first to one past its last, nullopt where that is no number or something is negative.
+// How many elements lie from the tensor's first to its last; nullopt if the number overflows or something is negative.
 std::optional<int64_t> extent(const PickledTensor& tensor) {
   if (tensor.shape.size() != tensor.strides.size() || tensor.offset < 0 || tensor.storage_numel < 0) return {};
   int64_t last = 0, numel = 1;
@@ -206,8 +201,8 @@ std::optional<int64_t> extent(const PickledTensor& tensor) {
   return last == INT64_MAX ? std::nullopt : std::optional(last + 1);
 }
 
-// Where the tensor lies in the file.
-TensorInfo place(const PickledTensor& tensor, const ByteRange& record, uint64_t file_bytes) {
+// Where the tensor lies in the file, of which `record` is a part.
+TensorInfo place(const PickledTensor& tensor, std::string_view record, std::string_view file) {
   const auto element = static_cast<int64_t>(c10::elementSize(tensor.dtype));
   const std::optional<int64_t> elements = extent(tensor);
   const int64_t held = static_cast<int64_t>(record.size()) / element;
@@ -217,14 +212,14 @@ TensorInfo place(const PickledTensor& tensor, const ByteRange& record, uint64_t 
                       " and offset " + std::to_string(tensor.offset) + " do not fit its storage of " +
                       std::to_string(held) + " elements");
   }
-  // Strides of 0 repeat what the storage holds, but nobody repeats more than the whole file.
+  // Strides of 0 repeat what the storage holds, but no real file repeats more than its own size.
   int64_t bytes = element;
   for (const int64_t size : tensor.shape) {
-    if (!__builtin_mul_overflow(bytes, size, &bytes) && static_cast<uint64_t>(bytes) <= file_bytes) continue;
+    if (!__builtin_mul_overflow(bytes, size, &bytes) && static_cast<uint64_t>(bytes) <= file.size()) continue;
     throw FormatError("shape " + shape_string(tensor.shape) + " of " + std::string(c10::toString(tensor.dtype)) +
-                      " takes more bytes than the whole file has (" + std::to_string(file_bytes) + ")");
+                      " takes more bytes than the whole file has (" + std::to_string(file.size()) + ")");
   }
-  const uint64_t begin = record.begin + static_cast<uint64_t>(tensor.offset * element);
+  const auto begin = static_cast<uint64_t>(record.data() - file.data() + tensor.offset * element);
   return {tensor.dtype, tensor.shape, begin, begin + static_cast<uint64_t>(bytes)};
 }
 
@@ -235,21 +230,20 @@ PyTorchFile::PyTorchFile(std::filesystem::path path)
   std::string where = path_.string() + ": ";
   try {
     check_is_zip(*mapping_, path_);
-    const ZipArchive archive(mapping_->text(0, mapping_->size()));
+    const std::string_view file = mapping_->text(0, mapping_->size());
+    const ZipArchive archive(file);
     const std::string folder = find_folder(archive);
-    const auto text = [&](const std::string& record) {
-      const ByteRange range = archive.range(folder + record);
-      return mapping_->text(range.begin, range.size());
-    };
-    if (archive.contains(folder + "byteorder") && text("byteorder") != "little") {
+    if (archive.contains(folder + "byteorder") && archive.record(folder + "byteorder") != "little") {
       throw FormatError("was saved on a big-endian machine, which is not supported");
     }
-    std::map<std::string, ByteRange> records;
-    for (const auto& [name, tensor] : read_state_dict(text("data.pkl"))) {
+    std::map<std::string, std::string_view> records;
+    for (const auto& [name, tensor] : read_state_dict(archive.record(folder + "data.pkl"))) {
       where = path_.string() + ": tensor " + json_excerpt(name) + ": ";
       const std::string record = folder + "data/" + tensor->storage;
-      if (tensor->storage_numel > 0 && !records.contains(record)) records[record] = archive.range(record);
-      tensors_.emplace(name, place(*tensor, records[record], mapping_->size()));
+      if (!records.contains(record)) {
+        records[record] = tensor->storage_numel > 0 ? archive.record(record) : file.substr(0, 0);
+      }
+      tensors_.emplace(name, place(*tensor, records[record], file));
       strides_.emplace(name, tensor->strides);
     }
   } catch (const FormatError& error) {
@@ -268,7 +262,7 @@ at::Tensor PyTorchFile::tensor(const std::string& name) const {
     if (copy.numel() > 0) std::memcpy(copy.mutable_data_ptr(), data, copy.storage().nbytes());
     return copy;
   }
-  // ATen has no tensors of constant memory; the deleter is what keeps the mapping alive.
+  // ATen has no tensors of constant memory. The deleter keeps the mapping alive.
   return at::from_blob(
       const_cast<std::byte*>(data), info.shape, strides, [keep = mapping_](void*) {}, at::TensorOptions(info.dtype));
 }

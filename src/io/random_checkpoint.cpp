@@ -11,7 +11,7 @@
 namespace opensora::io {
 namespace {
 
-// One step of splitmix64: numbered draws that any thread can make.
+// One step of splitmix64: any thread can make the draw of any number.
 uint64_t mixed(uint64_t x) {
   x += 0x9e3779b97f4a7c15;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
@@ -19,28 +19,28 @@ uint64_t mixed(uint64_t x) {
   return x ^ (x >> 31);
 }
 
-// FNV-1a: std::hash may differ between libraries.
+// FNV-1a, since std::hash may differ between libraries.
 uint64_t hash_of(const std::string& name) {
   uint64_t hash = 0xcbf29ce484222325;
   for (const unsigned char c : name) hash = (hash ^ c) * 0x100000001b3;
   return hash;
 }
 
-struct Spread {
-  float centre, radius;
-};
-
-Spread spread_of(const MetaSource::Entry& tensor) {
+// A tensor's numbers are drawn from centre - radius to centre + radius.
+float centre_of(const MetaSource::Entry& tensor) {
+  return tensor.shape.size() < 2 && !tensor.name.ends_with("bias") ? 1.0F : 0.0F;
+}
+float radius_of(const MetaSource::Entry& tensor) {
   constexpr float kSmall = 0.02F;
-  if (tensor.shape.size() < 2) return {tensor.name.ends_with("bias") ? 0.0F : 1.0F, kSmall};
+  if (tensor.shape.size() < 2) return kSmall;
   const int64_t inputs = c10::multiply_integers(tensor.shape) / std::max<int64_t>(tensor.shape.front(), 1);
-  return {0.0F, std::sqrt(3.0F / static_cast<float>(std::max<int64_t>(inputs, 1)))};  // of variance 1 / inputs
+  return std::sqrt(3.0F / static_cast<float>(std::max<int64_t>(inputs, 1)));  // for a variance of 1 / inputs
 }
 
 }  // namespace
 
 at::Tensor random_piece(const MetaSource::Entry& tensor, uint64_t seed, int64_t begin, int64_t end) {
-  const Spread spread = spread_of(tensor);
+  const float centre = centre_of(tensor), radius = radius_of(tensor);
   const uint64_t stream = mixed(seed ^ hash_of(tensor.name));
   at::Tensor piece = at::empty({end - begin}, at::kFloat);
   auto* const out = piece.mutable_data_ptr<float>();
@@ -49,7 +49,7 @@ at::Tensor random_piece(const MetaSource::Entry& tensor, uint64_t seed, int64_t 
     constexpr float kUnit = 0x1p-23F;
     for (int64_t i = from; i < to; ++i) {
       const auto draw = static_cast<int32_t>(mixed(stream + static_cast<uint64_t>(begin + i)) >> 40);  // 24 bits
-      out[i] = spread.centre + spread.radius * (static_cast<float>(draw) * kUnit - 1.0F);
+      out[i] = centre + radius * (static_cast<float>(draw) * kUnit - 1.0F);
     }
   });
   return piece;

@@ -30,7 +30,7 @@ static_assert(std::endian::native == std::endian::little, "safetensors files are
 
 constexpr uint64_t kLengthBytes = 8;  // the file starts with the header's length
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;
-constexpr uint64_t kLargestFile = uint64_t{1} << 50;  // larger is nonsense, and told where it stands
+constexpr uint64_t kLargestFile = uint64_t{1} << 50;  // bytes; a larger size is nonsense, which parse_range() reports
 
 constexpr std::array<std::pair<std::string_view, at::ScalarType>, 12> kDtypes = {{
     {"F64", at::kDouble},
@@ -97,7 +97,7 @@ std::vector<int64_t> parse_shape(const json& entry) {
   }
   std::vector<int64_t> shape;
   for (const json& dimension : *found) {
-    // Values beyond int64_t come as unsigned and turn negative here.
+    // Values beyond int64_t are unsigned and turn negative here.
     if (!dimension.is_number_integer() || dimension.get<int64_t>() < 0) {
       throw FormatError("shape " + json_excerpt(*found) + " holds what is not a size");
     }
@@ -122,7 +122,7 @@ std::pair<uint64_t, uint64_t> parse_range(const json& entry, uint64_t data_bytes
   return range;
 }
 
-// Zeros count as ones, so that also the strides of an empty tensor cannot overflow; `empty` tells of them.
+// A size of 0 counts as 1 in the product, so that the strides of an empty tensor cannot overflow either.
 uint64_t checked_bytes(const std::vector<int64_t>& shape, at::ScalarType dtype) {
   int64_t bytes = static_cast<int64_t>(c10::elementSize(dtype));
   bool empty = false;
@@ -148,7 +148,7 @@ TensorInfo parse_tensor(const json& entry, uint64_t data_bytes) {
   return info;
 }
 
-// A download that was cut short is told with both sizes, and not by the first tensor that is missing.
+// Reports a download that was cut short with both sizes, and not by the first tensor that is missing.
 void check_length(const json& header, uint64_t data_offset, uint64_t file_bytes) {
   uint64_t data_bytes = 0;
   for (const json& entry : header) {
@@ -169,7 +169,7 @@ std::map<std::string, std::string> parse_metadata(const json& entry) {
   return entry.get<std::map<std::string, std::string>>();
 }
 
-// The format demands that the tensors cover the data exactly: nothing twice, nothing left out.
+// The format demands that the tensors cover the data exactly, with no overlaps and no gaps.
 void check_coverage(const std::map<std::string, TensorInfo>& tensors, uint64_t data_bytes) {
   std::vector<const std::pair<const std::string, TensorInfo>*> ordered;
   ordered.reserve(tensors.size());
@@ -242,7 +242,7 @@ at::Tensor SafetensorsFile::tensor(const std::string& name) const {
     if (info.bytes() > 0) std::memcpy(copy.mutable_data_ptr(), data, info.bytes());
     return copy;
   }
-  // ATen has no tensors of constant memory; the deleter is what keeps the mapping alive.
+  // ATen has no tensors of constant memory. The deleter keeps the mapping alive.
   return at::from_blob(
       const_cast<std::byte*>(data), info.shape, [keep = mapping_](void*) {}, at::TensorOptions(info.dtype));
 }
@@ -255,7 +255,7 @@ using NamedTensor = std::pair<std::string, at::Tensor>;
   throw OutputError(path.string() + ": " + problem);
 }
 
-// The file's descriptor; errors name the file that was asked for.
+// Owns the descriptor of the temporary file. Its errors name the file that was asked for.
 class FileWriter {
  public:
   FileWriter(const std::filesystem::path& temporary, const std::filesystem::path& path)
@@ -306,7 +306,7 @@ void check_entries(const std::vector<MetaSource::Entry>& tensors) {
   }
 }
 
-// Header with its length in front, padded so that the data starts on a multiple of 8 bytes.
+// The header with its length in front, padded so that the data starts at a multiple of 8 bytes.
 std::string make_header(const std::vector<MetaSource::Entry>& tensors,
                         const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
@@ -361,7 +361,7 @@ std::unique_ptr<OutputFile> stage_safetensors(const std::filesystem::path& path,
   for (const auto& [name, tensor] : tensors) {
     if (!tensor.defined()) throw std::invalid_argument("safetensors: undefined tensor: " + name);
   }
-  // Wide elements first: then every tensor is aligned for its dtype and can be mapped.
+  // With wide elements first, every tensor is aligned for its dtype and can be mapped.
   std::vector<NamedTensor> ordered = tensors;
   std::stable_sort(ordered.begin(), ordered.end(), [](const NamedTensor& a, const NamedTensor& b) {
     return a.second.element_size() > b.second.element_size();

@@ -9,8 +9,8 @@
 namespace opensora::io {
 namespace {
 
-// A safetensors file starts with its header's length as 64 bits, and JSON after it: these four bytes would be a header
-// of 67 MB.
+// A safetensors file starts with its header's length in 64 bits, then JSON. As a length, these four bytes would mean a
+// header of 67 MB.
 bool starts_as_zip(const std::filesystem::path& path) {
   char start[4] = {};
   std::ifstream(path, std::ios::binary).read(start, sizeof(start));

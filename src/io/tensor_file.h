@@ -13,7 +13,7 @@
 
 namespace opensora::io {
 
-constexpr size_t kMostDimensions = 64;  // of a tensor; LibTorch\'s own limit
+constexpr size_t kMostDimensions = 64;  // of a tensor; LibTorch's own limit
 
 // What is wrong with a file of tensors: what() is one line without the file's name, which its reader puts in front.
 struct FormatError : std::runtime_error {

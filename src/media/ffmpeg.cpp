@@ -78,14 +78,14 @@ void* ffmpeg_function(const char* library, const char* name) {
   return function;
 }
 
-void AvDeleter::operator()(AVCodecContext* context) const { avcodec_free_context(&context); }
-void AvDeleter::operator()(AVFrame* frame) const { av_frame_free(&frame); }
-void AvDeleter::operator()(AVIOContext* io) const { avio_closep(&io); }
-void AvDeleter::operator()(AVPacket* packet) const { av_packet_free(&packet); }
-void AvDeleter::operator()(AVSHA* hash) const { av_free(hash); }
-void AvDeleter::operator()(SwsContext* scaler) const { sws_freeContext(scaler); }
-void AvInputDeleter::operator()(AVFormatContext* format) const { avformat_close_input(&format); }
-void AvOutputDeleter::operator()(AVFormatContext* format) const { avformat_free_context(format); }
+void free_codec_context(AVCodecContext* context) { avcodec_free_context(&context); }
+void free_frame(AVFrame* frame) { av_frame_free(&frame); }
+void free_io(AVIOContext* io) { avio_closep(&io); }
+void free_packet(AVPacket* packet) { av_packet_free(&packet); }
+void free_hash(AVSHA* hash) { av_free(hash); }
+void free_scaler(SwsContext* scaler) { sws_freeContext(scaler); }
+void free_input(AVFormatContext* format) { avformat_close_input(&format); }
+void free_output(AVFormatContext* format) { avformat_free_context(format); }
 
 std::string error_text(int error) {
   char text[AV_ERROR_MAX_STRING_SIZE];

@@ -20,30 +20,29 @@ struct SwsContext;
 
 namespace opensora::media {
 
-struct AvDeleter {
-  void operator()(AVCodecContext* context) const;
-  void operator()(AVFrame* frame) const;
-  void operator()(AVIOContext* io) const;  // flushes and closes; errors are lost, see close_file()
-  void operator()(AVPacket* packet) const;
-  void operator()(AVSHA* hash) const;
-  void operator()(SwsContext* scaler) const;
-};
-
+void free_codec_context(AVCodecContext* context);
+void free_frame(AVFrame* frame);
+void free_io(AVIOContext* io);  // flushes and closes; errors are lost, see close_file()
+void free_packet(AVPacket* packet);
+void free_hash(AVSHA* hash);
+void free_scaler(SwsContext* scaler);
 // An AVFormatContext is freed in one way when it reads and in another when it writes.
-struct AvInputDeleter {
-  void operator()(AVFormatContext* format) const;
-};
-struct AvOutputDeleter {
-  void operator()(AVFormatContext* format) const;  // leaves format->pb alone: an IoPtr owns it
+void free_input(AVFormatContext* format);
+void free_output(AVFormatContext* format);  // leaves format->pb alone: an IoPtr owns it
+
+template <auto release>
+struct AvDeleter {
+  void operator()(auto* object) const { release(object); }
 };
 
-using CodecContextPtr = std::unique_ptr<AVCodecContext, AvDeleter>;
-using FramePtr = std::unique_ptr<AVFrame, AvDeleter>;
-using IoPtr = std::unique_ptr<AVIOContext, AvDeleter>;
-using PacketPtr = std::unique_ptr<AVPacket, AvDeleter>;
-using ScalerPtr = std::unique_ptr<SwsContext, AvDeleter>;
-using InputFormatPtr = std::unique_ptr<AVFormatContext, AvInputDeleter>;
-using OutputFormatPtr = std::unique_ptr<AVFormatContext, AvOutputDeleter>;
+using CodecContextPtr = std::unique_ptr<AVCodecContext, AvDeleter<free_codec_context>>;
+using FramePtr = std::unique_ptr<AVFrame, AvDeleter<free_frame>>;
+using IoPtr = std::unique_ptr<AVIOContext, AvDeleter<free_io>>;
+using PacketPtr = std::unique_ptr<AVPacket, AvDeleter<free_packet>>;
+using HashPtr = std::unique_ptr<AVSHA, AvDeleter<free_hash>>;
+using ScalerPtr = std::unique_ptr<SwsContext, AvDeleter<free_scaler>>;
+using InputFormatPtr = std::unique_ptr<AVFormatContext, AvDeleter<free_input>>;
+using OutputFormatPtr = std::unique_ptr<AVFormatContext, AvDeleter<free_output>>;
 
 // FFmpeg's own words for an AVERROR code: "No space left on device".
 std::string error_text(int error);

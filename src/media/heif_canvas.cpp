@@ -7,18 +7,16 @@
 namespace opensora::media {
 namespace {
 
-// The plane's part of a frame that begins at pixel (x, y).
-struct Part {
-  uint8_t* data;
-  int linesize, bytes, rows;
-};
-
-Part part_of(const AVFrame& frame, const AVPixFmtDescriptor& format, int plane, Size size, int x, int y) {
+// Copies one plane of a tile to where the pixel (x, y) of the canvas is.
+void copy_plane(const AVFrame& tile, const AVPixFmtDescriptor& format, int plane, const AVFrame& canvas, int x, int y) {
   const bool is_chroma = (plane == 1 || plane == 2) && (format.flags & AV_PIX_FMT_FLAG_RGB) == 0;
   const int shift_x = is_chroma ? format.log2_chroma_w : 0, shift_y = is_chroma ? format.log2_chroma_h : 0;
-  const int step = format.comp[0].depth > 8 ? 2 : 1;
-  return {frame.data[plane] + static_cast<ptrdiff_t>(y >> shift_y) * frame.linesize[plane] + (x >> shift_x) * step,
-          frame.linesize[plane], -(-size.width >> shift_x) * step, -(-size.height >> shift_y)};
+  const int step = format.comp[0].depth > 8 ? 2 : 1;  // bytes
+  const int bytes = -(-tile.width >> shift_x) * step, rows = -(-tile.height >> shift_y);
+  const ptrdiff_t from_stride = tile.linesize[plane], to_stride = canvas.linesize[plane];
+  const uint8_t* from = tile.data[plane];
+  uint8_t* to = canvas.data[plane] + (y >> shift_y) * to_stride + (x >> shift_x) * step;
+  for (int row = 0; row < rows; ++row) std::memcpy(to + row * to_stride, from + row * from_stride, bytes);
 }
 
 bool is_planar(const AVPixFmtDescriptor& format) {
@@ -59,12 +57,7 @@ bool HeifCanvas::add(const AVFrame& tile) {
   const AVPixFmtDescriptor& format = *not_null(av_pix_fmt_desc_get(static_cast<AVPixelFormat>(tile.format)));
   const int x = index % picture_.columns * width_, y = index / picture_.columns * height_;
   for (int plane = 0; plane < 4 && tile.data[plane] != nullptr; ++plane) {
-    const Part from = part_of(tile, format, plane, {width_, height_}, 0, 0);
-    const Part to = part_of(*canvas_, format, plane, {width_, height_}, x, y);
-    for (int row = 0; row < from.rows; ++row) {
-      std::memcpy(to.data + static_cast<ptrdiff_t>(row) * to.linesize,
-                  from.data + static_cast<ptrdiff_t>(row) * from.linesize, from.bytes);
-    }
+    copy_plane(tile, format, plane, *canvas_, x, y);
   }
   return true;
 }

@@ -27,14 +27,14 @@ namespace fs = std::filesystem;
   throw InputMediaError(fmt::format("{}: is {}; expected an image or a video{}", path.string(), kind.name, advice));
 }
 
-// Options that are freed in any case. FFmpeg takes those that it knows out of the dictionary.
-struct Dictionary {
-  AVDictionary* entries = nullptr;
-  Dictionary() = default;
-  Dictionary(const Dictionary&) = delete;
-  Dictionary& operator=(const Dictionary&) = delete;
-  ~Dictionary() { av_dict_free(&entries); }
-};
+// What `open` returns, called with options by which FFmpeg reads through this protocol alone.
+int open_through(const char* protocol, const std::function<int(AVDictionary** options)>& open) {
+  AVDictionary* options = nullptr;
+  av_dict_set(&options, "protocol_whitelist", protocol, 0);
+  const int result = open(&options);
+  av_dict_free(&options);
+  return result;
+}
 
 void check_regular_file(const fs::path& path) {
   std::error_code error;
@@ -75,14 +75,15 @@ void check_opened(int result, const Input& input, const fs::path& path) {
 }
 
 void open_format(Input& input, const fs::path& path) {
-  Dictionary options;
-  av_dict_set(&options.entries, "protocol_whitelist", "file", 0);
   AVFormatContext* format = not_null(avformat_alloc_context());
   format->pb = input.io.get();
   format->interrupt_callback = {Interruption::should_stop, input.interruption.get()};
   const std::string& name = input.heif ? input.heif->format : input.tags.format;
-  const AVInputFormat* kind = name.empty() ? nullptr : av_find_input_format(name.c_str());   // null: as FFmpeg sees it
-  check_opened(avformat_open_input(&format, nullptr, kind, &options.entries), input, path);  // frees it on failure
+  const AVInputFormat* kind = name.empty() ? nullptr : av_find_input_format(name.c_str());  // null: as FFmpeg sees it
+  const int opened = open_through("file", [&](AVDictionary** options) {
+    return avformat_open_input(&format, nullptr, kind, options);  // frees the format on failure
+  });
+  check_opened(opened, input, path);
   input.format.reset(format);
 }
 
@@ -217,12 +218,12 @@ Input open_input(const fs::path& given, PollCallback poll, bool describe) {
   const std::string url = take_heif(path, input) ? take_stream(*input.heif) : file_url(path);
   // We open the file ourselves and do not pass its name: FFmpeg would take "%03d" in it for a sequence of images, and
   // trust its extension. What a playlist refers to must be a local file too.
-  Dictionary options;
-  av_dict_set(&options.entries, "protocol_whitelist", input.heif ? "data" : "file", 0);
   input.interruption = std::make_unique<Interruption>(std::move(poll));
   const AVIOInterruptCB interrupt = {Interruption::should_stop, input.interruption.get()};
   AVIOContext* io = nullptr;
-  const int opened = avio_open2(&io, url.c_str(), AVIO_FLAG_READ, &interrupt, &options.entries);
+  const int opened = open_through(input.heif ? "data" : "file", [&](AVDictionary** options) {
+    return avio_open2(&io, url.c_str(), AVIO_FLAG_READ, &interrupt, options);
+  });
   input.interruption->check();
   check_input(opened, path, "be read");
   input.io.reset(io);

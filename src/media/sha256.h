@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <memory>
 #include <string>
 #include <string_view>
 
@@ -19,7 +18,7 @@ class Sha256 {
   std::string finish();
 
  private:
-  std::unique_ptr<AVSHA, AvDeleter> context_;
+  HashPtr context_;
 };
 
 std::string sha256_of_text(std::string_view text);

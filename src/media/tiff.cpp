@@ -90,11 +90,6 @@ std::string compression_name(uint64_t compression) {
   }
 }
 
-struct Layout {
-  uint64_t bits, samples, photometric, compression;
-  bool is_planar;
-};
-
 std::string photometric_name(uint64_t photometric) {
   switch (photometric) {
     case 4:
@@ -115,8 +110,11 @@ std::string photometric_name(uint64_t photometric) {
 }
 
 // Why FFmpeg cannot decode these samples; "" if it can.
-std::string unreadable_samples(const Layout& layout) {
-  const auto [bits, samples, photometric, compression, is_planar] = layout;
+std::string unreadable_samples(const TiffDirectory& directory) {
+  const uint64_t bits = directory.number(kBitsPerSample, 1), samples = directory.number(kSamplesPerPixel, 1);
+  const uint64_t photometric = directory.number(kPhotometric, kBlackIsZero);
+  const uint64_t compression = directory.number(kCompression, 1);
+  const bool is_planar = directory.number(kPlanarConfiguration, 1) == 2;
   const bool is_grey = photometric == kWhiteIsZero || photometric == kBlackIsZero;
   const bool is_packed_grey =
       (is_grey || photometric == kPalette) && samples == 1 && (bits == 1 || bits == 2 || bits == 4);
@@ -168,18 +166,14 @@ std::string unreadable(const TiffDirectory& directory) {
   if (directory.has(kSubDirectories) && (directory.number(kNewSubfileType, 0) & kThumbnail) != 0) {
     return "a camera's raw file";
   }
-  const uint64_t compression = directory.number(kCompression, 1);
-  if (const std::string name = compression_name(compression); !name.empty()) return "compression " + name;
+  const std::string compression = compression_name(directory.number(kCompression, 1));
+  if (!compression.empty()) return "compression " + compression;
   if (directory.has(kTileWidth)) return "stored in tiles";
-
-  const Layout layout{directory.number(kBitsPerSample, 1), directory.number(kSamplesPerPixel, 1),
-                      directory.number(kPhotometric, kBlackIsZero), compression,
-                      directory.number(kPlanarConfiguration, 1) == 2};
   for (const uint64_t format : directory.numbers(kSampleFormat)) {
     if (format != 1 && format != 4) return format == 3 ? "floating point" : "signed samples";
   }
-  if (std::string why = unreadable_samples(layout); !why.empty()) return why;
-  if (layout.photometric == kYcbcr && is_subsampled(directory)) return "subsampled YCbCr";
+  if (std::string why = unreadable_samples(directory); !why.empty()) return why;
+  if (directory.number(kPhotometric, kBlackIsZero) == kYcbcr && is_subsampled(directory)) return "subsampled YCbCr";
   if (directory.number(kPredictor, 1) > 2) return "a predictor for floating point";
   return {};
 }

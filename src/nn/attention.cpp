@@ -21,10 +21,10 @@
 namespace opensora::nn {
 namespace {
 
-constexpr int64_t kQueries = 128, kKeys = 512;  // of a block: its scores are 256 KiB, a part of the second cache
+constexpr int64_t kQueries = 128, kKeys = 512;  // of a block; its scores take 256 KiB of the second-level cache
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
-// The largest; as whole numbers of the same order, since a comparison of floats may trap and so is never a vector's.
+// The largest value. Compares integers of the same order: comparisons of floats may trap, so they are not vectorised.
 [[gnu::always_inline]] inline float largest(const float* x, int64_t count) {
   const auto ordered = [](int32_t bits) { return bits ^ ((bits >> 31) & 0x7FFFFFFF); };  // its own inverse
   int32_t top = ordered(std::bit_cast<int32_t>(kLowest));
@@ -33,7 +33,7 @@ constexpr float kLowest = -std::numeric_limits<float>::infinity();
   return std::bit_cast<float>(ordered(top));
 }
 
-// Queries of one head: what their softmax has come to over the keys so far.
+// A block of one head's queries, with the state of their softmax over the keys so far.
 struct Queries {
   std::vector<float> top = std::vector<float>(kQueries);  // the largest score
   std::vector<float> sum = std::vector<float>(kQueries);  // of e^(score - top)
@@ -49,7 +49,7 @@ struct Queries {
   }
 };
 
-// Scores [rows, keys] become e^(score - top), after what was there before has been brought to the new top.
+// Turns scores [rows, keys] into e^(score - top), and rescales the sums and results so far to the new top.
 OPENSORA_MULTIVERSION void exponentiate(float* scores, int64_t rows, int64_t keys, Queries& queries) {
   for (int64_t row = 0; row < rows; ++row) {
     float* score = scores + row * keys;
@@ -58,7 +58,7 @@ OPENSORA_MULTIVERSION void exponentiate(float* scores, int64_t rows, int64_t key
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < keys; ++i) {
       const float below = score[i] - top;
-      score[i] = exponential(below) + (below - below);  // exponential() is never NaN
+      score[i] = exponential(below) + (below - below);  // the difference brings in NaN, which exponential() never gives
       sum += score[i];
     }
     const float shrink = std::exp(before - top);
@@ -80,14 +80,14 @@ OPENSORA_MULTIVERSION void divide(const Queries& queries, int64_t rows, float* o
   }
 }
 
-// One head of one item.
+// One head of one item of the batch.
 struct Head {
   const float *q, *k, *v;  // k: [D, Lk], scaled
   float* out;
   int64_t q_stride, v_stride, out_stride;  // from one token to the next
   int64_t keys, width;
 
-  // The results of `rows` queries from `first` on. `scores`: kQueries * kKeys floats.
+  // Writes the results of `rows` queries from `first` on. `scores` has room for kQueries * kKeys floats.
   void attend(int64_t first, int64_t rows, Queries& queries, float* scores) const {
     using at::native::cpublas::brgemm;
     queries.reset();
@@ -120,7 +120,7 @@ bool is_for_flash_attention(const at::Tensor& q, const at::Tensor& k, const at::
 at::Tensor flash_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) {
   const int64_t heads = q.size(1), length = q.size(2), keys = k.size(2), width = q.size(3);
   at::Tensor k_rows = at::empty({k.size(0), heads, width, keys}, k.options());
-  if (q.is_meta()) return at::scaled_dot_product_attention(q, k, v);  // beside the keys, which it does not copy
+  if (q.is_meta()) return at::scaled_dot_product_attention(q, k, v);  // counts all but the copy of the keys, made above
   const TraceSpan span("flash_attention");
   const at::Tensor out = at::empty({q.size(0), length, heads, width}, q.options());
   at::mul_out(k_rows, k.transpose(2, 3), at::scalar_tensor(scale));
@@ -170,7 +170,7 @@ void prefer_fast_attention() {
 
 namespace {
 
-// LibTorch throws where every kernel that could run is switched off.
+// LibTorch throws if every kernel that could run is switched off.
 at::SDPBackend choose(const at::Tensor& x) {
   try {
     return static_cast<at::SDPBackend>(at::_fused_sdp_choice(x, x, x));
@@ -190,7 +190,7 @@ void enable(bool cudnn, bool flash, bool efficient, bool math) {
 }  // namespace
 
 std::string attention_backend(at::Device device, at::ScalarType dtype, int64_t length, int64_t head_dim) {
-  // The choice depends on device, dtype, length and head width, not on the number of heads.
+  // The choice depends on the device, the dtype, the length and the width of a head, not on the number of heads.
   const at::ScalarType computing = computing_dtype(dtype, Work::kAttention, device);
   const at::Tensor x = at::empty({1, 1, length, head_dim}, at::TensorOptions().device(device).dtype(computing));
   switch (choose(x)) {

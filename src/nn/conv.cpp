@@ -32,7 +32,7 @@ bool Conv::runs_in_parts(const at::Tensor& x) const {
   return x.dim() == 5 && groups == 1 && all(stride) && all(padding) && WinogradConv::is_for(x, weight);
 }
 
-// Some frames at a time, between their neighbours and behind a border of zeros.
+// Takes some frames at a time, together with their neighbours, and with a border of zeros around them.
 at::Tensor Conv::run_in_parts(const at::Tensor& x) const {
   const int64_t frames = x.size(2), height = x.size(3), width = x.size(4), step = frames_at_a_time(x);
   const WinogradConv conv(weight, bias);
@@ -61,7 +61,7 @@ at::Tensor Conv::operator()(const at::Tensor& x) const {
 }
 
 at::Tensor upsample_nearest(const at::Tensor& x, at::IntArrayRef factors) {
-  // One copy: each dimension is followed by a broadcast one of the factor's length, and both are merged.
+  // Only one copy is made: each dimension is followed by a broadcast one of the factor's length, then both are merged.
   const int64_t kept = x.dim() - static_cast<int64_t>(factors.size());
   at::Tensor spread = x;
   std::vector<int64_t> expanded = x.sizes().slice(0, kept).vec(), merged = expanded;

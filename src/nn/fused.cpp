@@ -16,7 +16,7 @@ namespace {
 
 bool are_dense_rows(const at::Tensor& x) { return x.stride(-1) == 1; }
 
-// Turns x [B, L, H, D] in float32, with every step a tensor of its own.
+// Rotates x [B, L, H, D] in float32; every step makes a tensor of its own.
 at::Tensor rotated(const at::Tensor& x, const RotaryEmbedding& rope) {
   const at::Tensor cos = rope.cos.unsqueeze(1);  // [L, 1, D/2], broadcast over heads
   const at::Tensor sin = rope.sin.unsqueeze(1);
@@ -50,7 +50,7 @@ void plain::rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::
 }
 
 void plain::gelu_tanh(const at::Tensor& x) {
-  at::Tensor result = x;  // the same tensor: at::gelu_ takes no const one
+  at::Tensor result = x;  // the same tensor, as at::gelu_ takes no const reference
   at::gelu_(result, "tanh");
 }
 
@@ -63,7 +63,7 @@ FusedKernels& fused_kernels(at::Device device) {
     static FusedKernels cpu = agreeing_kernels(built_kernels(at::kCPU), at::kCPU);
     return cpu;
   }
-  // All others share one place: a process has one kind of accelerator.
+  // All other devices share one place, since a process has one kind of accelerator.
   static FusedKernels accelerator = agreeing_kernels(built_kernels(device.type()), device);
   return accelerator;
 }
@@ -117,7 +117,7 @@ class Trial {
     return {angles.cos().to(device_), angles.sin().to(device_), rotate_half};
   }
 
-  // Both are to write into what they are given: a copy of `x` each.
+  // Each of the two functions gets a copy of `x`, in which it leaves its result.
   void compare(const at::Tensor& x, const std::function<bool(const at::Tensor&)>& kernel,
                const std::function<void(const at::Tensor&)>& plain) {
     const at::Tensor actual = x.clone(), expected = x.clone();
@@ -138,7 +138,7 @@ class Trial {
   at::Generator generator_ = at::make_generator<at::CPUGeneratorImpl>(1);
 };
 
-// Columns in the middle of a buffer, as the models' are.
+// Columns in the middle of a buffer, as models have them.
 at::Tensor middle(const at::Tensor& buffer) { return buffer.narrow(2, kWidth, kWidth); }
 
 void try_modulated_layer_norm(const FusedKernels& kernels, Trial& trial) {
@@ -170,7 +170,7 @@ void try_gelu_tanh(const FusedKernels& kernels, Trial& trial) {
 
 KernelTrial try_kernel(const char* name, void (*run)(const FusedKernels&, Trial&), const FusedKernels& kernels,
                        at::Device device, at::ScalarType dtype) {
-  // The plain path rounds to the dtype several times, values up to some 20.
+  // The plain path rounds to the dtype several times, and values reach about 20.
   const double limit = dtype == at::kFloat ? 1e-5 : dtype == at::kHalf ? 1e-2 : 8e-2;
   KernelTrial result{.kernel = name, .dtype = dtype, .limit = limit, .problem = {}};
   try {

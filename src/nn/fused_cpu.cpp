@@ -10,7 +10,7 @@
 namespace opensora::nn {
 namespace {
 
-// Clones cannot be templates.
+// OPENSORA_MULTIVERSION's clones cannot be templates.
 #define OPENSORA_MAKE_ROWS(Functor)                                                          \
   OPENSORA_MULTIVERSION void make_rows(const Functor& functor, int64_t begin, int64_t end) { \
     for (int64_t row = begin; row < end; ++row) functor(row, OneLane());                     \
@@ -22,7 +22,7 @@ OPENSORA_MAKE_ROWS(RMSNormRope<BFloat16>)
 OPENSORA_MAKE_ROWS(GeluTanh<float>)
 OPENSORA_MAKE_ROWS(GeluTanh<BFloat16>)
 
-// `functor_of(T())` is the functor on T; there are as many rows as elements in the dimensions of `out` but the last.
+// `functor_of(T())` is the functor on T. The number of rows is the product of the dimensions of `out` without the last.
 template <typename FunctorOf>
 bool run(const at::Tensor& out, FunctorOf&& functor_of) {
   const int64_t rows = out.numel() / std::max<int64_t>(1, out.size(-1));

@@ -24,7 +24,7 @@ std::optional<Element> element_of(std::initializer_list<at::Tensor> tensors) {
   return std::nullopt;
 }
 
-// `functor`: on any type, as it holds nothing but pointers to it.
+// The element type of `functor` does not matter, since the functor holds nothing but pointers to it.
 template <typename Functor>
 void launch(CudaPlugin::LaunchRows launch_rows, Element element, const Functor& functor, const at::Tensor& out) {
   const c10::DeviceGuard guard(out.device());

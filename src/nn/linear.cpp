@@ -5,7 +5,7 @@
 #include "core/trace.h"
 
 namespace at::native {
-// LibTorch exports this and installs no header with it: result = alpha * mat1 mat2 + beta * result.
+// LibTorch exports this function but installs no header for it: result = alpha * mat1 mat2 + beta * result.
 TORCH_API void mkldnn_matmul(const Tensor& mat1, const Tensor& mat2, const Tensor& result, float beta, float alpha);
 }  // namespace at::native
 
@@ -40,7 +40,7 @@ at::Tensor WeightBuffer::converted(const at::Tensor& weight, const at::Tensor& x
   const bool fits = data_.defined() && data_.numel() >= weight.numel() && data_.scalar_type() == x.scalar_type() &&
                     data_.device() == x.device();
   if (!fits) {
-    data_.reset();  // first, or both would be there for a moment
+    data_.reset();  // first, or both would exist for a moment
     data_ = at::empty({weight.numel()}, x.options());
     use_huge_pages(data_);
   }

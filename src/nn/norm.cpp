@@ -33,12 +33,12 @@ at::Tensor RMSNorm::operator()(const at::Tensor& x) const {
 
 namespace {
 
-constexpr int64_t kPixels = 32;    // of a block, whose values stay in the first cache between two passes
-constexpr int64_t kSlices = 64;    // of the rows; fixed, so that sums do not depend on the number of threads
-constexpr int64_t kRowGrain = 16;  // rows a thread takes at least
+constexpr int64_t kPixels = 32;    // of a block, whose values stay in the first-level cache between two passes
+constexpr int64_t kSlices = 64;    // of the rows; a fixed number, so that sums do not depend on that of threads
+constexpr int64_t kRowGrain = 16;  // rows that a thread takes at least
 constexpr int64_t kPartBytes = int64_t{64} << 20;
 
-// Mean and sum of squared differences to it, of so many values of each channel.
+// Of each channel, over `count` values: their mean, and the sum of squared differences from it.
 struct Moments {
   double count = 0;
   std::vector<double> mean, squares;
@@ -46,7 +46,7 @@ struct Moments {
   explicit Moments(int64_t channels) : mean(channels), squares(channels) {}
 };
 
-// Both are in float32, of few values.
+// The same for a block of pixels. So few values are summed up that float32 will do.
 template <typename T>
 [[gnu::always_inline]] inline void moments_of_block(const T* x, int64_t pixels, int64_t channels, float* mean,
                                                     float* squares) {
@@ -68,11 +68,11 @@ template <typename T>
   }
 }
 
-// 1/(1 + exp(-y)) by a polynomial, to the last digits of float32; the loop around it must vectorise, which calls of
-// the library's do not.
+// y / (1 + exp(-y)), with a polynomial that is exact to the last digits of float32. The loop around it must be
+// vectorised, which calls of the library's functions would prevent.
 [[gnu::always_inline]] inline float silu(float y) {
   const float z = std::min(std::max(-y, -87.0F), 88.0F);
-  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: what is added loses its fraction
+  constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: a number added to it loses its fraction
   const float n = (z * 1.44269504F + kRound) - kRound;
   const float r = (z - n * 0.693359375F) + n * 2.12194440e-4F;
   float p = 1.9875691500e-4F;
@@ -98,7 +98,7 @@ template <bool kWithSilu, typename T>
   }
 }
 
-// Clones cannot be templates.
+// OPENSORA_MULTIVERSION's clones cannot be templates.
 // NOLINTBEGIN(bugprone-macro-parentheses): a type cannot stand in parentheses
 #define OPENSORA_ROWS(T)                                                                                         \
   OPENSORA_MULTIVERSION void block_moments(const T* x, int64_t pixels, int64_t channels, float* mean,            \
@@ -117,7 +117,7 @@ template <bool kWithSilu, typename T>
 OPENSORA_ROWS(float)
 OPENSORA_ROWS(BFloat16)
 
-// Chan's formula for the moments of two sets together.
+// Chan's formula for the joint moments of two sets.
 template <typename T>
 void merge(Moments& into, double count, const T* mean, const T* squares) {
   const double total = into.count + count, share = count / total, weight = into.count * share;
@@ -129,11 +129,12 @@ void merge(Moments& into, double count, const T* mean, const T* squares) {
   into.count = total;
 }
 
-// Row by row: [T, H, W, C] where rows may lie apart.
-struct Rows {
-  int64_t height, frame_stride, row_stride;
-  int64_t offset(int64_t i) const { return i / height * frame_stride + i % height * row_stride; }
-};
+// Where the i-th row of x [B, C, T, H, W] begins, in elements: rows may lie apart.
+auto row_offsets(const at::Tensor& x) {
+  return [height = x.size(3), frame_stride = x.stride(2), row_stride = x.stride(3)](int64_t i) {
+    return i / height * frame_stride + i % height * row_stride;
+  };
+}
 
 template <typename T>
 const T* begin_of(const at::Tensor& x, int64_t b) {
@@ -143,7 +144,7 @@ const T* begin_of(const at::Tensor& x, int64_t b) {
 template <typename T>
 Moments moments(const at::Tensor& x, int64_t b) {
   const int64_t channels = x.size(1), count = x.size(2) * x.size(3), width = x.size(4);
-  const Rows rows{x.size(3), x.stride(2), x.stride(3)};
+  const auto offset = row_offsets(x);
   const T* base = begin_of<T>(x, b);
   std::vector<Moments> slices(kSlices, Moments(channels));
   at::parallel_for(0, kSlices, 1, [&](int64_t begin, int64_t end) {
@@ -152,7 +153,7 @@ Moments moments(const at::Tensor& x, int64_t b) {
       for (int64_t i = slice * count / kSlices; i < (slice + 1) * count / kSlices; ++i) {
         for (int64_t first = 0; first < width; first += kPixels) {
           const int64_t pixels = std::min(kPixels, width - first);
-          block_moments(base + rows.offset(i) + first * channels, pixels, channels, mean.data(), squares.data());
+          block_moments(base + offset(i) + first * channels, pixels, channels, mean.data(), squares.data());
           merge(slices[slice], static_cast<double>(pixels), mean.data(), squares.data());
         }
       }
@@ -165,17 +166,16 @@ Moments moments(const at::Tensor& x, int64_t b) {
   return all;
 }
 
-// Rows of pixels whose channels lie together, on the CPU in float32 or bfloat16: what the loops above are for.
+// The loops above are for rows of pixels whose channels lie together, on the CPU in float32 or bfloat16.
 bool suits_loops(const at::Tensor& x) {
   const bool is_known = x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
   return kernel_device(x) == at::kCPU && is_known && x.stride(1) == 1 && x.stride(4) == x.size(1);
 }
 
-template <typename T>
-void apply_affine_to_rows(const at::Tensor& x, const ChannelAffine& affine, Activation activation,
-                          const at::Tensor& out) {
+template <bool kWithSilu, typename T>
+void apply_affine_to_rows(const at::Tensor& x, const ChannelAffine& affine, const at::Tensor& out) {
   const int64_t channels = x.size(1), width = x.size(4), count = x.size(2) * x.size(3);
-  const Rows from{x.size(3), x.stride(2), x.stride(3)}, to{x.size(3), out.stride(2), out.stride(3)};
+  const auto from = row_offsets(x), to = row_offsets(out);
   for (int64_t b = 0; b < x.size(0); ++b) {
     const T* base = begin_of<T>(x, b);
     T* result = static_cast<T*>(out.mutable_data_ptr()) + b * out.stride(0);
@@ -183,9 +183,9 @@ void apply_affine_to_rows(const at::Tensor& x, const ChannelAffine& affine, Acti
     const float* shift = affine.shift.const_data_ptr<float>() + b * channels;
     at::parallel_for(0, count, kRowGrain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        const T* row = base + from.offset(i);
-        T* place = result + to.offset(i);
-        if (activation == Activation::kSilu) {
+        const T* row = base + from(i);
+        T* place = result + to(i);
+        if constexpr (kWithSilu) {
           affine_silu_row(row, scale, shift, width, channels, place);
         } else {
           affine_row(row, scale, shift, width, channels, place);
@@ -198,7 +198,7 @@ void apply_affine_to_rows(const at::Tensor& x, const ChannelAffine& affine, Acti
 // [B, C] -> [B, C, 1, 1, 1]
 at::Tensor per_channel(const at::Tensor& x) { return x.unflatten(1, {-1, 1, 1, 1}); }
 
-// [B, G], float32: mean and variance of each group, by LibTorch's operators in parts of the frames.
+// The mean and the variance of each group, both [B, G] in float32, by LibTorch's operators on parts of the frames.
 std::pair<at::Tensor, at::Tensor> group_moments(const at::Tensor& x, int64_t groups) {
   const auto grouped = [&](const at::Tensor& part) { return part.unflatten(1, {groups, -1}); };
   const std::vector<int64_t> dims = {2, 3, 4, 5};
@@ -258,16 +258,29 @@ ChannelAffine GroupNorm::affine(const at::Tensor& x) const {
   return {std::move(scale), std::move(shift)};
 }
 
-void apply_affine(const at::Tensor& x, const ChannelAffine& affine, Activation activation, const at::Tensor& out) {
+namespace {
+
+template <bool kWithSilu>
+void apply(const at::Tensor& x, const ChannelAffine& affine, const at::Tensor& out) {
   if (!suits_loops(x) || !suits_loops(out) || x.scalar_type() != out.scalar_type()) {
     at::Tensor result = at::addcmul(per_channel(affine.shift), x, per_channel(affine.scale));
-    out.copy_(activation == Activation::kSilu ? at::silu_(result) : result);
+    out.copy_(kWithSilu ? at::silu_(result) : result);
     return;
   }
   if (x.is_meta()) return;
   const TraceSpan span("apply_affine");
-  const auto apply = x.scalar_type() == at::kFloat ? apply_affine_to_rows<float> : apply_affine_to_rows<BFloat16>;
-  apply(x, affine, activation, out);
+  if (x.scalar_type() == at::kFloat) return apply_affine_to_rows<kWithSilu, float>(x, affine, out);
+  apply_affine_to_rows<kWithSilu, BFloat16>(x, affine, out);
+}
+
+}  // namespace
+
+void apply_affine(const at::Tensor& x, const ChannelAffine& affine, const at::Tensor& out) {
+  apply<false>(x, affine, out);
+}
+
+void apply_affine_silu(const at::Tensor& x, const ChannelAffine& affine, const at::Tensor& out) {
+  apply<true>(x, affine, out);
 }
 
 }  // namespace opensora::nn

@@ -49,9 +49,9 @@ struct GroupNorm {
   ChannelAffine affine(const at::Tensor& x) const;
 };
 
-enum class Activation { kNone, kSilu };
-
-// out = activation(x * scale + shift), for x and out [B, C, T, H, W] of one shape; they may be the same.
-void apply_affine(const at::Tensor& x, const ChannelAffine& affine, Activation activation, const at::Tensor& out);
+// out = x * scale + shift, for x and out [B, C, T, H, W] of one shape; they may be the same.
+void apply_affine(const at::Tensor& x, const ChannelAffine& affine, const at::Tensor& out);
+// out = silu(x * scale + shift)
+void apply_affine_silu(const at::Tensor& x, const ChannelAffine& affine, const at::Tensor& out);
 
 }  // namespace opensora::nn

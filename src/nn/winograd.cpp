@@ -12,10 +12,10 @@ namespace opensora::nn {
 namespace {
 
 constexpr int64_t kTile = 4, kStep = 2;         // a tile of 4x4 inputs every 2 pixels makes 2x2 results
-constexpr int64_t kPoints = kTile * kTile;      // of the space of the products
-constexpr int64_t kWorthChannels = 16;          // fewer leave the matrix products too thin
-constexpr int64_t kScratchFloats = 512 * 1024;  // of a thread's transformed inputs: about its share of the caches
-constexpr int64_t kPlaneGap = 48;               // floats: points a power of 2 apart would share a set of the cache
+constexpr int64_t kPoints = kTile * kTile;      // of the space in which products are made
+constexpr int64_t kWorthChannels = 16;          // with fewer, the matrix products are too thin
+constexpr int64_t kScratchFloats = 512 * 1024;  // for a thread's transformed inputs: about its share of the caches
+constexpr int64_t kPlaneGap = 48;               // floats; points a power of 2 apart would share a cache set
 
 using Pixels = std::array<const float*, kPoints>;
 
@@ -93,7 +93,7 @@ struct WinogradConv::Job {
 
   int64_t padded_frames() const { return frames + taps - 1; }
   int64_t tiles() const { return tiles_along(height) * tiles_along(width); }
-  // So many tiles are transformed and multiplied at a time.
+  // How many tiles are transformed and multiplied at a time.
   int64_t block() const {
     const int64_t fitting = kScratchFloats / (kPoints * padded_frames() * in);
     return std::min(tiles(), std::clamp<int64_t>(fitting, 128, 256));
@@ -107,8 +107,8 @@ struct WinogradConv::Job {
   void store(int64_t tile, int64_t frame, const float* results) const;
 };
 
-// Rows and columns past the end, of an odd last tile, are stood in for by the last: nothing that is kept depends on
-// them.
+// An odd last tile reaches past the end. The last row or column stands in for what is missing, as no result that is
+// kept depends on it.
 Pixels WinogradConv::Job::inputs(int64_t tile, int64_t frame) const {
   const int64_t y = tile / tiles_along(width) * kStep, x = tile % tiles_along(width) * kStep;
   Pixels pixels;
@@ -178,7 +178,7 @@ void WinogradConv::run(const Job& job) const {
   const int64_t block = job.block(), blocks = job.blocks();
   const int64_t depth = job.padded_frames() * job.in;  // floats of a tile at one of the points
   at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
-    const at::AutoDispatchBelowADInplaceOrView below;  // which a thread of the pool does not inherit
+    const at::AutoDispatchBelowADInplaceOrView below;  // threads of the pool do not inherit the caller's
     const at::Tensor inputs = at::empty({kPoints * job.input_plane(block)}, kernel_.options());
     const at::Tensor products = at::empty({kPoints * job.output_plane(block)}, kernel_.options());
     std::vector<float> results(kStep * kStep * job.out_channels);
@@ -194,7 +194,8 @@ void WinogradConv::run(const Job& job) const {
       at::Tensor product =
           products.as_strided({kPoints, count, job.out_channels}, {job.output_plane(count), job.out_channels, 1});
       for (int64_t t = 0; t < job.frames; ++t) {
-        // The frames that result t reads lie beside each other: one product over channels and taps.
+        // The frames that frame t of the result depends on lie side by side, so one product sums over channels and
+        // taps.
         const at::Tensor window =
             inputs.as_strided({kPoints, count, job.taps * job.in}, {job.input_plane(count), depth, 1}, t * job.in);
         at::bmm_out(product, window, kernel_);

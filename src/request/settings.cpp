@@ -35,37 +35,27 @@ void check_together(const Parameter& parameter, const FlagValues& values) {
   }
 }
 
-// The references that were given, by role.
-struct References {
-  size_t images = 0;  // with the end image
-  bool has_start_image = false;
-  bool has_video = false;
+// What the references that were given mean by themselves: one image starts the video, two are its start and end, an
+// end image alone its end.
+std::string implied_type(const FlagValues& values) {
+  const auto starts =
+      std::count_if(values.begin(), values.end(), [](const auto& value) { return value.first == "image"; });
+  const auto images = starts + (has(values, "end-image") ? 1 : 0);
+  const bool has_video = has(values, "video");
+  if (images > 2) throw UsageError("`image`: expected at most two images, first and last frame");
+  if (images > 0 && has_video) throw UsageError("`video` and `image` exclude each other");
+  if (has_video) return "v2v_head";
+  if (images == 2) return "i2v_loop";
+  if (images == 1) return starts == 1 ? "i2v_head" : "i2v_tail";
+  return "t2v";
+}
 
-  explicit References(const FlagValues& values)
-      : images(static_cast<size_t>(
-            std::count_if(values.begin(), values.end(), [](const auto& value) { return value.first == "image"; }))),
-        has_start_image(images > 0),
-        has_video(has(values, "video")) {
-    if (has(values, "end-image")) ++images;
-    if (images > 2) throw UsageError("`image`: expected at most two images, first and last frame");
-    if (images > 0 && has_video) throw UsageError("`video` and `image` exclude each other");
-  }
-
-  // What they alone mean: one image starts the video, two are its start and end, an end image alone its end.
-  std::string implied_type() const {
-    if (has_video) return "v2v_head";
-    if (images == 2) return "i2v_loop";
-    if (images == 1) return has_start_image ? "i2v_head" : "i2v_tail";
-    return "t2v";
-  }
-
-  // Whether they can serve this type. An image that is not said to be the last frame may be that, too.
-  bool fit(const std::string& type) const {
-    const std::string implied = implied_type();
-    if (type.starts_with("v2v")) return implied.starts_with("v2v");
-    return type == implied || (type == "i2v_tail" && implied == "i2v_head");
-  }
-};
+// Whether references that imply one type can serve another. An image that is not said to be the last frame may be that,
+// too.
+bool can_serve(const std::string& type, const std::string& implied) {
+  if (type.starts_with("v2v")) return implied.starts_with("v2v");
+  return type == implied || (type == "i2v_tail" && implied == "i2v_head");
+}
 
 std::string needed_by(const std::string& type) {
   if (type.starts_with("v2v")) return "`video`";
@@ -75,18 +65,16 @@ std::string needed_by(const std::string& type) {
 }
 
 // `type` is the parameter's where that was given, else the configuration's, which yields to the references.
-std::string effective_type(const References& references, const std::string& type, bool was_given) {
-  if (references.fit(type)) return type;
+std::string effective_type(const std::string& implied, const std::string& type, bool was_given) {
+  if (can_serve(type, implied)) return type;
   if (was_given) throw UsageError("`cond_type` " + type + " takes " + needed_by(type));
-  const std::string implied = references.implied_type();
   if (implied == "t2v") throw UsageError("the configuration's cond_type " + type + " takes " + needed_by(type));
   return implied;
 }
 
 void settle_condition(const FlagValues& values, GenerateRequest& request) {
-  const References references(values);
   Config& config = request.config;
-  config.cond_type = effective_type(references, config.cond_type, has(values, "cond-type"));
+  config.cond_type = effective_type(implied_type(values), config.cond_type, has(values, "cond-type"));
   if (!request.references.empty()) {
     if (has(values, "t2i2v") && config.use_t2i2v) {
       throw UsageError("`t2i2v` makes the first frame itself: it excludes `image` and `video`");

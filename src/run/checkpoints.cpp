@@ -26,7 +26,7 @@ std::vector<Component> components_of(const GenerateRequest& request, bool encode
   return components;
 }
 
-// A bundled configuration, or one that reads text encoders of the published widths.
+// Whether it is a bundled configuration, or one for text encoders of the published widths.
 bool is_for_other_weights_than_demo(const Config& config) {
   std::error_code absent;
   const std::filesystem::path folder = std::filesystem::path(config.name).parent_path();
@@ -84,7 +84,7 @@ models::SetOptions set_options(const Job& job) {
 }
 
 Tokenizers check_model_files(const GenerateRequest& request, bool encodes_pictures) {
-  // Embeddings may stand in for the encoders: check_texts() knows.
+  // Embeddings may stand in for the encoders: check_texts() finds out.
   const bool encodes_texts = request.text_embeddings.empty() && request.negative_text_embedding.empty();
   return check_models(components_of(request, encodes_texts), models::choice_of(request),
                       encodes_pictures ? autoencoder::Half::kBoth : autoencoder::Half::kDecoder);
@@ -136,7 +136,7 @@ CheckpointIdentities identify_checkpoints(const GenerateRequest& request) {
                      is_text_encoder(component) ? encoder_identity(files)
                                                 : identity_of(io::Checkpoint::open(files.weights)->files())});
     } catch (const CheckpointError&) {
-      if (!is_text_encoder(component) || request.text_embeddings.empty()) throw;  // with them it need not be there
+      if (!is_text_encoder(component) || request.text_embeddings.empty()) throw;  // embeddings may stand in for it
     }
   }
   return all;

@@ -24,18 +24,7 @@ using run::Job;
 
 constexpr const char* kDocument = "opensora";  // in the metadata of a latent's file
 
-class ProgressObserver final : public run::RunObserver {
- public:
-  explicit ProgressObserver(const ProgressCallback& progress) : progress_(progress) {}
-  void progress(const Job* /*job*/, const Progress& progress) override {
-    if (progress_) progress_(progress);
-  }
-
- private:
-  const ProgressCallback& progress_;
-};
-
-// The most frames that the autoencoder makes of so many latent ones.
+// The most frames that the autoencoder makes of that many latent ones.
 int64_t most_frames(const Config& config, int64_t latent_frames) {
   const int64_t reduction = config.sampling.temporal_reduction;
   if (latent_frames == 1) return 1;
@@ -50,7 +39,7 @@ void check_channels(const std::filesystem::path& file, const Config& config, con
                                file.string(), latent.size(1), config.name, expected));
 }
 
-// The video of this shape, without what only sampling needs.
+// The request for a video of the latent's size, without what only sampling needs.
 GenerateRequest request_of(const GenerateRequest& given, const at::Tensor& latent) {
   GenerateRequest request = given;
   Config& config = request.config;
@@ -76,7 +65,7 @@ std::filesystem::path default_name(const std::filesystem::path& latent, const Ge
   return output.replace_extension(extension);  // "sea.latent.safetensors" -> "sea.mp4"
 }
 
-// How the latent was sampled stays as it was written down; how it is decoded is new.
+// What was noted when the latent was sampled, with the values by which it is decoded now.
 std::string updated_document(const std::filesystem::path& file, const std::map<std::string, std::string>& metadata,
                              const Job& job) {
   const auto found = metadata.find(kDocument);
@@ -99,15 +88,15 @@ std::string updated_document(const std::filesystem::path& file, const std::map<s
 }
 
 Job plan_decoding(const std::filesystem::path& file, const GenerateRequest& given) {
-  const run::LatentFile latent = run::read_latent(file);
-  check_channels(file, given.config, latent.latent);
-  GenerateRequest request = request_of(given, latent.latent);
+  const at::Tensor latent = run::read_latent(file);
+  check_channels(file, given.config, latent);
+  GenerateRequest request = request_of(given, latent);
   if (request.output.empty()) request.output = default_name(file, request);
   Job job = run::make_job(request);
   job.latent_file = file;
   job.has_latent = true;
   run::settle_output(job);
-  job.metadata = updated_document(file, latent.metadata, job);
+  job.metadata = updated_document(file, run::read_latent_metadata(file), job);
   if (job.metadata.empty()) job.request.metadata = job.request.sidecar = false;
   return job;
 }
@@ -115,7 +104,7 @@ Job plan_decoding(const std::filesystem::path& file, const GenerateRequest& give
 }  // namespace
 
 std::vector<std::pair<std::string, std::string>> read_latent_flags(const std::filesystem::path& latent) {
-  const std::map<std::string, std::string> metadata = run::read_latent(latent).metadata;
+  const std::map<std::string, std::string> metadata = run::read_latent_metadata(latent);
   const auto document = metadata.find(kDocument);
   if (document == metadata.end()) return {};
   return parse_request_flags(document->second, latent.string());
@@ -127,8 +116,8 @@ GenerateResult decode(const std::filesystem::path& latent, const GenerateRequest
   Job job = plan_decoding(latent, request);
   check_models({Component::kAe}, models::choice_of(request), autoencoder::Half::kDecoder);
   run::prepare_machine(request);
-  ProgressObserver observer(progress);
-  run::RunOptions options;
+  run::RunObserver observer(progress);
+  BatchOptions options;
   options.keep_latents = true;
   run::run_jobs({&job, 1}, options, observer);
   if (job.error) std::rethrow_exception(job.error);

@@ -79,8 +79,7 @@ void Finisher::wait_until_idle() {
 void Finisher::work() {
   const c10::InferenceMode inference;
   try {
-    const DeviceStream own(device_);
-    const c10::OptionalStreamGuard stream(own.stream());
+    const c10::OptionalStreamGuard own(second_stream(device_));
     finish_submitted();
   } catch (...) {
     const std::lock_guard lock(mutex_);

@@ -31,7 +31,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// The better of two runs after one that warms up.
+// How long the faster of two runs takes, after one to warm up.
 double best_seconds(const std::function<void()>& work) {
   double best = 0;
   for (int run = 0; run < 3; ++run) {
@@ -74,11 +74,12 @@ double convolution_rate(const Config& config, at::ScalarType dtype) {
   return flops / best_seconds([&] { layer(x); });
 }
 
-constexpr double kPngBits = 12;  // a pixel, of 24; noise would take all of them
+constexpr double kPngBits = 12;  // a pixel, of the 24 that noise would take
 
-// Bits a pixel in the file. Measured with the demo model's clips as they are and enlarged to 512x512, and x264's own
-// rule that 6 steps of crf halve the rate: at crf 18, 0.07 to 0.17 in yuv420p and twice as much in RGB, for which x265
-// takes two thirds. Without loss x264 needs 0.6 to 1.8; FFV1 a quarter of what is raw in 8 bits, a half of more.
+// Bits a pixel in the file, as measured with the demo model's clips, as they are and enlarged to 512x512. At crf 18
+// x264 takes 0.07 to 0.17 in yuv420p and twice as much in RGB, and x265 two thirds of that; by x264's own rule 6 steps
+// of crf halve the rate. Without loss x264 takes 0.6 to 1.8, and FFV1 a quarter of the raw bits, or half of them where
+// a channel has more than 8.
 double coded_bits(const GenerateRequest& request) {
   const fs::path name =
       request.output.empty() ? fs::path("video" + media::default_extension(request.codec)) : request.output;
@@ -138,7 +139,7 @@ Rates measure_rates(const Config& config, int64_t tokens, at::ScalarType dtype, 
   return rates;
 }
 
-// What a block of either kind has of matrices: q, k, v and what follows attention, and the two of the MLP.
+// The matrices of a block, of either kind, are those of q, k, v and of what follows attention, and two of the MLP.
 FlopCount sampling_flops(const Job& job, int64_t first) {
   const Config& config = job.request.config;
   const MMDiTConfig& model = config.model;

@@ -21,7 +21,7 @@ at::Tensor even(const at::Tensor& x, int64_t dim) {
   return x.size(dim) % 2 == 0 ? x : at::cat({x, x.narrow(dim, x.size(dim) - 1, 1)}, dim);
 }
 
-// With the first element of a dimension `before` times more in front of it, and the last `after` times more behind.
+// Repeats the first element of a dimension `before` times in front of it, and the last one `after` times behind it.
 at::Tensor replicated(const at::Tensor& x, int64_t dim, int64_t before, int64_t after) {
   std::vector<at::Tensor> parts = {x};
   for (int64_t i = 0; i < before; ++i) parts.insert(parts.begin(), x.narrow(dim, 0, 1));
@@ -29,13 +29,13 @@ at::Tensor replicated(const at::Tensor& x, int64_t dim, int64_t before, int64_t 
   return at::cat(parts, dim);
 }
 
-// Every second element from the first.
+// Every second element of a dimension, `count` in all, from `first` on.
 at::Tensor halved(const at::Tensor& x, int64_t dim, int64_t first, int64_t count) {
   return x.slice(dim, first, first + 2 * count - 1, 2);
 }
 
-// A triangle as wide as two pixels of the result. Across: centred on the left pixel of two, 1 2 1. Down: between the
-// two rows, 1 3 3 1. [3, h, w] -> [3, h/2, w/2]
+// Halves both edges, [3, h, w] -> [3, h/2, w/2], by a triangle filter as wide as two pixels of the result. Across it is
+// centred on the left one of two pixels (weights 1 2 1), down it lies between two rows (1 3 3 1).
 at::Tensor shrunk(const at::Tensor& x) {
   const int64_t rows = x.size(1) / 2, columns = x.size(2) / 2;
   const at::Tensor wide = replicated(x, 2, 1, 0);
@@ -47,7 +47,7 @@ at::Tensor shrunk(const at::Tensor& x) {
          8;
 }
 
-// Of [3, h, w]: the sum of its channels, each times its weight, [h, w].
+// The weighted sum of the channels, [3, h, w] -> [h, w].
 at::Tensor mixed(const at::Tensor& x, double red, double green, double blue) {
   return red * x[0] + green * x[1] + blue * x[2];
 }
@@ -117,12 +117,13 @@ void write_frames(const FrameFile& file, int64_t count, const std::function<at::
   finish(writer.complete());
 }
 
-RgbFrames::RgbFrames(const FrameSize& size, std::string what, std::function<void(const at::Tensor& frames)> done)
-    : size_(size), what_(std::move(what)), done_(std::move(done)) {}
+RgbFrames::RgbFrames(int64_t count, PixelSize size, std::string what,
+                     std::function<void(const at::Tensor& frames)> done)
+    : count_(count), size_(size), what_(std::move(what)), done_(std::move(done)) {}
 
 void RgbFrames::add(const autoencoder::Piece& piece) {
   check_finite_frames(piece.values, what_);
-  const int64_t frames = std::min(piece.values.size(2), size_.frames - piece.t);
+  const int64_t frames = std::min(piece.values.size(2), count_ - piece.t);
   if (frames <= 0) return;
   if (!frames_.defined()) {
     frames_ = at::empty({frames, size_.height, size_.width, 3}, piece.values.options().dtype(at::kByte));
@@ -136,7 +137,8 @@ void RgbFrames::add(const autoencoder::Piece& piece) {
   }
   if (!piece.ends_frames()) return;
   const at::Device device = frames_.device();
-  // They are read on another stream. Only this one is waited for: another thread's may be recording a graph.
+  // The frames are read on another stream, so this one must be done with them. Others are not waited for, as another
+  // thread's may be recording a graph.
   if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
   done_(std::exchange(frames_, {}));
 }

@@ -9,6 +9,7 @@
 
 #include "autoencoder/tiling.h"
 #include "media/video_writer.h"
+#include "opensora/video.h"
 
 namespace opensora::run {
 
@@ -47,23 +48,20 @@ std::string encode_picture(const std::filesystem::path& path, const at::Tensor& 
 // below).
 at::Tensor to_yuv420p(const at::Tensor& rgb);
 
-// The wanted size; whatever the decoder makes beyond it is cut off.
-struct FrameSize {
-  int64_t frames, height, width;
-};
-
 // Puts decoded pieces together as frames of 8 bits. Each piece is checked and converted as it arrives, so that never
 // more than one tile of the video is held in float. Frames are handed on as soon as they are complete.
 class RgbFrames {
  public:
-  // `done` receives the next frames, uint8 [t, H, W, 3] on the pieces' device. `what` names them in errors.
-  RgbFrames(const FrameSize& size, std::string what, std::function<void(const at::Tensor& frames)> done);
+  // So many frames of that size; whatever the decoder makes beyond it is cut off. `done` receives the next frames,
+  // uint8 [t, H, W, 3] on the pieces' device. `what` names them in errors.
+  RgbFrames(int64_t count, PixelSize size, std::string what, std::function<void(const at::Tensor& frames)> done);
 
   // Throws NumericError if any value of the piece is not finite, whether or not it is cut off.
   void add(const autoencoder::Piece& piece);
 
  private:
-  FrameSize size_;
+  int64_t count_;
+  PixelSize size_;
   std::string what_;
   std::function<void(const at::Tensor& frames)> done_;
   at::Tensor frames_;  // under construction

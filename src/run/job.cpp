@@ -48,7 +48,7 @@ void check_condition(const GenerateRequest& request, sampling::ConditionType typ
   }
 }
 
-// DC-AE makes four frames of a latent frame, and one of a latent frame alone.
+// DC-AE makes four frames of each latent frame, but one where there is only one.
 void check_frames(const Config& config) {
   const int64_t frames = config.sampling.num_frames, reduction = config.sampling.temporal_reduction;
   if (!uses_dc_ae(config)) return sampling::check_num_frames(frames, reduction);
@@ -109,7 +109,7 @@ sampling::LatentShape latent_shape_of(const Config& config, PixelSize size) {
           .width = patch * (size.width / config.ae_spatial_compression)};
 }
 
-// As it will be encoded: of the frames, or what they are scaled to.
+// Checks the size that will be encoded: that of the frames, or what they are scaled to.
 void check_encoding(const GenerateRequest& request, PixelSize size, const std::filesystem::path& output) {
   const media::Encoding encoding = media::resolve_encoding(output, request.codec, request.pix_fmt);
   const PixelSize scaled = request.output_size.value_or(PixelSize{});

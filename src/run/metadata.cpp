@@ -57,7 +57,7 @@ ordered_json autoencoder_content(const Autoencoder2DConfig& c) {
           c.num_res_blocks, c.z_channels,  c.scale_factor, c.shift_factor};
 }
 
-// What of the configuration determines content and is no flag.
+// The part of the configuration that determines the content and that no flag sets.
 ordered_json config_content(const Config& config) {
   const SamplingConfig& s = config.sampling;
   ordered_json content = {model_content(config.model),
@@ -87,7 +87,7 @@ std::string hash_reference(const fs::path& file) {
   }
 }
 
-// The settings with what the plan made of them: these are a video's, whatever the configuration says another day.
+// The settings with the values that make_job() has settled: these are the video's, even if the configuration changes.
 request::Settings settled(const Job& job) {
   const GenerateRequest& given = job.request;
   request::Settings settings;
@@ -181,7 +181,7 @@ json parse_document(const std::string& text, const std::string& place) {
   return document;
 }
 
-// 17 digits: CLI11 reads by way of a long double, and a shortest spelling may lie too near the middle of two doubles.
+// 17 digits: CLI11 reads by way of a long double, and the shortest spelling may lie too near the middle of two doubles.
 std::string flag_text(const json& value) {
   if (value.is_string()) return value.get<std::string>();
   if (value.is_number_float()) return fmt::format("{:.17g}", value.get<double>());

@@ -50,7 +50,7 @@ void check_frames_folder(const GenerateRequest& request, int64_t frames) {
   }
 }
 
-// The files get their names by commit_together(), or go again with this object.
+// The files beside the video. They get their names by commit_together(), or are removed with this object.
 class ExtraOutputs {
  public:
   // `request` must outlive this object.
@@ -139,7 +139,7 @@ void check_extra_outputs(const GenerateRequest& request, int64_t frames) {
   if (!request.save_frames.empty()) check_frames_folder(request, frames);
 }
 
-// What the thread works on: its own, for the case that it is left alone.
+// What the thread works on. Both share it, as the thread may be left to itself.
 struct OutputWriter::State {
   State(const Job& job, int64_t frames)
       : request(job.request), output(job.output), metadata(job.metadata), device(job.device), count(frames) {}
@@ -226,8 +226,7 @@ void OutputWriter::State::work() {
   const c10::InferenceMode inference;
   std::exception_ptr problem;
   try {
-    const DeviceStream own(device);  // the default one is the sampler's
-    const c10::OptionalStreamGuard stream(own.stream());
+    const c10::OptionalStreamGuard own(second_stream(device));  // the default one is the sampler's
     write_all();
   } catch (const Cancelled&) {
   } catch (...) {
@@ -283,7 +282,7 @@ at::Tensor OutputWriter::State::next_frame() {
 std::string write_output(const Job& job, const at::Tensor& frames, const StageClock& clock,
                          std::vector<StagedFile> more) {
   OutputWriter writer(job, frames.size(2));
-  RgbFrames rgb({frames.size(2), frames.size(3), frames.size(4)}, "the video",
+  RgbFrames rgb(frames.size(2), {frames.size(4), frames.size(3)}, "the video",
                 [&](const at::Tensor& next) { writer.push(next, clock); });
   rgb.add({frames, 0, 0, 0, {frames.size(2), frames.size(3), frames.size(4)}});
   return writer.finish(clock, std::move(more));

@@ -25,7 +25,7 @@ class OutputWriter {
  public:
   // Expects `count` frames: a video, or a PNG for a single frame.
   OutputWriter(const Job& job, int64_t count);
-  // Waits for the thread. Once the process is to stop (opensora/stop.h), it waits for half a second only, as a large
+  // Waits for the thread. Once the process is to stop (opensora/process.h), it waits for half a second only, as a large
   // frame may keep an encoder busy for minutes; the thread is then abandoned, and the process must end soon.
   ~OutputWriter();
   OutputWriter(const OutputWriter&) = delete;

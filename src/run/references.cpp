@@ -20,7 +20,7 @@ at::Tensor as_tensor(media::Picture& picture) {
   return at::from_blob(picture.rgb.data(), {picture.height, picture.width, 3}, at::kByte);
 }
 
-// [1, 3, 1, height, width]. Frames of videos are resized in another way than images, as in training.
+// [1, 3, 1, height, width]. Frames of videos are resized in another way than images are, as in training.
 at::Tensor prepare(media::Picture& picture, bool is_image, int64_t height, int64_t width,
                    const std::filesystem::path& path) {
   try {
@@ -32,7 +32,7 @@ at::Tensor prepare(media::Picture& picture, bool is_image, int64_t height, int64
   }
 }
 
-// What of a reference is not seen in the video.
+// Says how much of a reference is cut off.
 void log_crop(const media::Picture& picture, int64_t height, int64_t width, const std::filesystem::path& path) {
   constexpr double kWorthSaying = 0.005;  // of an edge
   const double across = static_cast<double>(width) / picture.width, down = static_cast<double>(height) / picture.height;
@@ -43,7 +43,7 @@ void log_crop(const media::Picture& picture, int64_t height, int64_t width, cons
                across < down ? "width" : "height");
 }
 
-// `found`: pictures; `decoded`: frames of the file.
+// `found`: the number of pictures at the wanted rate, which need not be that of the frames in the file.
 [[noreturn]] void throw_too_short(const std::filesystem::path& path, int64_t found, const media::MediaReader& reader,
                                   const ReferenceVideoOptions& wanted) {
   const int64_t decoded = reader.decoded();
@@ -58,7 +58,7 @@ void log_crop(const media::Picture& picture, int64_t height, int64_t width, cons
                                     found, found == 1 ? "" : "s", rate, wanted.frames));
 }
 
-// How many pictures of a video come before its last ones.
+// How many pictures of a video come before the last `options.frames`.
 int64_t count_before_last(const std::filesystem::path& path, const ReferenceVideoOptions& options) {
   media::MediaReader reader(path, {.fps = options.fps, .poll = options.poll, .quiet = true});
   const int64_t count = reader.skip(std::numeric_limits<int64_t>::max());
@@ -123,14 +123,14 @@ std::vector<at::Tensor> read_references(const Job& job, const StageClock& clock)
 std::vector<at::Tensor> encode_references(const Job& job, const autoencoder::Autoencoder& encoder,
                                           const std::vector<at::Tensor>& references, const StageClock& clock) {
   const GenerateRequest& request = job.request;
-  autoencoder::EncodeOptions options;
-  options.progress = [&](int64_t done, int64_t total) { clock.report({"encode", done, total}); };
+  const auto progress = [&](int64_t done, int64_t total) { clock.report({"encode", done, total}); };
+  std::optional<at::Generator> generator;
   // Another seed than the noise's: the two must not be the same numbers.
-  if (request.sample_posterior) options.generator = at::make_generator<at::CPUGeneratorImpl>(job.seed + 1);
+  if (request.sample_posterior) generator = at::make_generator<at::CPUGeneratorImpl>(job.seed + 1);
   std::vector<at::Tensor> latents;
   latents.reserve(references.size());
   for (const at::Tensor& frames : references) {
-    latents.push_back(to_host(encoder.encode(frames.to(job.device), options).to(at::kFloat)));
+    latents.push_back(to_host(encoder.encode(frames.to(job.device), generator, progress).to(at::kFloat)));
   }
   return latents;
 }

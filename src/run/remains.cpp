@@ -40,11 +40,23 @@ std::string value_of(const Metadata& metadata, const char* name) {
 
 bool is_unfinished(const Metadata& metadata) { return value_of(metadata, kLatentUnfinished) == "yes"; }
 
-// Empty: no latent, or none of this program.
+// Throws CheckpointError if there is none, or it has another form.
+at::Tensor latent_in(const io::SafetensorsFile& file) {
+  const auto found = file.tensors().find(kTensor);
+  if (found == file.tensors().end()) {
+    throw CheckpointError(file.path().string() + ": has no tensor \"" + kTensor + "\": it is no latent");
+  }
+  at::Tensor latent = file.tensor(kTensor);
+  if (latent.dim() == 5 && latent.size(0) == 1 && latent.is_floating_point()) return latent;
+  throw CheckpointError(file.path().string() + ": tensor \"" + kTensor + "\": expected floats [1, C, T, H, W], found " +
+                        shape_string(latent.sizes()));
+}
+
+// The metadata of a latent's file; empty where there is no latent, or none of this program.
 Metadata latent_metadata(const fs::path& path) {
   try {
     std::error_code error;
-    return fs::is_regular_file(path, error) ? read_latent(path).metadata : Metadata();
+    return fs::is_regular_file(path, error) ? read_latent_metadata(path) : Metadata();
   } catch (const Error&) {
     return {};
   }
@@ -54,14 +66,14 @@ Metadata latent_metadata(const fs::path& path) {
   throw OutputError(file.string() + ": another run is making this video; wait for it or give another `output`");
 }
 
-// Keeps others from `file` as long as the video lives.
+// Keeps other runs from `file` as long as the job lives.
 void lock_for(Job& job, const fs::path& file) {
   FileLock lock;
   if (lock.take(file) == FileLock::Outcome::kHeldElsewhere) throw_busy(file);
   job.locks.push_back(std::make_shared<FileLock>(std::move(lock)));
 }
 
-// Of the picture's noise and latent, which are among the tensors, nothing is left.
+// Nothing is left of the noise and the latent of FLUX's picture, which are among the tensors.
 bool needs_all_tensors(const Job& job) { return job.makes_picture && !job.request.save_tensors.empty(); }
 
 void find_latent(Job& job, bool keep_latents) {
@@ -147,22 +159,19 @@ std::filesystem::path latent_file(const std::filesystem::path& output) { return 
 
 std::filesystem::path preview_file(const std::filesystem::path& output) { return beside(output, ".preview.png"); }
 
-LatentFile read_latent(const std::filesystem::path& path) {
-  const io::SafetensorsFile file(path);
-  const auto found = file.tensors().find(kTensor);
-  if (found == file.tensors().end()) {
-    throw CheckpointError(path.string() + ": has no tensor \"" + kTensor + "\": it is no latent");
-  }
-  const at::Tensor latent = file.tensor(kTensor);
-  if (latent.dim() != 5 || latent.size(0) != 1 || !latent.is_floating_point()) {
-    throw CheckpointError(path.string() + ": tensor \"" + kTensor + "\": expected floats [1, C, T, H, W], found " +
-                          shape_string(latent.sizes()));
-  }
-  return {latent.to(at::kFloat), file.metadata()};
+at::Tensor read_latent(const std::filesystem::path& path) {
+  return latent_in(io::SafetensorsFile(path)).to(at::kFloat);
 }
 
-FileLock write_latent(const std::filesystem::path& path, const LatentFile& file) {
-  const auto output = io::stage_safetensors(path, {{kTensor, file.latent}}, file.metadata, /*overwrite=*/true);
+std::map<std::string, std::string> read_latent_metadata(const std::filesystem::path& path) {
+  const io::SafetensorsFile file(path);
+  latent_in(file);
+  return file.metadata();
+}
+
+FileLock write_latent(const std::filesystem::path& path, const at::Tensor& latent,
+                      const std::map<std::string, std::string>& metadata) {
+  const auto output = io::stage_safetensors(path, {{kTensor, latent}}, metadata, /*overwrite=*/true);
   output->commit();
   return output->take_lock();
 }
@@ -205,7 +214,7 @@ void settle_remains(Job& job, bool keep_latents) noexcept try {
   if (job.makes_picture && !job.request.image_only) remove_note(job.picture_file);
   if (!job.latent_is_marked) return;
   if (keep_latents) {
-    write_latent(job.latent_file, {read_latent(job.latent_file).latent, job.latent_metadata});
+    write_latent(job.latent_file, read_latent(job.latent_file), job.latent_metadata);
   } else {
     std::error_code ignored;
     fs::remove(job.latent_file, ignored);

@@ -24,18 +24,17 @@ std::filesystem::path preview_file(const std::filesystem::path& output);
 // The note in a preview's PNG. Nobody needs such a file once its lock is free.
 inline constexpr const char* kPreviewNote = "preview";
 
-struct LatentFile {
-  at::Tensor latent;  // [1, C, T, h, w], float32, a view of the file
-  std::map<std::string, std::string> metadata;
-};
-
-// Reads any safetensors file with a tensor "latent", including those of --save-tensors. Throws CheckpointError if there
-// is no such file, if it is damaged, or if the tensor is missing or has another form.
-LatentFile read_latent(const std::filesystem::path& path);
+// The latent of any safetensors file with a tensor "latent", including those of --save-tensors: [1, C, T, h, w],
+// float32, a view of the file. Throws CheckpointError if there is no such file, if it is damaged, or if the tensor is
+// missing or has another form.
+at::Tensor read_latent(const std::filesystem::path& path);
+// What such a file says of its latent. Throws likewise.
+std::map<std::string, std::string> read_latent_metadata(const std::filesystem::path& path);
 
 // Replaces an older file. Returns the file's lock: as long as it is held, no other run takes the latent for an
 // abandoned one. Throws OutputError.
-FileLock write_latent(const std::filesystem::path& path, const LatentFile& file);
+FileLock write_latent(const std::filesystem::path& path, const at::Tensor& latent,
+                      const std::map<std::string, std::string>& metadata);
 
 // Keys in the metadata of a latent's file.
 inline constexpr const char* kLatentKey = "key";                // of the video: hash of all that determines it

@@ -34,7 +34,7 @@ double cubic(double x) {
   return 0;
 }
 
-// Of the outputs in `span`, where `input` units become `output`.
+// The taps of the outputs in `span`, where `input` units become `output`.
 Taps cubic_taps(int64_t input, int64_t output, Span span) {
   const double scale = static_cast<double>(input) / static_cast<double>(output);
   const double stretch = std::max(scale, 1.0), support = 2 * stretch;
@@ -61,7 +61,7 @@ Taps cubic_taps(int64_t input, int64_t output, Span span) {
 
 uint8_t to_byte(int32_t sum) { return static_cast<uint8_t>(std::clamp(sum >> kWeightBits, 0, 255)); }
 
-// The input units that any of the outputs counts.
+// The range of input units that the outputs are made from.
 Span needed(const Taps& taps) {
   const int64_t begin = taps.first.front();
   return {begin, taps.first.back() + taps.count.back() - begin};

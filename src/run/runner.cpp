@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -27,15 +29,13 @@ namespace {
 
 using autoencoder::Half;
 
-// Bounds what embeddings hold in memory: 8 MB a text of T5-XXL in float32. The text encoders are loaded again for the
-// next so many videos.
+// Bounds the memory that embeddings take, 8 MB a text with T5-XXL in float32. The text encoders are loaded again for
+// the next videos.
 constexpr size_t kVideosPerTextStage = 128;
 // Without overlap: how many are sampled before the transformer makes room for the decoder.
 constexpr size_t kVideosPerDecoding = 8;
 
-struct FailedFast {};
-
-// For the largest of the videos.
+// The options that suffice for the largest of the videos.
 models::SetOptions set_options(std::span<const Job> jobs) {
   models::SetOptions options = set_options(jobs.front());
   for (const Job& job : jobs) {
@@ -46,18 +46,22 @@ models::SetOptions set_options(std::span<const Job> jobs) {
   return options;
 }
 
-bool may_overlap(std::span<const Job> jobs, const RunOptions& options) {
+bool may_overlap(std::span<const Job> jobs, const std::string& overlap) {
   // A preview needs the decoder while it samples; two threads must not share it.
   const bool has_previews =
       std::any_of(jobs.begin(), jobs.end(), [](const Job& job) { return job.request.preview_every > 0; });
   if (jobs.size() == 1 || has_previews) return false;
-  if (options.overlap == Overlap::kAuto) return !jobs.front().device.is_cpu();
-  return options.overlap == Overlap::kOn;
+  return overlap == "auto" ? !jobs.front().device.is_cpu() : overlap == "on";
+}
+
+void check_overlap(const std::string& name) {
+  if (name == "on" || name == "off" || name == "auto") return;
+  throw UsageError("`overlap`: expected on, off or auto, found \"" + name + "\"");
 }
 
 class Runner {
  public:
-  Runner(std::span<Job> jobs, const RunOptions& options, RunObserver& observer, Tokenizers tokenizers);
+  Runner(std::span<Job> jobs, const BatchOptions& options, RunObserver& observer, Tokenizers tokenizers);
   void run();
 
  private:
@@ -85,7 +89,7 @@ class Runner {
   void look(const Job& job);
 
   std::span<Job> jobs_;
-  const RunOptions& options_;
+  const BatchOptions& options_;
   RunObserver& observer_;
   std::mutex observer_mutex_;
   models::ModelSet models_;
@@ -99,14 +103,14 @@ class Runner {
   bool said_expected_ = false;        // the log tells of the first video alone
 };
 
-Runner::Runner(std::span<Job> jobs, const RunOptions& options, RunObserver& observer, Tokenizers tokenizers)
+Runner::Runner(std::span<Job> jobs, const BatchOptions& options, RunObserver& observer, Tokenizers tokenizers)
     : jobs_(jobs),
       options_(options),
       observer_(observer),
       models_(
           models::choice_of(jobs.front().request), set_options(jobs),
           [this](std::string_view model, double seconds) { tell([&] { observer_.model_loaded(model, seconds); }); }),
-      overlap_(may_overlap(jobs, options)),
+      overlap_(may_overlap(jobs, options.overlap)),
       keeps_models_(options.keep_models || models_.options().offload == models::Offload::kNone) {
   models_.hold_tokenizers(std::move(tokenizers));
   const int64_t limit = jobs.front().request.max_memory;
@@ -135,7 +139,7 @@ void Runner::run_group(std::span<Job> jobs) {
   }
 }
 
-// Given ones: a reference that cannot be read is found before any weight is loaded.
+// Only those that were given: one that cannot be read is found before any weight is loaded.
 void Runner::encode_references(std::span<Job> jobs) {
   for (Job& job : jobs) {
     if (job.has_latent || job.request.references.empty()) continue;
@@ -191,7 +195,8 @@ void Runner::make_pictures(std::span<Job> jobs) {
   if (!keeps_models_) models_.release(Component::kAe, Half::kEncoder);
 }
 
-// Returns how many of the first are done with: where the disk fills up, those that wait to be written make room first.
+// Returns how many of the jobs it has dealt with: where the disk fills up, those that wait to be written make room
+// first.
 size_t Runner::sample_and_finish(std::span<Job> jobs) {
   Finisher finisher(overlap_, models_.device(), [this](Job& job) { finish(job); });
   finisher_ = &finisher;
@@ -236,14 +241,14 @@ void Runner::sample(Job& job) {
 }
 
 void Runner::save_latent(Job& job) const {
-  LatentFile file{job.latent, job.latent_metadata};
-  if (!options_.keep_latents) file.metadata[kLatentUnfinished] = "yes";
-  job.locks.push_back(std::make_shared<FileLock>(write_latent(job.latent_file, file)));
+  std::map<std::string, std::string> metadata = job.latent_metadata;
+  if (!options_.keep_latents) metadata[kLatentUnfinished] = "yes";
+  job.locks.push_back(std::make_shared<FileLock>(write_latent(job.latent_file, job.latent, metadata)));
   job.has_latent = true;
   job.latent_is_marked = !options_.keep_latents;
 }
 
-// Before the first step. On a GPU that will tell soon enough.
+// Tells before the first step how long sampling will take. On a GPU that step itself tells soon enough.
 void Runner::expect(Job& job) {
   if (!job.device.is_cpu()) return;
   const Config& config = job.request.config;
@@ -277,7 +282,7 @@ std::string Runner::for_all_videos() const {
   return fmt::format("; that of all {} videos about {}", count, format_duration(seconds));
 }
 
-// The other steps' forwards take as long each.
+// Each forward of the other steps takes as long.
 void Runner::expect_after_first_step(Job& job) {
   const auto all = static_cast<double>(sampling_forwards(job));
   const auto rest = static_cast<double>(sampling_forwards(job, 1));
@@ -300,7 +305,7 @@ void Runner::finish(Job& job) {
       spdlog::warn("{}; again when the transformer is gone", error.what());
       models_.release(Component::kAe, Half::kDecoder);
       const std::lock_guard lock(observer_mutex_);
-      ++waiting_;  // as it goes on
+      ++waiting_;  // it still waits, though it is taken off below
       postponed_.push_back(&job);
       return;
     }
@@ -347,7 +352,7 @@ void Runner::attempt(Job& job, Work&& work) {
   }
 }
 
-// In a catch block.
+// Call it in a catch block.
 void Runner::fail(Job& job) {
   job.error = std::current_exception();
   job.done = false;
@@ -355,7 +360,7 @@ void Runner::fail(Job& job) {
   job.references.clear();
   job.latent.reset();
   tell([&] { observer_.failed(job); });
-  if (options_.fail_fast) throw FailedFast{};
+  if (options_.fail_fast) throw Cancelled{};
 }
 
 template <typename Call>
@@ -382,11 +387,12 @@ void Runner::look(const Job& job) {
 
 }  // namespace
 
-void run_jobs(std::span<Job> jobs, const RunOptions& options, RunObserver& observer, Tokenizers tokenizers) {
+void run_jobs(std::span<Job> jobs, const BatchOptions& options, RunObserver& observer, Tokenizers tokenizers) {
+  check_overlap(options.overlap);
   if (jobs.empty()) return;
   try {
     Runner(jobs, options, observer, std::move(tokenizers)).run();
-  } catch (const FailedFast&) {  // the jobs behind it are not run
+  } catch (const Cancelled&) {  // `fail_fast`: the jobs behind the failed one are not run
   }
 }
 

@@ -1,23 +1,27 @@
 // Running many jobs: every model is loaded once for all of them, and one that fails does not stop the others.
 #pragma once
 
-#include <functional>
 #include <span>
 #include <string_view>
+#include <utility>
 
+#include "opensora/batch.h"
 #include "run/checkpoints.h"
 #include "run/job.h"
 
 namespace opensora::run {
 
 // What happens in a run. With overlapping stages the calls come from two threads, but never two at a time.
-// What progress() throws stops the run; so does what the others throw.
+// What progress() throws stops the run; so does what the others throw. The class itself hands on progress alone.
 class RunObserver {
  public:
+  explicit RunObserver(ProgressCallback progress = {}) : progress_(std::move(progress)) {}
   virtual ~RunObserver() = default;
 
   // `job` is nullptr in the stage "text", which is one for many jobs.
-  virtual void progress(const Job* job, const Progress& progress) = 0;
+  virtual void progress(const Job* /*job*/, const Progress& progress) {
+    if (progress_) progress_(progress);
+  }
   virtual void model_loaded(std::string_view /*model*/, double /*seconds*/) {}
   virtual void started(const Job& /*job*/) {}  // its sampling begins, or its decoding if that is all
   // Its sampling takes so many more seconds. `basis` is what that was computed from: "trial", the machine's kernels in
@@ -27,26 +31,16 @@ class RunObserver {
   virtual void sampled(const Job& /*job*/) {}       // job.latent_file is on disk
   virtual void done(const Job& /*job*/) {}          // the output is on disk; the latent is removed after this
   virtual void failed(const Job& /*job*/) {}        // job.error says why
-};
 
-enum class Overlap {
-  kOff,   // a few videos are sampled, the transformer is released, and they are decoded
-  kOn,    // a video is decoded and written while the next is sampled; both models are in memory
-  kAuto,  // on where it pays and both fit
-};
-
-struct RunOptions {
-  Overlap overlap = Overlap::kAuto;
-  bool keep_models = false;   // release nothing before the end
-  bool keep_latents = false;  // leave the latents' files beside the videos
-  bool fail_fast = false;     // stop at the first failure
-  double timeout = 0;         // seconds of one video's own stages; 0: none
+ private:
+  ProgressCallback progress_;
 };
 
 // Runs the jobs, in order; each is done or has an error in the end, unless the run is stopped before. All have the
 // models, the device and the dtype of the first. Their latents are on disk before they are decoded, and stay there if
-// decoding fails or the run is stopped.
-// Throws what the observer throws (InterruptedError).
-void run_jobs(std::span<Job> jobs, const RunOptions& options, RunObserver& observer, Tokenizers tokenizers = {});
+// decoding fails or the run is stopped. Of the options count `overlap`, `keep_models`, `keep_latents`, `fail_fast` and
+// `timeout`.
+// Throws what the observer throws (InterruptedError), and UsageError for an unknown `overlap`.
+void run_jobs(std::span<Job> jobs, const BatchOptions& options, RunObserver& observer, Tokenizers tokenizers = {});
 
 }  // namespace opensora::run

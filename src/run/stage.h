@@ -23,7 +23,7 @@ namespace opensora::run {
 // that help there. Call it in a catch block.
 [[noreturn]] void rethrow_with_stage(const std::string& stage, at::Device device);
 
-// Thrown to abandon work half-way when nobody is left to be told.
+// Thrown to abandon work half-way when there is nothing left to tell: the run is over, and why is known already.
 struct Cancelled {};
 
 // Measures the stages of one job, or of a tool.

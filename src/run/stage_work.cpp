@@ -47,15 +47,11 @@ sampling::SamplerInput video_input(const Job& job, const StageClock& clock) {
           }};
 }
 
-FrameSize frame_size(const Config& config, const autoencoder::Autoencoder& decoder, const at::Tensor& latent) {
-  const int64_t pixels = decoder.spatial_compression();
-  return {config.sampling.num_frames, latent.size(3) * pixels, latent.size(4) * pixels};
-}
-
-void decode_frames(const autoencoder::Autoencoder& decoder, const at::Tensor& latent, const FrameSize& size,
+void decode_frames(const autoencoder::Autoencoder& decoder, const at::Tensor& latent, int64_t count,
                    const StageClock& clock, const std::function<void(const at::Tensor& frames)>& done,
                    const autoencoder::PieceSink& keep) {
-  RgbFrames rgb(size, "the decoded video", done);
+  const int64_t pixels = decoder.spatial_compression();
+  RgbFrames rgb(count, {latent.size(4) * pixels, latent.size(3) * pixels}, "the decoded video", done);
   decoder.decode_pieces(
       latent,
       [&](const autoencoder::Piece& piece) {

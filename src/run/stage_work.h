@@ -7,8 +7,6 @@
 #include <vector>
 
 #include "autoencoder/autoencoder.h"
-#include "opensora/config.h"
-#include "run/frames.h"
 #include "run/job.h"
 #include "run/stage.h"
 #include "sampling/sampler.h"
@@ -24,11 +22,10 @@ at::Tensor decode_picture(const autoencoder::Autoencoder& decoder, const at::Ten
 // The sampler's input for the video, from the job's texts and references. Reports the stage "denoise".
 sampling::SamplerInput video_input(const Job& job, const StageClock& clock);
 
-// The size that the video of a latent [1, C, T, h, w] is to have.
-FrameSize frame_size(const Config& config, const autoencoder::Autoencoder& decoder, const at::Tensor& latent);
-// Hands frames of that size to `done` as soon as they are complete (see RgbFrames). If given, `keep` receives each
-// decoded piece as well, including what is cut off. Reports the stage "decode". Throws NumericError.
-void decode_frames(const autoencoder::Autoencoder& decoder, const at::Tensor& latent, const FrameSize& size,
+// Decodes a latent, [1, C, T, h, w], and hands the first `count` frames to `done` as soon as they are complete (see
+// RgbFrames). If given, `keep` receives each decoded piece as well, including what is cut off. Reports the stage
+// "decode". Throws NumericError.
+void decode_frames(const autoencoder::Autoencoder& decoder, const at::Tensor& latent, int64_t count,
                    const StageClock& clock, const std::function<void(const at::Tensor& frames)>& done,
                    const autoencoder::PieceSink& keep = {});
 

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kEmbeddingSchema = "1";
 
-// What is wrong with a file: who reads it, what was found, and what to do.
+// `problem`: what is wrong with the file, and what to do.
 [[noreturn]] void fail(const fs::path& file, const std::string& problem) {
   throw CheckpointError(file.string() + ": " + problem);
 }
@@ -126,20 +126,22 @@ void save_embedding(const fs::path& file, const std::string& text, const Encoded
 
 std::string embedded_text(const fs::path& file) { return checked_text(io::SafetensorsFile(file)); }
 
-std::optional<StoredEmbedding> read_embedding(const fs::path& file, const std::string& text, Component component,
-                                              const ExpectedEmbedding& expected) {
+std::optional<models::EncodedText> read_embedding(const fs::path& file, const std::string& text, Component component,
+                                                  ExpectedEmbedding& expected) {
   const io::SafetensorsFile opened(file);
   const std::string key = models::component_name(component);
   if (checked_text(opened) != text || find_entry(opened, key + "_identity") == nullptr) return std::nullopt;
   check_part(opened, component, expected);
+  if (expected.identity.empty()) {  // no encoder to compare with: the first file speaks for all
+    expected.identity = entry(opened, key + "_identity");
+    expected.identity_file = file;
+  }
   // Copies: a batch has more texts than a process may have files mapped.
-  return StoredEmbedding{.file = file,
-                         .encoded = {opened.tensor(key + "_ids").clone(), opened.tensor(key).clone()},
-                         .identity = entry(opened, key + "_identity")};
+  return models::EncodedText{opened.tensor(key + "_ids").clone(), opened.tensor(key).clone()};
 }
 
-std::optional<StoredEmbedding> find_embedding(const std::vector<fs::path>& sources, const std::string& text,
-                                              Component component, const ExpectedEmbedding& expected) {
+std::optional<models::EncodedText> find_embedding(const std::vector<fs::path>& sources, const std::string& text,
+                                                  Component component, ExpectedEmbedding& expected) {
   for (const fs::path& source : sources) {
     for (const fs::path& file : candidates(source, text, component)) {
       if (auto stored = read_embedding(file, text, component, expected)) return stored;

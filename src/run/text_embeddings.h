@@ -24,18 +24,11 @@ namespace opensora::run {
 // (".t5.safetensors"), so that T5's and CLIP's embeddings can be made in separate runs.
 std::string embedding_file_name(const std::string& text, const std::vector<Component>& encoders);
 
-// One encoder's part of a file.
-struct StoredEmbedding {
-  std::filesystem::path file;
-  models::EncodedText encoded;  // on the CPU, not mapped from the file
-  std::string identity;         // of the encoder: encoder_identity()
-};
-
 // What a stored embedding must agree with to be used.
 struct ExpectedEmbedding {
   int64_t max_length = 0;  // tokens
   int64_t width = 0;
-  std::string identity = {};                 // of the encoder; empty: any
+  std::string identity = {};                 // encoder_identity(); empty: any, and then that of the first that is read
   std::filesystem::path identity_file = {};  // whose identity that is, for messages
 };
 
@@ -51,15 +44,16 @@ void save_embedding(const std::filesystem::path& file, const std::string& text, 
 // not written by encode-text.
 std::string embedded_text(const std::filesystem::path& file);
 
-// The encoder's part of `file`; nullopt if it holds another text or nothing of this encoder. Throws CheckpointError,
-// which names the file, if it is damaged, not written by encode-text, or not as `expected`.
-std::optional<StoredEmbedding> read_embedding(const std::filesystem::path& file, const std::string& text,
-                                              Component component, const ExpectedEmbedding& expected);
+// The encoder's part of `file`, on the CPU and not mapped from it; nullopt if it holds another text or nothing of this
+// encoder. Throws CheckpointError, which names the file, if it is damaged, not written by encode-text, or not as
+// `expected`.
+std::optional<models::EncodedText> read_embedding(const std::filesystem::path& file, const std::string& text,
+                                                  Component component, ExpectedEmbedding& expected);
 
 // The same from the first of `sources` that holds it: folders, in which it is found by name, or single files. Throws
 // CheckpointError also if one of `sources` does not exist.
-std::optional<StoredEmbedding> find_embedding(const std::vector<std::filesystem::path>& sources,
-                                              const std::string& text, Component component,
-                                              const ExpectedEmbedding& expected);
+std::optional<models::EncodedText> find_embedding(const std::vector<std::filesystem::path>& sources,
+                                                  const std::string& text, Component component,
+                                                  ExpectedEmbedding& expected);
 
 }  // namespace opensora::run

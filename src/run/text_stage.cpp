@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <optional>
 
@@ -19,7 +20,8 @@ namespace {
 
 using Sources = std::vector<std::filesystem::path>;
 
-// The encoder's files, or nullopt where embeddings may do without it. A file that was chosen must be there.
+// The encoder's files; nullopt where they are missing and embeddings may do instead. A file that was chosen must be
+// there.
 std::optional<models::ComponentFiles> present_encoder(Component component, const models::ModelChoice& choice,
                                                       const Sources& sources) {
   try {
@@ -36,53 +38,37 @@ std::string sources_text(const Sources& sources) {
   return list;
 }
 
-// What was encoded before, of one encoder's.
-class StoredTexts {
- public:
-  StoredTexts(Component component, const models::ModelChoice& choice, const Sources& sources)
-      : component_(component), choice_(choice), sources_(sources), files_(present_encoder(component, choice, sources)) {
-    expected_.max_length = models::encoder_max_length(component, choice.config);
-    expected_.width = models::encoder_width(component, choice.config);
-    if (sources.empty() || !files_) return;
-    expected_.identity = encoder_identity(*files_);
-    expected_.identity_file = files_->weights;
-  }
+// Finds an embedding that was made before; nullopt: the encoder must make it, and is there. Throws CheckpointError.
+using FindStored = std::function<std::optional<models::EncodedText>(const std::string& text)>;
 
-  // nullopt: the encoder must make it, and is there.
-  std::optional<StoredEmbedding> find(const std::string& text) {
-    if (sources_.empty()) return std::nullopt;
-    std::optional<StoredEmbedding> found = find_embedding(sources_, text, component_, expected_);
-    if (found && expected_.identity.empty()) {  // no encoder to compare with: the first file speaks for all
-      expected_.identity = found->identity;
-      expected_.identity_file = found->file;
-    }
-    if (!found && !files_) fail_missing(text);
-    return found;
+// Those of one encoder. `choice` and `sources` must outlive the result.
+FindStored stored_texts(Component component, const models::ModelChoice& choice, const Sources& sources) {
+  const std::optional<models::ComponentFiles> files = present_encoder(component, choice, sources);
+  ExpectedEmbedding expected{.max_length = models::encoder_max_length(component, choice.config),
+                             .width = models::encoder_width(component, choice.config)};
+  if (!sources.empty() && files) {
+    expected.identity = encoder_identity(*files);
+    expected.identity_file = files->weights;
   }
-
- private:
-  [[noreturn]] void fail_missing(const std::string& text) const {
-    const char* encoder = models::encoder_name(component_);
+  return [=, &choice, &sources](const std::string& text) mutable -> std::optional<models::EncodedText> {
+    if (sources.empty()) return std::nullopt;
+    auto found = find_embedding(sources, text, component, expected);
+    if (found || files) return found;
+    const char* encoder = models::encoder_name(component);
     throw CheckpointError(
-        std::string("no ") + encoder + " embedding of the text " + json_excerpt(text) + " in " +
-        sources_text(sources_) + ", and no " + encoder + " in the model folder " + choice_.model_dir.string() +
+        std::string("no ") + encoder + " embedding of the text " + json_excerpt(text) + " in " + sources_text(sources) +
+        ", and no " + encoder + " in the model folder " + choice.model_dir.string() +
         "; make it with opensora encode-text (with the same `fps`, `motion_score` and negative prompt)");
-  }
+  };
+}
 
-  Component component_;
-  const models::ModelChoice& choice_;
-  const Sources& sources_;
-  std::optional<models::ComponentFiles> files_;
-  ExpectedEmbedding expected_;
-};
-
-// In order; the encoder is loaded when the first text needs it.
+// One result for each prompt, in order. The encoder is loaded when the first text needs it.
 std::vector<at::Tensor> states_of(Component component, const std::vector<std::string>& prompts,
                                   models::ModelSet& models, const Sources& sources) {
-  StoredTexts stored(component, models.choice(), sources);
+  const FindStored find_stored = stored_texts(component, models.choice(), sources);
   std::optional<models::TextEncoder> encoder;
   const auto make = [&](const std::string& text) -> at::Tensor {
-    if (const auto found = stored.find(text)) return found->encoded.states.to(models.device());
+    if (const auto found = find_stored(text)) return found->states.to(models.device());
     if (!sources.empty()) {
       spdlog::info("{}: no embedding of \"{}\" in {}; it is encoded", models::encoder_name(component),
                    text::excerpt(text), sources_text(sources));
@@ -130,8 +116,8 @@ Sources embedding_sources(const GenerateRequest& request) {
 void check_texts(const std::vector<std::string>& texts, const models::ModelChoice& choice, const Sources& sources) {
   std::vector<Component> wanted;
   for (const Component component : {Component::kClip, Component::kT5}) {
-    StoredTexts stored(component, choice, sources);
-    const auto is_to_be_made = [&](const std::string& text) { return !stored.find(text); };
+    const FindStored find_stored = stored_texts(component, choice, sources);
+    const auto is_to_be_made = [&](const std::string& text) { return !find_stored(text); };
     if (std::count_if(texts.begin(), texts.end(), is_to_be_made) > 0) wanted.push_back(component);
   }
   if (sources.empty()) return;  // check_model_files() has looked

@@ -118,7 +118,7 @@ std::map<std::string, std::vector<TextEmbedding*>> wanted_texts(std::span<Job* c
   return wanted;
 }
 
-// Null: none are wanted. They get their name with the video.
+// The file of the tensors, which gets its name with the video; null where none is wanted.
 std::unique_ptr<OutputFile> stage_tensors(const GenerateRequest& request, const NamedTensors& tensors) {
   if (request.save_tensors.empty()) return nullptr;
   return io::stage_safetensors(request.save_tensors, tensors, {}, request.overwrite);
@@ -133,18 +133,18 @@ std::vector<StagedFile> staged(const std::unique_ptr<OutputFile>& file) {
 at::Tensor decode(const Job& job, const at::Tensor& latent, ModelSet& models, std::unique_ptr<OutputWriter>& writer) {
   const GenerateRequest& request = job.request;
   const auto decoder = models.video_autoencoder(Half::kDecoder, request.config.ae);
-  const FrameSize size = frame_size(request.config, *decoder, latent);
-  writer = std::make_unique<OutputWriter>(job, std::min(size.frames, decoder->decoded_frames(latent.size(2))));
+  const int64_t count = request.config.sampling.num_frames;
+  writer = std::make_unique<OutputWriter>(job, std::min(count, decoder->decoded_frames(latent.size(2))));
   const auto decode_to = [&](const autoencoder::PieceSink& keep) {
     const auto push = [&](const at::Tensor& frames) { writer->push(frames, *job.clock); };
-    decode_frames(*decoder, latent.to(models.device()), size, *job.clock, push, keep);
+    decode_frames(*decoder, latent.to(models.device()), count, *job.clock, push, keep);
   };
-  if (!request.save_tensors.empty()) return autoencoder::join_pieces(decode_to).slice(2, 0, size.frames);
+  if (!request.save_tensors.empty()) return autoencoder::join_pieces(decode_to).slice(2, 0, count);
   decode_to({});
   return {};
 }
 
-// Of a job with request.save_tensors: all of them, to get their name with the video. Null without.
+// The file of all tensors of a job with request.save_tensors, which gets its name with the video; null without.
 std::unique_ptr<OutputFile> stage_all_tensors(Job& job, const at::Tensor& latent, const at::Tensor& video) {
   if (!video.defined()) return nullptr;
   NamedTensors tensors = std::move(job.tensors);
@@ -197,7 +197,7 @@ void encode_video_texts(std::span<Job* const> jobs, ModelSet& models) {
 
 namespace {
 
-// Marked as that of an unfinished video.
+// The picture is marked as that of an unfinished video.
 void save_picture(Job& job, const at::Tensor& rgb) {
   const std::filesystem::path& path = job.picture_file;
   OutputFile file(path, job.request.overwrite);
@@ -272,7 +272,7 @@ at::Tensor sample_latent(Job& job, ModelSet& models) {
 }
 
 void decode_and_write(Job& job, ModelSet& models) {
-  const at::Tensor latent = job.latent.defined() ? job.latent : read_latent(job.latent_file).latent;
+  const at::Tensor latent = job.latent.defined() ? job.latent : read_latent(job.latent_file);
   std::unique_ptr<OutputWriter> writer;
   at::Tensor video = job.clock->run("decode", [&] { return decode(job, latent, models, writer); });
   job.clock->run("write", [&] {

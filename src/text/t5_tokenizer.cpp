@@ -65,13 +65,6 @@ std::vector<AddedToken> added_tokens(const SentencePieceProcessor& processor, co
       extra, settings, [&](const std::string& piece) { return find_piece(processor, piece); }, pieces);
 }
 
-// A piece, and where its text begins.
-struct Placed {
-  int64_t id;
-  std::string piece;
-  size_t offset;
-};
-
 }  // namespace
 
 T5Tokenizer::T5Tokenizer(const std::filesystem::path& folder) {
@@ -93,35 +86,38 @@ T5Tokenizer::T5Tokenizer(const std::filesystem::path& folder) {
 Tokens T5Tokenizer::encode(std::string_view text, size_t max_length) const {
   check_utf8(text, "text");
   if (max_length < 1) throw UsageError("T5: max_length must be at least 1, found 0");
-  std::vector<Placed> pieces;
+  Tokens tokens;
+  std::vector<size_t> offsets;  // where the text of each piece begins
+  const auto add = [&](int64_t id, const std::string& piece, size_t offset) {
+    tokens.ids.push_back(id);
+    tokens.pieces.push_back(piece);
+    offsets.push_back(offset);
+  };
   for (const TextPart& part : added_->split(text)) {
     const auto begin = static_cast<size_t>(part.text.data() - text.data());
     if (part.token != nullptr) {
-      pieces.push_back({part.token->id, part.token->content, begin});
+      add(part.token->id, part.token->content, begin);
       continue;
     }
     const sentencepiece::ImmutableSentencePieceText encoded = processor_->EncodeAsImmutableProto(part.text);
     for (const auto& piece : encoded.pieces()) {
       // A token that was added under the name of a piece stands for it wherever the piece comes up.
       const AddedToken* added = added_->find(piece.piece());
-      pieces.push_back({added != nullptr ? added->id : piece.id(), piece.piece(), begin + piece.begin()});
+      add(added != nullptr ? added->id : piece.id(), piece.piece(), begin + piece.begin());
     }
   }
   // As in the official tokenizer, room is left for </s>, but a text that ends with one gets no other.
   const int64_t end = processor_->eos_id();
-  const bool ends = !pieces.empty() && pieces.back().id == end;
-  const size_t kept = std::min(pieces.size(), max_length - 1);
-  Tokens tokens;
-  tokens.total = pieces.size() + (ends ? 0 : 1);
-  for (size_t i = 0; i < kept; ++i) {
-    tokens.ids.push_back(pieces[i].id);
-    tokens.pieces.push_back(std::move(pieces[i].piece));
-  }
+  const bool ends = !tokens.ids.empty() && tokens.ids.back() == end;
+  const size_t kept = std::min(tokens.ids.size(), max_length - 1);
+  tokens.total = tokens.ids.size() + (ends ? 0 : 1);
+  tokens.ids.resize(kept);
+  tokens.pieces.resize(kept);
   if (tokens.ids.empty() || tokens.ids.back() != end) {
     tokens.ids.push_back(end);
     tokens.pieces.push_back(processor_->IdToPiece(processor_->eos_id()));
   }
-  if (tokens.ids.size() < tokens.total) tokens.cut_before = excerpt(text.substr(pieces[kept].offset));
+  if (tokens.ids.size() < tokens.total) tokens.cut_before = excerpt(text.substr(offsets[kept]));
   return tokens;
 }
 

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "opensora/text.h"
 #include "text/added_tokens.h"
 
 namespace sentencepiece {
@@ -18,18 +19,9 @@ class SentencePieceProcessor;
 
 namespace opensora::text {
 
-// What a tokenizer makes of a text.
-struct Tokens {
-  // The ids that the encoder sees: with special tokens, truncated to the length that was asked for, not padded.
-  std::vector<int64_t> ids;
-  // The piece of each id as the vocabulary spells it: "panda</w>" (CLIP), "▁panda" (T5).
-  std::vector<std::string> pieces;
-  // Tokens of the whole text with special tokens, before truncation.
-  size_t total = 0;
-  // The first few words of what was cut off, on one line; nullopt if nothing was. CLIP: as it reads the text, that is
-  // fixed and in lower case.
-  std::optional<std::string> cut_before;
-};
+// What a tokenizer makes of a text, with special tokens, truncated to the length that was asked for. The ids are not
+// padded.
+using Tokens = TokenizedText;
 
 class BytePairEncoder;
 

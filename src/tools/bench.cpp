@@ -44,7 +44,7 @@ double median_seconds(at::Device device, const std::function<void()>& work) {
   return seconds[seconds.size() / 2];
 }
 
-// What such work of a run is done in.
+// The device and the dtype in which a run does such work.
 at::TensorOptions options_of(const run::Job& job, Work work) {
   const at::Device device = job.device;
   return at::TensorOptions().device(device).dtype(computing_dtype(job.dtype, work, device));
@@ -52,7 +52,7 @@ at::TensorOptions options_of(const run::Job& job, Work work) {
 
 int64_t all_tokens(const run::Job& job) { return job.image_tokens() + job.request.config.t5.max_length; }
 
-// The first layer of the transformer's MLP, into memory that is there.
+// The first layer of the transformer's MLP, whose result goes into memory that is there already.
 BenchProbe probe_matmul(const run::Job& job) {
   const MMDiTConfig& model = job.request.config.model;
   const int64_t m = all_tokens(job), k = model.hidden_size, n = model.mlp_hidden();
@@ -77,8 +77,8 @@ BenchProbe probe_attention(const run::Job& job) {
           .flops_per_second = 4 * length * length * static_cast<double>(model.hidden_size) / seconds};
 }
 
-// "matmul", then "attention", both at the transformer's sizes with all of a video's tokens, in what
-// the run's dtype is computed in, by the median of the runs that fit into a second, or three.
+// "matmul", then "attention", both at the transformer's sizes with all of a video's tokens, and in what the run's dtype
+// is computed in. Each is the median of as many runs as fit into a second, and of at least three.
 std::vector<BenchProbe> run_probes(const run::Job& job, const ProgressCallback& progress) {
   constexpr int64_t kProbes = 2;
   std::vector<BenchProbe> probes;
@@ -126,7 +126,7 @@ int64_t random_bytes(const run::Job& job, const BenchKind& kind) {
   return bytes;
 }
 
-// Random weights have no file to stay in.
+// Throws where random weights do not fit: they have no file to stay in.
 void check_memory(const run::Job& job, const std::vector<const BenchKind*>& kinds) {
   const std::optional<int64_t> available = memory_info().available;
   if (tools::has_weights(job) || !available) return;
@@ -140,7 +140,7 @@ void check_memory(const run::Job& job, const std::vector<const BenchKind*>& kind
   }
 }
 
-// All that the stages bind, before the first is timed.
+// Checks all weights that the stages bind, before the first stage is timed.
 void check_weights(const run::Job& job, const std::vector<const BenchKind*>& kinds) {
   if (!tools::has_weights(job)) return;
   std::vector<Component> components;
@@ -238,7 +238,7 @@ void scale_frames(const GenerateRequest& run, const ProgressCallback& progress, 
   }
 }
 
-// Of one run of as many steps as the most: what it took up to each.
+// From one run of the most steps: what it had taken by each number of them.
 void scale_steps(const GenerateRequest& run, const ProgressCallback& progress, std::vector<ScalingPoint>& points) {
   const run::Job job = tools::make_bench_job(run, {});
   const int64_t most = kFactors[std::size(kFactors) - 1];

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 using autoencoder::Half;
 using models::ModelSet;
 
-// Numbers of a tensor where any do: evenly spaced in [-1, 1].
+// A tensor whose numbers do not matter: evenly spaced in [-1, 1].
 at::Tensor numbers(at::IntArrayRef shape, at::Device device) {
   const auto options = at::TensorOptions().dtype(at::kFloat);
   if (device.is_meta()) return at::empty(shape, options.device(device));
@@ -116,7 +116,7 @@ BenchWork bind_decode(const run::Job& job, ModelSet& models) {
   };
 }
 
-// A gradient that moves: encoders are as fast as pictures are plain, and noise would be neither.
+// A gradient that moves. Encoders are the faster the plainer the pictures are, and noise would be slowest.
 at::Tensor moving_gradient(const run::Job& job, at::Device device) {
   const auto options = at::TensorOptions().dtype(at::kFloat).device(device);
   const int64_t count = job.request.config.sampling.num_frames;
@@ -150,7 +150,7 @@ models::ModelSet bench_models(const run::Job& job, models::Source source) {
   return models::ModelSet(models::choice_of(job.request), {.source = source, .device = job.device, .dtype = job.dtype});
 }
 
-// Of one run after the first, so that what is done once does not count.
+// Of one run, as two less one: what is done only once does not count.
 FlopCount count_flops(const run::Job& job, const BenchKind& kind) {
   if (kind.components.empty()) return {};
   MetaDevice meta_device(job.device);

@@ -65,10 +65,10 @@ bool is_done(const EncodingRun& work, const EncodedTextFile& target) {
   if (work.request.overwrite || !fs::exists(target.file, unreadable)) return false;
   try {
     for (const Component encoder : work.encoders) {
-      const run::ExpectedEmbedding expected = {.max_length = models::encoder_max_length(encoder, work.request.config),
-                                               .width = models::encoder_width(encoder, work.request.config),
-                                               .identity = work.identities.at(encoder),
-                                               .identity_file = work.request.model_dir};
+      run::ExpectedEmbedding expected = {.max_length = models::encoder_max_length(encoder, work.request.config),
+                                         .width = models::encoder_width(encoder, work.request.config),
+                                         .identity = work.identities.at(encoder),
+                                         .identity_file = work.request.model_dir};
       if (!read_embedding(target.file, target.text, encoder, expected)) {
         throw CheckpointError(target.file.string() + ": holds another text");
       }
@@ -160,11 +160,10 @@ TokenizedPrompt tokenize(const std::string& text, const std::filesystem::path& m
   const models::ModelChoice choice{model_dir, config};
   const text::ClipTokenizer clip(tokenizer_folder(Component::kClip, choice));
   const text::T5Tokenizer t5(tokenizer_folder(Component::kT5, choice));
-  const text::Tokens clip_tokens = clip.encode(text, config.clip.max_length);
-  const text::Tokens t5_tokens = t5.encode(text, config.t5.max_length);
-  return {.clip = {clip.pad(clip_tokens, config.clip.max_length), clip_tokens.pieces, clip_tokens.total,
-                   clip_tokens.cut_before},
-          .t5 = {t5_tokens.ids, t5_tokens.pieces, t5_tokens.total, t5_tokens.cut_before}};
+  TokenizedPrompt tokens{.clip = clip.encode(text, config.clip.max_length),
+                         .t5 = t5.encode(text, config.t5.max_length)};
+  tokens.clip.ids = clip.pad(tokens.clip, config.clip.max_length);
+  return tokens;
 }
 
 }  // namespace opensora

@@ -78,7 +78,7 @@ Savings plus(Savings savings, const Saving& another) {
   return savings;
 }
 
-// Half as many, 4k + 1: all autoencoders make that.
+// Half as many frames, of the form 4k + 1, which all autoencoders make.
 int64_t half_as_many(int64_t frames) { return frames / 2 / 4 * 4 + 1; }
 
 void add_shorter(std::vector<Savings>& all, const Savings& before, int64_t whole) {
@@ -230,7 +230,7 @@ int64_t needed_bytes(const RunPlan& run, const MemoryVerdict& memory) {
   return memory.source == kLimit ? run.budget_bytes : run.anonymous_bytes;
 }
 
-// What is needed with them, if that fits.
+// What the run needs with these savings, if that fits.
 std::optional<int64_t> needed_with(const Savings& savings, const GenerateRequest& request,
                                    const Circumstances& circumstances, const MemoryVerdict& memory) {
   try {
@@ -244,8 +244,8 @@ std::optional<int64_t> needed_with(const Savings& savings, const GenerateRequest
   }
 }
 
-// Where the limit is the user's own: what is planned and a twentieth, as another process holds a little more or less;
-// at least a quarter more than it was if the plan was wrong about it.
+// Where the limit is the user's own, advises a higher one: a twentieth above what is planned, as another process holds
+// a little more or less, and at least a quarter above the old one if the plan was wrong about it.
 void raise_limit(const GenerateRequest& request, at::Device device, bool ran_out, MemoryVerdict& memory) {
   constexpr int64_t kMiB = int64_t{1} << 20;
   const int64_t least = std::max(memory.needed_bytes / 20 * 21, ran_out ? request.max_memory / 4 * 5 : 0);

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <variant>
 
 #include "core/device.h"
@@ -90,11 +91,6 @@ ChosenAutoencoder find_autoencoder(const ReconstructRequest& request) {
   return found;
 }
 
-struct Input {
-  at::Tensor frames;  // uint8 [T, H, W, 3]
-  double fps = 0;     // 0: unknown
-};
-
 void check_numbers(const ReconstructRequest& request) {
   if (request.max_frames < 0) {
     throw UsageError(fmt::format("`max_frames`: expected 0 or more, found {}", request.max_frames));
@@ -104,7 +100,8 @@ void check_numbers(const ReconstructRequest& request) {
   }
 }
 
-Input read_input(const ReconstructRequest& request, const run::StageClock& clock) {
+// The input's frames, uint8 [T, H, W, 3]. `fps` becomes its rate; 0: unknown.
+at::Tensor read_input(const ReconstructRequest& request, const run::StageClock& clock, double& fps) {
   media::MediaReader reader(request.input, {.poll = [&] { clock.look(); }});
   std::vector<at::Tensor> frames;
   while (request.max_frames == 0 || static_cast<int64_t>(frames.size()) < request.max_frames) {
@@ -113,18 +110,19 @@ Input read_input(const ReconstructRequest& request, const run::StageClock& clock
     frames.push_back(at::from_blob(picture->rgb.data(), {picture->height, picture->width, 3}, at::kByte).clone());
     clock.report({"read", static_cast<int64_t>(frames.size()), request.max_frames});
   }
-  return {at::stack(frames), reader.fps()};
+  fps = reader.fps();
+  return at::stack(frames);
 }
 
-// What only the input tells about the output.
-void check_output_form(const ReconstructRequest& request, const Input& input) {
-  const bool is_picture = input.frames.size(0) == 1;
+// Checks what only the input tells: the kind of the output, and its width.
+void check_output_form(const ReconstructRequest& request, const at::Tensor& rgb) {
+  const bool is_picture = rgb.size(0) == 1;
   const std::string expected = is_picture ? ".png" : ".mp4", found = request.output.extension();
   if (found != expected) {
     throw UsageError(fmt::format("`output` {}: {} is written as {}, found \"{}\"", request.output.string(),
                                  is_picture ? "one frame" : "a video", expected, found));
   }
-  const int64_t width = input.frames.size(2) * (request.side_by_side ? 2 : 1);
+  const int64_t width = rgb.size(2) * (request.side_by_side ? 2 : 1);
   if (width > kMaxEdge) {
     throw UsageError(fmt::format("`side_by_side`: {} pixels wide, at most {} can be written", width, kMaxEdge));
   }
@@ -132,10 +130,10 @@ void check_output_form(const ReconstructRequest& request, const Input& input) {
 
 at::Tensor encode(const ReconstructRequest& request, const Autoencoder& autoencoder, const at::Tensor& rgb,
                   at::Device device, const run::StageClock& clock) {
-  autoencoder::EncodeOptions options;
-  options.progress = [&](int64_t done, int64_t total) { clock.report({"encode", done, total}); };
-  if (request.sample_posterior) options.generator = at::make_generator<at::CPUGeneratorImpl>(request.seed);
-  return autoencoder.encode(pad_frames(autoencoder, run::to_model_range(rgb).to(device)), options);
+  const auto progress = [&](int64_t done, int64_t total) { clock.report({"encode", done, total}); };
+  std::optional<at::Generator> generator;
+  if (request.sample_posterior) generator = at::make_generator<at::CPUGeneratorImpl>(request.seed);
+  return autoencoder.encode(pad_frames(autoencoder, run::to_model_range(rgb).to(device)), generator, progress);
 }
 
 // Cut to the input's size and rounded to 8 bits: uint8 [T, H, W, 3].
@@ -143,7 +141,7 @@ at::Tensor decode(const Autoencoder& autoencoder, const at::Tensor& latent, cons
                   const run::StageClock& clock) {
   at::Tensor result = at::empty_like(rgb);
   int64_t done = 0;
-  run::RgbFrames frames({rgb.size(0), rgb.size(1), rgb.size(2)}, "the reconstruction", [&](const at::Tensor& next) {
+  run::RgbFrames frames(rgb.size(0), {rgb.size(2), rgb.size(1)}, "the reconstruction", [&](const at::Tensor& next) {
     result.narrow(0, done, next.size(0)).copy_(next);
     done += next.size(0);
   });
@@ -171,25 +169,24 @@ void compare(const at::Tensor& original, const at::Tensor& reconstructed, const 
   result.mean_ssim = mean(result.ssim);
 }
 
-void write(const ReconstructRequest& request, const Input& input, const at::Tensor& reconstructed,
-           const run::StageClock& clock) {
-  const FrameRate fps = input.fps > 0 ? nearest_frame_rate(input.fps) : request.config.fps_save;
+void write(const ReconstructRequest& request, const at::Tensor& original, const at::Tensor& reconstructed,
+           FrameRate fps, const run::StageClock& clock) {
   const auto frame = [&](int64_t t) -> at::Tensor {
     if (!request.side_by_side) return reconstructed[t];
-    return at::cat({input.frames[t], reconstructed[t]}, /*dim=*/1);
+    return at::cat({original[t], reconstructed[t]}, /*dim=*/1);
   };
   const run::FrameFile file{.path = request.output,
                             .video = {.fps = fps, .crf = request.crf, .threads = request.threads},
                             .overwrite = request.overwrite};
-  const int64_t count = input.frames.size(0);
+  const int64_t count = original.size(0);
   run::write_frames(file, count, frame, [&](int64_t written) { clock.report({"write", written, count}); });
 }
 
 void run_stages(const ReconstructRequest& request, const ChosenAutoencoder& chosen, at::Device device,
                 at::ScalarType dtype, run::StageClock& clock, ReconstructResult& result) {
-  const Input input = clock.run("read", [&] { return read_input(request, clock); });
-  const at::Tensor& rgb = input.frames;
-  check_output_form(request, input);
+  double fps = 0;  // of the input
+  const at::Tensor rgb = clock.run("read", [&] { return read_input(request, clock, fps); });
+  check_output_form(request, rgb);
   result.frames = rgb.size(0);
   result.height = rgb.size(1);
   result.width = rgb.size(2);
@@ -205,7 +202,8 @@ void run_stages(const ReconstructRequest& request, const ChosenAutoencoder& chos
   const at::Tensor reconstructed = clock.run("decode", [&] { return decode(*model, latent, rgb, clock); });
   model.reset();
   clock.run("compare", [&] { compare(rgb, reconstructed, clock, result); });
-  clock.run("write", [&] { write(request, input, reconstructed, clock); });
+  const FrameRate rate = fps > 0 ? nearest_frame_rate(fps) : request.config.fps_save;
+  clock.run("write", [&] { write(request, rgb, reconstructed, rate, clock); });
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Where a case is run, and on what.
+// The reference data, and what a case is run on.
 struct Golden {
   fs::path data;
   at::Device device;
@@ -140,14 +140,14 @@ constexpr Limits kModel{1e-4, 1e-2, 5e-2}, kWholeRun{2e-3, 2e-2, 1e-1};
 
 }  // namespace
 
-std::vector<SelfCheck> golden_checks(const SelftestMachine& machine, const fs::path& data) {
+std::vector<SelfCheck> golden_checks(at::Device device, const Dtypes& dtypes, const fs::path& data) {
   constexpr const char* kVideo = "tiny.json";
   constexpr const char* kCompressed = "tiny_high_compression.json";
   constexpr const char* kFlux = "tiny_t2i2v.json";
   std::vector<SelfCheck> checks;
   const auto add = [&](const char* name, const Limits& limits, const RunCase& run) {
-    for (const at::ScalarType dtype : machine.dtypes) {
-      const Golden golden{data, machine.device, dtype};
+    for (const at::ScalarType dtype : dtypes) {
+      const Golden golden{data, device, dtype};
       checks.push_back(
           {"golden", fmt::format("{} {}", name, dtype_name(dtype)), [=] { return run(golden, limits.of(dtype)); }});
     }
@@ -241,14 +241,15 @@ SelftestReport selftest(const SelftestOptions& options) {
   const c10::InferenceMode inference;
   use_threads(options.threads);
   const fs::path data = tools::selftest_data_dir();
-  tools::SelftestMachine machine{.device = resolve_device(options.device), .dtypes = {}};
-  for (const std::string& name : options.dtypes) machine.dtypes.push_back(resolve_dtype(name, machine.device));
-  if (options.dtypes.empty()) machine.dtypes = {at::kFloat, at::kBFloat16, at::kHalf};
+  const at::Device device = resolve_device(options.device);
+  tools::Dtypes dtypes;
+  for (const std::string& name : options.dtypes) dtypes.push_back(resolve_dtype(name, device));
+  if (options.dtypes.empty()) dtypes = {at::kFloat, at::kBFloat16, at::kHalf};
   nn::prefer_fast_attention();
 
-  SelftestReport report{.device = machine.device.str(), .results = {}};
-  for (const auto& checks : {tools::golden_checks(machine, data), tools::attention_checks(machine),
-                             tools::kernel_checks(machine), tools::speed_checks(machine)}) {
+  SelftestReport report{.device = device.str(), .results = {}};
+  for (const auto& checks : {tools::golden_checks(device, dtypes, data), tools::attention_checks(device, dtypes),
+                             tools::kernel_checks(device, dtypes), tools::speed_checks(device, dtypes)}) {
     for (const SelfCheck& check : checks) {
       throw_if_stopped();
       report.results.push_back(perform(check));

@@ -22,12 +22,6 @@ struct SelfCheck {
   std::function<Outcome()> run;  // what it throws is a failure
 };
 
-// What the checks run on.
-struct SelftestMachine {
-  at::Device device = at::kCPU;
-  std::vector<at::ScalarType> dtypes;
-};
-
 // Whether the relative error of the whole tensor, |actual - expected| / |expected| in float64 on the CPU, is at most
 // `limit`.
 Outcome compare(const at::Tensor& actual, const at::Tensor& expected, double limit);
@@ -43,10 +37,12 @@ struct Limits {
 // share/opensora/selftest. Throws CheckpointError where there are none.
 std::filesystem::path selftest_data_dir();
 
-std::vector<SelfCheck> golden_checks(const SelftestMachine& machine, const std::filesystem::path& data);
-std::vector<SelfCheck> attention_checks(const SelftestMachine& machine);
+// The checks on `device`, in each of the dtypes.
+using Dtypes = std::vector<at::ScalarType>;
+std::vector<SelfCheck> golden_checks(at::Device device, const Dtypes& dtypes, const std::filesystem::path& data);
+std::vector<SelfCheck> attention_checks(at::Device device, const Dtypes& dtypes);
 // Checks our own code: fused kernels against the plain path, frames made on the device, graphs.
-std::vector<SelfCheck> kernel_checks(const SelftestMachine& machine);
-std::vector<SelfCheck> speed_checks(const SelftestMachine& machine);
+std::vector<SelfCheck> kernel_checks(at::Device device, const Dtypes& dtypes);
+std::vector<SelfCheck> speed_checks(at::Device device, const Dtypes& dtypes);
 
 }  // namespace opensora::tools

@@ -22,10 +22,9 @@ namespace {
 
 constexpr int64_t kHeadDim = 128;  // the transformer's
 
-// Normal, the same on every device.
-at::Tensor random(at::IntArrayRef shape, uint64_t seed, const SelftestMachine& machine, at::ScalarType dtype) {
-  return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed), at::TensorOptions())
-      .to(machine.device, dtype);
+// Normally distributed, and the same on every device.
+at::Tensor random(at::IntArrayRef shape, uint64_t seed, at::Device device, at::ScalarType dtype) {
+  return at::randn(shape, at::make_generator<at::CPUGeneratorImpl>(seed), at::TensorOptions()).to(device, dtype);
 }
 
 // softmax(q k^T / sqrt(D)) v, in float64 on the CPU.
@@ -35,13 +34,13 @@ at::Tensor attention_by_definition(const at::Tensor& q, const at::Tensor& k, con
   return wide(q).matmul(wide(k).transpose(-1, -2)).mul(scale).softmax(-1).matmul(wide(v));
 }
 
-Outcome check_attention(const SelftestMachine& machine, const std::string& backend, at::ScalarType dtype) {
+Outcome check_attention(at::Device device, const std::string& backend, at::ScalarType dtype) {
   constexpr Limits kLimits{1e-5, 2e-3, 1e-2};
   constexpr int64_t kHeads = 3, kLength = 333;  // no multiple of a kernel's block
   const nn::OnlyAttentionBackend only(backend);
-  const std::string chosen = nn::attention_backend(machine.device, dtype, kLength, kHeadDim);
+  const std::string chosen = nn::attention_backend(device, dtype, kLength, kHeadDim);
   if (chosen != backend) return skipped("LibTorch has none for this device and dtype");
-  const auto make = [&](uint64_t seed) { return random({1, kHeads, kLength, kHeadDim}, seed, machine, dtype); };
+  const auto make = [&](uint64_t seed) { return random({1, kHeads, kLength, kHeadDim}, seed, device, dtype); };
   const at::Tensor q = make(1), k = make(2), v = make(3);
   return compare(nn::attention(q, k, v), attention_by_definition(q, k, v), kLimits.of(dtype));
 }
@@ -53,27 +52,27 @@ Outcome check_fused(const nn::KernelTrial& trial) {
           fmt::format("differs by {:.1e} from the plain path, at most {:.1e}", trial.error, trial.limit)};
 }
 
-// As the writer would make them on the CPU: test data in every colour.
-Outcome check_frames(const SelftestMachine& machine) {
-  const at::Tensor rgb = random({65, 97, 3}, 4, machine, at::kFloat).mul(60).add(128).clamp(0, 255).to(at::kByte);
+// Frames in all colours must be as the writer would make them on the CPU.
+Outcome check_frames(at::Device device) {
+  const at::Tensor rgb = random({65, 97, 3}, 4, device, at::kFloat).mul(60).add(128).clamp(0, 255).to(at::kByte);
   const at::Tensor here = run::to_yuv420p(rgb).to(at::kCPU, at::kInt), there = run::to_yuv420p(rgb.cpu()).to(at::kInt);
   const int64_t difference = (here - there).abs().max().item<int64_t>();
   return {difference <= 1 ? Verdict::kOk : Verdict::kFailed,
           fmt::format("yuv420p differs by {} levels from the CPU's, at most 1", difference)};
 }
 
-// A chain of a matrix product, attention and a norm, in and out of static memory.
-Outcome check_graph(const SelftestMachine& machine, at::ScalarType dtype) {
-  const auto recorder = make_graph_recorder(machine.device);
-  if (!recorder) return skipped("no graphs: " + why_no_graphs(machine.device));
-  const at::Tensor weight = random({kHeadDim, kHeadDim}, 9, machine, dtype);
+// A matrix product, attention and a norm must give the same in a graph, with static memory, as outside of it.
+Outcome check_graph(at::Device device, at::ScalarType dtype) {
+  const auto recorder = make_graph_recorder(device);
+  if (!recorder) return skipped("no graphs: " + why_no_graphs(device));
+  const at::Tensor weight = random({kHeadDim, kHeadDim}, 9, device, dtype);
   const auto work = [&](const std::vector<at::Tensor>& inputs) {
     const at::Tensor x = at::matmul(inputs[0], weight);
     return at::layer_norm(nn::attention(x, x, inputs[0]), {kHeadDim});
   };
   Replayed replayed(recorder.get(), "the selftest's graph", work);
   for (uint64_t seed = 0; seed < 4; ++seed) {
-    const at::Tensor x = random({1, 2, 256, kHeadDim}, seed, machine, dtype);
+    const at::Tensor x = random({1, 2, 256, kHeadDim}, seed, device, dtype);
     const at::Tensor actual = replayed({x}), expected = work({x});
     if (!at::equal(actual, expected)) return {Verdict::kFailed, fmt::format("replay {} differs", seed)};
   }
@@ -106,36 +105,36 @@ Outcome speed(const std::string& what, double flops, double seconds) {
   return {Verdict::kOk, fmt::format("{}: {:.3g} TFLOP/s", what, flops / seconds * 1e-12)};
 }
 
-Outcome measure_matmul(const SelftestMachine& machine, at::ScalarType dtype) {
-  dtype = computing_dtype(dtype, Work::kProduct, machine.device);
-  const int64_t n = machine.device.is_cpu() ? 768 : 8192;
+Outcome measure_matmul(at::Device device, at::ScalarType dtype) {
+  dtype = computing_dtype(dtype, Work::kProduct, device);
+  const int64_t n = device.is_cpu() ? 768 : 8192;
   const auto size = static_cast<double>(n);
-  const at::Tensor a = random({n, n}, 1, machine, dtype), b = random({n, n}, 2, machine, dtype);
+  const at::Tensor a = random({n, n}, 1, device, dtype), b = random({n, n}, 2, device, dtype);
   at::Tensor out = at::empty_like(a);
   return speed(fmt::format("{0} x {0} in {1}", n, dtype_name(dtype)), 2 * size * size * size,
-               best_seconds(machine.device, [&] { at::mm_out(out, a, b); }));
+               best_seconds(device, [&] { at::mm_out(out, a, b); }));
 }
 
-Outcome measure_attention(const SelftestMachine& machine, at::ScalarType dtype) {
-  const int64_t length = machine.device.is_cpu() ? 1024 : 16384, heads = machine.device.is_cpu() ? 2 : 24;
-  const at::Tensor q = random({1, heads, length, kHeadDim}, 1, machine, dtype);
+Outcome measure_attention(at::Device device, at::ScalarType dtype) {
+  const int64_t length = device.is_cpu() ? 1024 : 16384, heads = device.is_cpu() ? 2 : 24;
+  const at::Tensor q = random({1, heads, length, kHeadDim}, 1, device, dtype);
   const double flops = 4.0 * static_cast<double>(length * length * heads * kHeadDim);
-  const std::string backend = nn::attention_backend(machine.device, dtype, length, kHeadDim);
-  const std::string computing = dtype_name(computing_dtype(dtype, Work::kAttention, machine.device));
+  const std::string backend = nn::attention_backend(device, dtype, length, kHeadDim);
+  const std::string computing = dtype_name(computing_dtype(dtype, Work::kAttention, device));
   return speed(fmt::format("{}, {} tokens in {}", backend, length, computing), flops,
-               best_seconds(machine.device, [&] { nn::attention(q, q, q); }));
+               best_seconds(device, [&] { nn::attention(q, q, q); }));
 }
 
 // A convolution of the decoder's, with channels apart and together.
-Outcome measure_convolution(const SelftestMachine& machine, at::ScalarType dtype) {
-  dtype = computing_dtype(dtype, Work::kConvolution, machine.device);
+Outcome measure_convolution(at::Device device, at::ScalarType dtype) {
+  dtype = computing_dtype(dtype, Work::kConvolution, device);
   constexpr int64_t kChannels = 128, kFrames = 8, kTaps = 27;
-  const int64_t edge = machine.device.is_cpu() ? 16 : 128;
-  const at::Tensor x = random({1, kChannels, kFrames, edge, edge}, 1, machine, dtype);
-  const at::Tensor weight = random({kChannels, kChannels, 3, 3, 3}, 2, machine, dtype);
+  const int64_t edge = device.is_cpu() ? 16 : 128;
+  const at::Tensor x = random({1, kChannels, kFrames, edge, edge}, 1, device, dtype);
+  const at::Tensor weight = random({kChannels, kChannels, 3, 3, 3}, 2, device, dtype);
   const auto teraflops = [&](at::MemoryFormat format) {
     const at::Tensor in = x.contiguous(format), kernel = weight.contiguous(format);
-    const double seconds = best_seconds(machine.device, [&] { at::conv3d(in, kernel, {}, 1, 1); });
+    const double seconds = best_seconds(device, [&] { at::conv3d(in, kernel, {}, 1, 1); });
     return 2e-12 * static_cast<double>(x.numel() * kChannels * kTaps) / seconds;
   };
   return {Verdict::kOk,
@@ -145,23 +144,23 @@ Outcome measure_convolution(const SelftestMachine& machine, at::ScalarType dtype
 
 }  // namespace
 
-std::vector<SelfCheck> attention_checks(const SelftestMachine& machine) {
+std::vector<SelfCheck> attention_checks(at::Device device, const Dtypes& dtypes) {
   std::vector<SelfCheck> checks;
   for (const std::string backend : {"cudnn", "flash", "efficient", "math"}) {
-    for (const at::ScalarType dtype : machine.dtypes) {
+    for (const at::ScalarType dtype : dtypes) {
       checks.push_back(
-          {"attention", backend + " " + dtype_name(dtype), [=] { return check_attention(machine, backend, dtype); }});
+          {"attention", backend + " " + dtype_name(dtype), [=] { return check_attention(device, backend, dtype); }});
     }
   }
   return checks;
 }
 
-std::vector<SelfCheck> kernel_checks(const SelftestMachine& machine) {
+std::vector<SelfCheck> kernel_checks(at::Device device, const Dtypes& dtypes) {
   std::vector<SelfCheck> checks;
   const auto wanted = [&](at::ScalarType dtype) {
-    return std::find(machine.dtypes.begin(), machine.dtypes.end(), dtype) != machine.dtypes.end();
+    return std::find(dtypes.begin(), dtypes.end(), dtype) != dtypes.end();
   };
-  const std::vector<nn::KernelTrial> trials = nn::try_kernels(nn::built_kernels(machine.device.type()), machine.device);
+  const std::vector<nn::KernelTrial> trials = nn::try_kernels(nn::built_kernels(device.type()), device);
   for (const nn::KernelTrial& trial : trials) {
     if (!wanted(trial.dtype)) continue;
     checks.push_back({"fused", trial.kernel + " " + dtype_name(trial.dtype), [=] { return check_fused(trial); }});
@@ -169,20 +168,19 @@ std::vector<SelfCheck> kernel_checks(const SelftestMachine& machine) {
   if (trials.empty()) {
     checks.push_back({"fused", "kernels", [] { return skipped("none: the CUDA plug-in is " + cuda_plugin_state()); }});
   }
-  checks.push_back({"frames", "yuv420p", [=] { return check_frames(machine); }});
-  for (const at::ScalarType dtype : machine.dtypes) {
-    checks.push_back({"graphs", "replay " + dtype_name(dtype), [=] { return check_graph(machine, dtype); }});
+  checks.push_back({"frames", "yuv420p", [=] { return check_frames(device); }});
+  for (const at::ScalarType dtype : dtypes) {
+    checks.push_back({"graphs", "replay " + dtype_name(dtype), [=] { return check_graph(device, dtype); }});
   }
   return checks;
 }
 
-std::vector<SelfCheck> speed_checks(const SelftestMachine& machine) {
+std::vector<SelfCheck> speed_checks(at::Device device, const Dtypes& dtypes) {
   std::vector<SelfCheck> checks;
-  for (const at::ScalarType dtype : machine.dtypes) {
-    checks.push_back({"speed", "matmul " + dtype_name(dtype), [=] { return measure_matmul(machine, dtype); }});
-    checks.push_back({"speed", "attention " + dtype_name(dtype), [=] { return measure_attention(machine, dtype); }});
-    checks.push_back(
-        {"speed", "convolution " + dtype_name(dtype), [=] { return measure_convolution(machine, dtype); }});
+  for (const at::ScalarType dtype : dtypes) {
+    checks.push_back({"speed", "matmul " + dtype_name(dtype), [=] { return measure_matmul(device, dtype); }});
+    checks.push_back({"speed", "attention " + dtype_name(dtype), [=] { return measure_attention(device, dtype); }});
+    checks.push_back({"speed", "convolution " + dtype_name(dtype), [=] { return measure_convolution(device, dtype); }});
   }
   return checks;
 }

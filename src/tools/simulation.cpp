@@ -110,7 +110,7 @@ class Simulation {
     }
   }
 
-  // As they were encoded before.
+  // Texts that were encoded before take no more than their embeddings.
   void read_texts() {
     for (sampling::TextEmbedding* text : texts_) {
       *text = {.txt = meta({1, job_.request.config.t5.max_length, job_.request.config.model.context_in_dim}),
@@ -118,7 +118,7 @@ class Simulation {
     }
   }
 
-  // One step of so many; its first has all the branches that any has.
+  // Runs the first step, which has all branches that any has, and counts it for all.
   at::Tensor sample(StagePlan& stage, const diffusion::MMDiT& model, sampling::SamplerInput input, int64_t forwards) {
     input.timesteps = {1, 0};
     // The other steps' modulations are there too, a row for each time and text.
@@ -165,12 +165,12 @@ class Simulation {
   // Frames are written while the next are decoded, but never more than two parts of the video wait.
   void decode(StagePlan& stage, const at::Tensor& latent) {
     const auto decoder = models_.autoencoder(Component::kAe, Half::kDecoder);
-    run::decode_frames(*decoder, latent, run::frame_size(job_.request.config, *decoder, latent), clock_,
-                       [&](const at::Tensor& frames) {
-                         stage.encodes = frames.size(0) < job_.request.config.sampling.num_frames;
-                         frames_.push_back(frames);
-                         if (frames_.size() > 2) frames_.pop_front();
-                       });
+    const int64_t count = job_.request.config.sampling.num_frames;
+    run::decode_frames(*decoder, latent, count, clock_, [&](const at::Tensor& frames) {
+      stage.encodes = frames.size(0) < count;
+      frames_.push_back(frames);
+      if (frames_.size() > 2) frames_.pop_front();
+    });
     stage.forwards = progress_.total;
   }
 

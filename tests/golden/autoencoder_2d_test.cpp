@@ -45,7 +45,7 @@ TEST(Autoencoder2DModel, AVideoGoesThroughFrameByFrame) {
   const Autoencoder2D ae = load(Half::kBoth);
   const at::Tensor frames = at::cat({reference["in.x"], reference["in.x"].flip(4)}, 2);
   int64_t done = 0, total = 0;
-  const at::Tensor z = ae.encode(frames, {.progress = [&](int64_t d, int64_t t) { done = d, total = t; }});
+  const at::Tensor z = ae.encode(frames, /*generator=*/{}, [&](int64_t d, int64_t t) { done = d, total = t; });
   EXPECT_EQ(done, 2);
   EXPECT_EQ(total, 2);
   EXPECT_EQ(z.size(2), ae.latent_frames(2));
@@ -58,7 +58,7 @@ TEST(Autoencoder2DModel, DrawsFromThePosterior) {
   const Case reference("flux_ae");
   const Autoencoder2D ae = load(Half::kEncoder);
   const auto draw = [&](uint64_t seed) {
-    return ae.encode(reference["in.x"], {.generator = at::make_generator<at::CPUGeneratorImpl>(seed)});
+    return ae.encode(reference["in.x"], at::make_generator<at::CPUGeneratorImpl>(seed));
   };
   EXPECT_TRUE(at::equal(draw(1), draw(1)));
   EXPECT_FALSE(at::equal(draw(1), draw(2)));

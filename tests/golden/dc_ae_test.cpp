@@ -54,9 +54,8 @@ TEST_P(DCAEEncode, MatchesTheOfficialOne) {
   const Case reference(GetParam());
   int64_t done = 0, total = -1;
   const at::Tensor z =
-      load(tiny_dc_ae(reference), Half::kEncoder).encode(reference["in.x"], {.progress = [&](int64_t d, int64_t t) {
-                                                           done = d, total = t;
-                                                         }});
+      load(tiny_dc_ae(reference), Half::kEncoder)
+          .encode(reference["in.x"], /*generator=*/{}, [&](int64_t d, int64_t t) { done = d, total = t; });
   EXPECT_TRUE(close(z, reference["z"]));
   EXPECT_EQ(done, total) << "progress counts tiles that are not encoded";
 }

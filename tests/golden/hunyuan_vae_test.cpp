@@ -38,7 +38,8 @@ TEST_P(HunyuanVAEGolden, Encode) {
   const Case reference(GetParam());
   const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_vae(reference), Half::kEncoder);
   int64_t done = 0, total = -1;
-  const at::Tensor z = vae.encode(reference["in.x"], {.progress = [&](int64_t d, int64_t t) { done = d, total = t; }});
+  const at::Tensor z =
+      vae.encode(reference["in.x"], /*generator=*/{}, [&](int64_t d, int64_t t) { done = d, total = t; });
   EXPECT_TRUE(close(z, reference["z"]));
   EXPECT_EQ(done, total) << "progress counts tiles that are not encoded";
 }
@@ -69,7 +70,7 @@ TEST(HunyuanVAE, DrawsFromThePosterior) {
   const Case reference("hunyuan_vae_untiled");
   const HunyuanVAE vae(test::reference_weights("hunyuan_vae.safetensors"), tiny_vae(reference), Half::kEncoder);
   const auto draw = [&](uint64_t seed) {
-    return vae.encode(reference["in.x"], {.generator = at::make_generator<at::CPUGeneratorImpl>(seed)});
+    return vae.encode(reference["in.x"], at::make_generator<at::CPUGeneratorImpl>(seed));
   };
   EXPECT_TRUE(at::equal(draw(1), draw(1)));
   EXPECT_FALSE(at::equal(draw(1), draw(2)));

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/json_text.h"
 #include "support/contains.h"
 
 namespace opensora::batch {
@@ -52,7 +53,7 @@ std::string problem(const std::string& text) {
   try {
     parse_journal_line(text);
     return "";
-  } catch (const JournalLineError& error) {
+  } catch (const JsonError& error) {
     return error.what();
   }
 }

@@ -68,7 +68,7 @@ TEST(Replayed, AReplayThatDiffersIsDroppedWithAWarning) {
 
 TEST(Replayed, ARecordingThatFailsIsDroppedWithAWarning) {
   struct Failing final : GraphRecorder {
-    std::unique_ptr<Graph> record(const std::function<void()>&) override { TORCH_CHECK(false, "not while recording"); }
+    Graph record(const std::function<void()>&) override { TORCH_CHECK(false, "not while recording"); }
   };
   Failing recorder;
   Doubler doubler;

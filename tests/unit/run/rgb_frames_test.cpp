@@ -36,7 +36,7 @@ TEST(RgbFramesTest, AreThoseOfTheWholeVideo) {
     if (!in_time) tiling.time.reset();
     const at::Tensor z = latent(), video = apply_tiled(z, tiling, enlarge);
     std::vector<at::Tensor> parts;
-    RgbFrames rgb({33, 45, 37}, "the video", [&](const at::Tensor& frames) { parts.push_back(frames); });
+    RgbFrames rgb(33, {37, 45}, "the video", [&](const at::Tensor& frames) { parts.push_back(frames); });
     apply_tiled(z, tiling, enlarge, PieceSink([&](const Piece& piece) { rgb.add(piece); }));
     EXPECT_EQ(parts.size(), in_time ? 3 : 1);
     const at::Tensor frames = at::cat(parts);
@@ -48,7 +48,7 @@ TEST(RgbFramesTest, AreThoseOfTheWholeVideo) {
 }
 
 TEST(RgbFramesTest, RefuseWhatIsNotFinite) {
-  RgbFrames rgb({1, 4, 4}, "the video", [](const at::Tensor&) { FAIL() << "a frame was handed on"; });
+  RgbFrames rgb(1, {4, 4}, "the video", [](const at::Tensor&) { FAIL() << "a frame was handed on"; });
   at::Tensor values = at::zeros({1, 3, 4, 8, 8});
   values[0][0][3][7][7] = std::numeric_limits<float>::infinity();  // cut off, but a sign all the same
   EXPECT_THROW(rgb.add({values, 0, 0, 0, {4, 8, 8}}), NumericError);
@@ -60,7 +60,7 @@ TEST(RgbFramesTest, NothingOfAnEarlierPartIsKept) {
   const auto all_gone = [](const auto& list) {
     return std::all_of(list.begin(), list.end(), [](const auto& storage) { return storage.expired(); });
   };
-  RgbFrames rgb({36, 48, 40}, "the video", [&](const at::Tensor& next) {
+  RgbFrames rgb(36, {40, 48}, "the video", [&](const at::Tensor& next) {
     EXPECT_TRUE(all_gone(frames));
     frames.push_back(next.storage().getWeakStorageImpl());
   });
