@@ -2,9 +2,14 @@
 
 #include <signal.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <exception>
 #include <iostream>
 #include <new>
@@ -18,6 +23,7 @@
 #include "cli/standard_error.h"
 #include "cli/standard_output.h"
 #include "core/failure.h"
+#include "core/temporary.h"
 #include "opensora/error.h"
 #include "opensora/process.h"
 
@@ -140,6 +146,21 @@ int run(int argc, char** argv) {
     std::cerr << "opensora: error: out of memory\n";
     return static_cast<int>(ExitCode::kOutOfMemory);
   }
+}
+
+void run_process(int argc, char** argv) {
+  install_fault_handler();
+  ignore_file_size_signal();
+  const int code = run(argc, argv);
+  // The process ends here and now. LibTorch would take a tenth of a second to unregister its operators, and after a
+  // stop a thread may still be within an encoder, from under which nothing must be taken. Its file goes before.
+  if (stop_signal() != 0) remove_own_temporaries();
+  std::cout.flush();
+  std::fflush(nullptr);
+#ifdef __SANITIZE_ADDRESS__
+  __lsan_do_leak_check();
+#endif
+  _exit(code);
 }
 
 }  // namespace opensora::cli

@@ -13,4 +13,8 @@ void set_up(CLI::App& app);
 // SIGPIPE, unless that is ignored.
 int run(int argc, char** argv);
 
+// All of the process from main() on: gets it ready, calls run() and ends it with the exit code, without LibTorch's
+// tear-down.
+[[noreturn]] void run_process(int argc, char** argv);
+
 }  // namespace opensora::cli

@@ -35,7 +35,6 @@ class BatchRuns : public test::BatchFixture {
 
   ProgramResult bare(std::vector<std::string> flags, ProgramOptions options = {}) const {
     options.folder = folder_.path();
-    options.environment.insert(options.environment.end(), {"OMP_NUM_THREADS=1", "GOMP_SPINCOUNT=0"});
     flags.insert(flags.begin(), "generate");
     flags.insert(flags.end(), {"--device", "cpu"});
     return run_program(flags, options);

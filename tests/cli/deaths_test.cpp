@@ -105,7 +105,6 @@ class Deaths : public ::testing::TestWithParam<std::tuple<Stage, bool>> {
     return arguments;
   }
   ProgramResult run(const std::string& output, bool resume, ProgramOptions options = {}) const {
-    options.environment.insert(options.environment.end(), {"OMP_NUM_THREADS=1", "GOMP_SPINCOUNT=0"});
     return test::run_program(command(output, resume), options);
   }
 

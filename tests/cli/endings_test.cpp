@@ -41,7 +41,6 @@ class Endings : public ::testing::Test {
     }
     arguments.insert(arguments.end(), {"-o", fs::path(output).is_absolute() ? fs::path(output) : out() / output});
     arguments.insert(arguments.end(), more.begin(), more.end());
-    options.environment.insert(options.environment.end(), {"OMP_NUM_THREADS=1", "GOMP_SPINCOUNT=0"});
     return test::run_program(arguments, options);
   }
   // With what tests/preload/death.cpp can do at the first step.

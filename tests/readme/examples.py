@@ -90,7 +90,7 @@ def help_examples(program):
 def tiny_config(name):
     config = json.loads((TINY / f"{name}.json").read_text())
     frames = 32 if name == "tiny_high_compression" else 33
-    config["sampling_option"].update(height=64, width=64, resolution=None, aspect_ratio=None, num_steps=2,
+    config["sampling_option"].update(height=32, width=32, resolution=None, aspect_ratio=None, num_steps=2,
                                      num_frames=frames)
     return json.dumps(config)
 
@@ -110,7 +110,7 @@ def make_checkout(folder, program, with_weights):
         (folder / f"configs/{name}.json").write_text(tiny_config(tiny))
     shutil.copytree(ROOT / "configs/demo", folder / "configs/demo", copy_function=os.symlink)
     demo = json.loads((folder / "configs/demo/config.json").read_text())
-    demo["sampling_option"]["num_steps"] = 2
+    demo["sampling_option"].update(num_steps=2, height=32, width=32)
     demo.pop("output_size", None)
     (folder / "configs/demo/config.json").unlink()
     (folder / "configs/demo/config.json").write_text(json.dumps(demo))

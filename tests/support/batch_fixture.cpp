@@ -8,7 +8,6 @@ namespace fs = std::filesystem;
 
 ProgramResult BatchFixture::run(const fs::path& prompts, const std::string& output,
                                 const std::vector<std::string>& more, ProgramOptions options) const {
-  options.environment.insert(options.environment.end(), {"OMP_NUM_THREADS=1", "GOMP_SPINCOUNT=0"});
   std::vector<std::string> arguments = {"generate",     "--prompts-file",        prompts,
                                         "--output-dir", folder_.path() / output, "--device",
                                         "cpu",          "--output-size",         "none"};

@@ -6,18 +6,35 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
+#include <iterator>
 #include <stdexcept>
 #include <thread>
 
+#include "cli/app.h"
+#include "cli/process.h"
+#include "core/local_file.h"
 #include "support/temporary_folder.h"
 
 namespace opensora::test {
 namespace {
 
+// Whether a copy of this process may serve as the program. It has the program's code and has loaded LibTorch, which is
+// most of what starting the program costs, and of what the tests would cost. A copy has no thread but the one that made
+// it, so there must be no other; and what is read as a process starts, such as LD_PRELOAD, needs a start.
+bool can_serve_as_program(const ProgramOptions& options) {
+  const auto tasks = std::filesystem::directory_iterator("/proc/self/task");
+  const bool is_read_later = std::all_of(options.environment.begin(), options.environment.end(),
+                                         [](const auto& entry) { return entry.starts_with("OPENSORA_MODEL_DIR="); });
+  return std::distance(begin(tasks), end(tasks)) == 1 && is_read_later && options.max_address_space == 0 &&
+         !options.starts_anew;
+}
+
 [[noreturn]] void become_program(const Arguments& arguments, const ProgramOptions& options, const std::string& out,
-                                 const std::string& err) {
+                                 const std::string& err, bool is_prepared) {
   if (!options.folder.empty() && chdir(options.folder.c_str()) != 0) _exit(126);
   if (options.max_address_space > 0) {
     const rlimit limit{static_cast<rlim_t>(options.max_address_space), static_cast<rlim_t>(options.max_address_space)};
@@ -30,6 +47,11 @@ namespace {
   std::vector<char*> argv{const_cast<char*>(OPENSORA_PROGRAM)};
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
+  if (is_prepared) {
+    cli::watch_for_uncaught_exceptions(0, nullptr, nullptr);
+    leave_removed_folder(0, nullptr, nullptr);
+    cli::run_process(static_cast<int>(arguments.size()) + 1, argv.data());
+  }
   execv(OPENSORA_PROGRAM, argv.data());
   _exit(127);
 }
@@ -45,9 +67,10 @@ ProgramResult run_program(const Arguments& arguments, const ProgramOptions& opti
   const TemporaryFolder folder;
   const std::string out = folder.path() / "out", err = folder.path() / "err";
   fflush(nullptr);  // or the child would print what this process has buffered once more
+  const bool is_prepared = can_serve_as_program(options);
   const pid_t child = fork();
   if (child < 0) throw std::runtime_error("cannot fork");
-  if (child == 0) become_program(arguments, options, out, err);
+  if (child == 0) become_program(arguments, options, out, err, is_prepared);
   if (options.meanwhile) options.meanwhile(child);
   int status = 0;
   waitpid(child, &status, 0);

@@ -24,9 +24,12 @@ struct ProgramOptions {
   std::vector<std::string> environment;  // "NAME=value" added
   long max_address_space = 0;            // bytes; 0: no limit
   int ignored_signal = 0;                // that the program is started with; all others do what they do by default
+  bool starts_anew = false;              // from its file, though a copy of this process could serve as well
   std::function<void(pid_t)> meanwhile;  // called once it has started, with its process id
 };
 
+// Where nothing stands against it, the program is a copy of this process (program.cpp); tests/readme, tests/pipelines
+// and what asks for `starts_anew` or changes the environment start its file.
 ProgramResult run_program(const Arguments& arguments, const ProgramOptions& options = {});
 
 // What it prints when it must succeed and say nothing on stderr.
