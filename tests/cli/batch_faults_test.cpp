@@ -16,7 +16,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using test::Arguments;
 using test::contains;
+using test::operator+;
 using test::ProgramOptions;
 using test::ProgramResult;
 
@@ -120,15 +122,17 @@ TEST_F(BatchFaults, AReadOnlyFolder) {
 }
 
 TEST_F(BatchFaults, ADecoderThatIsDeletedCostsNoSampling) {
-  const fs::path prompts = folder_.write("p.csv", kSixVideos), model = copy_model();
-  ASSERT_EQ(run(prompts, "whole").exit_code, 0);
+  const fs::path prompts = folder_.write("p.txt", "a\nb\nc\nd\ne\nf\n"), model = copy_model();
+  const Arguments flags = {"--num-frames", "5", "--steps", "2", "-s", "1"},
+                  damaged = flags + Arguments{"--model-dir", model};
+  ASSERT_EQ(run(prompts, "whole", flags).exit_code, 0);
   const fs::path vae = model / "hunyuan_vae.safetensors", away = folder_.path() / "vae";
   ProgramOptions options;
   options.meanwhile = [&](pid_t program) {
     EXPECT_TRUE(test::wait_for_event(program, folder_.path() / "out/run.jsonl", "video_started"));
     fs::rename(vae, away);
   };
-  const ProgramResult result = run(prompts, "out", {"--model-dir", model}, options);
+  const ProgramResult result = run(prompts, "out", damaged, options);
   EXPECT_EQ(result.exit_code, 3) << result.err;
   EXPECT_TRUE(contains(result.err, "hunyuan_vae"));
   const std::vector<json> failed = failures("out");
@@ -138,7 +142,7 @@ TEST_F(BatchFaults, ADecoderThatIsDeletedCostsNoSampling) {
     EXPECT_TRUE(fs::exists(line.value("latent", "none"))) << line;
   }
   fs::rename(away, vae);
-  EXPECT_EQ(run(prompts, "out", {"--model-dir", model, "--resume"}).exit_code, 0);
+  EXPECT_EQ(run(prompts, "out", damaged + Arguments{"--resume"}).exit_code, 0);
   EXPECT_EQ(files("out"), files("whole"));
   expect_each_sampled_once("out", 6);
 }
@@ -148,7 +152,7 @@ TEST_F(BatchFaults, ATransformerThatIsTruncatedIsNamed) {
   const fs::path file = model / "Open_Sora_v2.safetensors";
   const std::string whole = test::read_file(file);
   const fs::path events = folder_.path() / "events.jsonl";
-  const std::vector<std::string> flags = {"--model-dir", model, "--num-frames", "5",   "--steps", "300",
+  const std::vector<std::string> flags = {"--model-dir", model, "--num-frames", "5",   "--steps", "150",
                                           "-s",          "1",   "--events",     events};
   ProgramOptions options;
   options.meanwhile = [&](pid_t program) {

@@ -130,7 +130,7 @@ TEST_F(Batch, ASignalIsInTheJournalAndResumingEndsTheRun) {
     EXPECT_TRUE(test::wait_for_event(program, events, "step"));
     ::kill(program, SIGINT);
   };
-  const std::vector<std::string> flags = {"--num-frames", "5",        "--steps", "400", "-s", "1",
+  const std::vector<std::string> flags = {"--num-frames", "5",        "--steps", "150", "-s", "1",
                                           "--resume",     "--events", events};
   EXPECT_EQ(run(prompts, "out", flags, options).exit_code, 130);
   EXPECT_EQ(journal("out").back()["exit_code"], 130);

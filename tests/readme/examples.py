@@ -103,7 +103,7 @@ def make_checkout(folder, program, with_weights):
         os.link(program, folder / "build/opensora")
     except OSError:
         shutil.copy2(program, folder / "build/opensora")
-    (folder / "bin/opensora").symlink_to(folder / "build/opensora")
+    (folder / "bin/opensora").symlink_to("../build/opensora")
     for name in ("scripts", "tests"):
         (folder / name).symlink_to(ROOT / name)
     for name, tiny in CONFIGS.items():
@@ -220,12 +220,15 @@ def main():
     assert not stale, f"no longer in the README: {stale}"
     problems, runs = [], 0
     with tempfile.TemporaryDirectory(prefix="opensora-examples-") as scratch:
+        checkouts = {False: Path(scratch) / "demo", True: Path(scratch) / "weights"}
+        for with_weights, checkout in checkouts.items():
+            make_checkout(checkout, program, with_weights)
+            prepare_files(checkout, readme, with_weights)
         for on_terminal in (False, True):
             run = run_on_terminal if on_terminal else run_in_pipe
             for with_weights in (False, True):
                 folder = Path(scratch) / f"{'terminal' if on_terminal else 'pipe'}-{'weights' if with_weights else 'demo'}"
-                make_checkout(folder, program, with_weights)
-                prepare_files(folder, readme, with_weights)
+                shutil.copytree(checkouts[with_weights], folder, symlinks=True)
                 for place, command in examples:
                     if is_not_run(command) or needs_weights(command) != with_weights:
                         continue

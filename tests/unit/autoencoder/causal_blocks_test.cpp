@@ -67,8 +67,9 @@ at::Tensor whole_upsample(const CausalUpsample& up, const at::Tensor& x) {
 struct Shape {
   int64_t batch, frames, height, width;
 };
-// The last has frames of 16 MiB: they go by four.
+// The last has frames of 16 MiB, enlarged ones in the second list: they go by four.
 const std::vector<Shape> kShapes = {{1, 1, 3, 4}, {2, 5, 6, 5}, {1, 9, 4, 8}, {1, 5, 256, 512}};
+const std::vector<Shape> kUpsampledShapes = {{1, 1, 3, 4}, {2, 5, 6, 5}, {1, 9, 4, 8}, {1, 5, 128, 512}};
 
 class InParts : public ::testing::TestWithParam<Shape> {
  protected:
@@ -95,7 +96,9 @@ TEST_P(InParts, ResidualBlock) {
   }
 }
 
-TEST_P(InParts, Upsampling) {
+class UpsamplingInParts : public InParts {};
+
+TEST_P(UpsamplingInParts, IsThatOfTheWhole) {
   for (const auto& [space, time] : {std::pair{true, true}, {true, false}, {false, true}}) {
     const CausalUpsample up(random_weights(), 16, space, time);
     const at::Tensor x = input(16);
@@ -104,6 +107,7 @@ TEST_P(InParts, Upsampling) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, InParts, ::testing::ValuesIn(kShapes));
+INSTANTIATE_TEST_SUITE_P(Shapes, UpsamplingInParts, ::testing::ValuesIn(kUpsampledShapes));
 
 TEST(InPartsInBfloat16, IsNearTheWhole) {
   at::manual_seed(4);
