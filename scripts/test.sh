@@ -15,6 +15,8 @@ scripts/setup.sh
 install_packages python3-jsonschema
 build all
 step "Running the tests"
-# One test a core, each with one thread: with more, LibTorch's threads would fight for the cores.
+# One test a core, each with one thread: with more, LibTorch's threads would fight for the cores. nproc counts what
+# OMP_NUM_THREADS says.
+cores=$(nproc)
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-ctest --preset release --output-on-failure --no-tests=error --parallel "$(nproc)" "$@"
+ctest --preset release --output-on-failure --no-tests=error --parallel "$cores" "$@"

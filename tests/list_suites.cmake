@@ -9,6 +9,6 @@ foreach(SUITE IN LISTS SUITES)
   string(REGEX REPLACE "[\n.]" "" SUITE "${SUITE}")
   string(APPEND CONTENT
     "add_test([[${SUITE}]] [[${PROGRAM}]] [[--gtest_filter=${SUITE}.*]] --gtest_brief=1)\n"
-    "set_tests_properties([[${SUITE}]] PROPERTIES TIMEOUT ${LIMIT} ENVIRONMENT [[OMP_NUM_THREADS=1;GOMP_SPINCOUNT=0]])\n")
+    "set_tests_properties([[${SUITE}]] PROPERTIES TIMEOUT ${LIMIT} ENVIRONMENT GOMP_SPINCOUNT=0)\n")
 endforeach()
 file(WRITE ${OUTPUT} "${CONTENT}")

@@ -171,7 +171,7 @@ void run_many(const std::vector<BatchRow>& rows, const BatchOptions& batch, cons
   if (failed + rest > 0) {
     fail(ExitCode::kPartlyFailed,
          fmt::format("{} of {} videos failed{}; the journal in {} says why, --resume tries them again", failed,
-                     result.videos.size(), rest > 0 ? fmt::format(", {} were not begun", rest) : "", folder));
+                     result.videos.size(), rest > 0 ? fmt::format(", {} were not made", rest) : "", folder));
   }
   if (result.exit_code(batch.strict) != 0) {
     fail(ExitCode::kSuspicious, "a video in " + folder + " is suspicious: see the log");

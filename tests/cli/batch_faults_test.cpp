@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "support/batch_fixture.h"
@@ -147,6 +148,25 @@ TEST_F(BatchFaults, ADecoderThatIsDeletedCostsNoSampling) {
   expect_each_sampled_once("out", 6);
 }
 
+// The first video's frames are no numbers, and it fails while the second is being sampled.
+TEST_F(BatchFaults, FailFastEndsASamplingThatIsUnderWay) {
+  const fs::path prompts =
+      folder_.write("p.csv", "text,num_frames,steps,seed,name\na red circle,5,1,1,a\na blue square,5,5000,2,b\n");
+  const fs::path model = copy_model();
+  std::fstream decoder(model / "hunyuan_vae.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+  const std::string not_numbers(size_t{64} << 10, '\xFF');
+  decoder.seekp(-static_cast<std::streamoff>(not_numbers.size()), std::ios::end);
+  decoder << not_numbers << std::flush;
+  const ProgramResult result = run(prompts, "out", {"--model-dir", model, "--overlap", "on", "--fail-fast"});
+  EXPECT_EQ(result.exit_code, 3) << result.err;
+  EXPECT_TRUE(contains(result.err, "1 of 2 videos failed, 1 were not made")) << result.err;
+  const std::vector<json> failed = failures("out");
+  ASSERT_EQ(failed.size(), 1U);
+  EXPECT_EQ(failed.front()["code"], 10);
+  EXPECT_EQ(how_often("out", "video_started").size(), 2U);
+  EXPECT_EQ(journal("out").back()["not_run"], 1);
+}
+
 TEST_F(BatchFaults, ATransformerThatIsTruncatedIsNamed) {
   const fs::path prompts = folder_.write("p.txt", "a red circle\na blue square\n"), model = copy_model();
   const fs::path file = model / "Open_Sora_v2.safetensors";
@@ -186,7 +206,7 @@ TEST_F(BatchFaults, ARowThatRunsOutOfMemory) {
   ProgramOptions options;
   options.max_address_space = 1000L << 20;  // enough to denoise all of them
   const fs::path events = folder_.path() / "events.jsonl";
-  const ProgramResult result = run(prompts, "out", {"--threads", "1", "--events", events}, options);
+  const ProgramResult result = run(prompts, "out", {"--events", events}, options);
   EXPECT_EQ(result.exit_code, 3) << result.err;
   EXPECT_TRUE(contains(result.err, "p.csv:3: "));
   const auto made = files("out");

@@ -36,7 +36,7 @@ class BatchRuns : public test::BatchFixture {
   ProgramResult bare(std::vector<std::string> flags, ProgramOptions options = {}) const {
     options.folder = folder_.path();
     flags.insert(flags.begin(), "generate");
-    flags.insert(flags.end(), {"--device", "cpu"});
+    flags.insert(flags.end(), {"--device", "cpu", "--threads", "1"});
     return run_program(flags, options);
   }
 

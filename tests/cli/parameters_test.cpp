@@ -2,10 +2,15 @@
 #include <gtest/gtest.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <fstream>
 #include <iostream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <regex>
 #include <set>
+#include <string>
+#include <vector>
 
 #include "cli/app.h"
 #include "cli/commands.h"
@@ -36,6 +41,53 @@ std::set<std::string> long_flags(const CLI::App& command) {
     for (const std::string& name : option->get_fnames()) names.insert(name);
   }
   return names;
+}
+
+// "`-s`, `--seed TEXT`"
+std::string spelling(const Parameter& parameter) {
+  std::string text = "`";
+  for (const char c : parameter.names) text += c == ',' ? "`, `" : c == '!' ? "" : std::string(1, c);
+  if (parameter.kind != request::Kind::kSwitch) text.append(" ").append(parameter.type);
+  return text + "`";
+}
+
+std::string in_markdown(const std::string& text) {
+  return std::regex_replace(std::regex_replace(text, std::regex("\\|"), "\\|"), std::regex("<"), "&lt;");
+}
+
+// The manual's table of flags, as the parameter table has them, in the groups of the help.
+std::string flags_table() {
+  std::vector<std::string> groups;
+  std::map<std::string, std::string> rows;  // by group
+  for (const Parameter& parameter : parameters()) {
+    if (!rows.contains(parameter.group)) groups.push_back(parameter.group);
+    const std::string by_default = parameter.default_text.empty() ? "" : " (default: " + parameter.default_text + ")";
+    rows[parameter.group].append("| ").append(in_markdown(spelling(parameter))).append(" | ");
+    rows[parameter.group].append(in_markdown(parameter.help + by_default)).append(" |\n");
+  }
+  std::string table = "| flag | meaning |\n| --- | --- |\n";
+  for (const std::string& group : groups) {
+    if (!group.empty()) table.append("| **").append(group).append("** | |\n");
+    table.append(rows[group]);
+  }
+  return table;
+}
+
+// OPENSORA_UPDATE_README=1 in the environment writes it there.
+TEST(ParameterTable, IsTheReadmesTableOfFlags) {
+  const std::string begin =
+                        "<!-- The parameter table's rows, written by ParameterTable.IsTheReadmesTableOfFlags. -->\n\n",
+                    end = "\n<!-- The end of these rows. -->\n";
+  std::string manual = readme();
+  const size_t from = manual.find(begin), to = manual.find(end);
+  ASSERT_TRUE(from != std::string::npos && to != std::string::npos && from < to);
+  const size_t first = from + begin.size();
+  if (std::getenv("OPENSORA_UPDATE_README") != nullptr) {
+    manual.replace(first, to - first, flags_table());
+    std::ofstream(test::readme_file()) << manual;
+    return;
+  }
+  EXPECT_EQ(manual.substr(first, to - first), flags_table()) << "OPENSORA_UPDATE_README=1 ctest -R ParameterTable";
 }
 
 TEST(ParameterTable, IsInTheHelpTheManPageAndTheReadme) {

@@ -35,7 +35,8 @@ class ProgramGolden : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(ProgramGolden, IsTheLibrarys) {
   const test::TemporaryFolder folder;
-  const test::ProgramResult result = test::run_program(test::pipeline_arguments(GetParam(), folder.path()));
+  const test::ProgramResult result =
+      test::run_program(test::pipeline_arguments(GetParam(), folder.path()), {.starts_anew = true});
   ASSERT_EQ(result.exit_code, 0) << result.err;
   test::expect_official_tensors(GetParam(), folder.path());
 }

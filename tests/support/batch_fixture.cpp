@@ -8,9 +8,17 @@ namespace fs = std::filesystem;
 
 ProgramResult BatchFixture::run(const fs::path& prompts, const std::string& output,
                                 const std::vector<std::string>& more, ProgramOptions options) const {
-  std::vector<std::string> arguments = {"generate",     "--prompts-file",        prompts,
-                                        "--output-dir", folder_.path() / output, "--device",
-                                        "cpu",          "--output-size",         "none"};
+  std::vector<std::string> arguments = {"generate",
+                                        "--prompts-file",
+                                        prompts,
+                                        "--output-dir",
+                                        folder_.path() / output,
+                                        "--device",
+                                        "cpu",
+                                        "--output-size",
+                                        "none",
+                                        "--threads",
+                                        "1"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return run_program(arguments, options);
 }

@@ -24,8 +24,13 @@ namespace {
 
 // Whether a copy of this process may serve as the program. It has the program's code and has loaded LibTorch, which is
 // most of what starting the program costs, and of what the tests would cost. A copy has no thread but the one that made
-// it, so there must be no other; and what is read as a process starts, such as LD_PRELOAD, needs a start.
+// it, so there must be no other; and what is read as a process starts, such as LD_PRELOAD, needs a start. So do the
+// sanitizers' handlers of signals. A test must not hold temporary files of ours (core/temporary.h) while it runs a
+// copy, which would take them for its own.
 bool can_serve_as_program(const ProgramOptions& options) {
+#ifdef __SANITIZE_ADDRESS__
+  return false;
+#endif
   const auto tasks = std::filesystem::directory_iterator("/proc/self/task");
   const bool is_read_later = std::all_of(options.environment.begin(), options.environment.end(),
                                          [](const auto& entry) { return entry.starts_with("OPENSORA_MODEL_DIR="); });
@@ -84,7 +89,9 @@ std::string output_of(const Arguments& arguments) {
   return result.out;
 }
 
-std::string readme() { return read_file(std::filesystem::path(OPENSORA_CONFIGS).parent_path() / "README.md"); }
+std::filesystem::path readme_file() { return std::filesystem::path(OPENSORA_CONFIGS).parent_path() / "README.md"; }
+
+std::string readme() { return read_file(readme_file()); }
 
 bool wait_until(pid_t program, const std::function<bool()>& condition) {
   while (!condition()) {

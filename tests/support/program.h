@@ -28,14 +28,15 @@ struct ProgramOptions {
   std::function<void(pid_t)> meanwhile;  // called once it has started, with its process id
 };
 
-// Where nothing stands against it, the program is a copy of this process (program.cpp); tests/readme, tests/pipelines
-// and what asks for `starts_anew` or changes the environment start its file.
+// Where nothing stands against it, the program is a copy of this process (program.cpp); the golden cases, tests/readme,
+// tests/pipelines and what changes the environment start its file.
 ProgramResult run_program(const Arguments& arguments, const ProgramOptions& options = {});
 
 // What it prints when it must succeed and say nothing on stderr.
 std::string output_of(const Arguments& arguments);
 
 // The manual, whose tables and flags are held against the program's.
+std::filesystem::path readme_file();
 std::string readme();
 
 // For ProgramOptions::meanwhile: waits for as long as it takes. False if the program ended without it.
