@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <map>
+#include <stdexcept>
+#include <string>
 
+#include "opensora/error.h"
 #include "request/settings.h"
 #include "run/metadata.h"
 #include "support/temporary_folder.h"
@@ -83,7 +86,7 @@ class Parameters : public ::testing::Test {
       case Kind::kSwitch:
         return value == true ? "false" : "true";
       case Kind::kNumber:
-        return parameter.type == "FLOAT" ? "5.1" : "5";
+        return other_number(parameter, plain);
       case Kind::kSize:
         return "96x80";
       case Kind::kSeeds:
@@ -91,6 +94,20 @@ class Parameters : public ::testing::Test {
       default:
         return parameter.name() == "device" ? "cpu" : "other";
     }
+  }
+
+  // One that the parameter's range has.
+  static std::string other_number(const Parameter& parameter, const Settings& plain) {
+    for (const char* text : {"5.1", "1.1", "0.1", "5", "2", "500"}) {
+      Settings settings = plain;
+      try {
+        request::set_parameter(parameter, settings, text, "");
+      } catch (const UsageError&) {
+        continue;
+      }
+      if (!parameter.get || parameter.get(settings) != parameter.get(plain)) return text;
+    }
+    throw std::invalid_argument("no number for " + parameter.name());
   }
 
   test::TemporaryFolder folder_;
