@@ -61,8 +61,8 @@ std::string default_name_template(bool all_rows_have_names, bool several_samples
 
 std::string video_name(const std::string& name_template, const NameFields& fields) {
   const auto fail = [&](const std::string& problem) {
-    throw UsageError(
-        fmt::format("`name_template` \"{}\": {} (fields: {{{}}})", name_template, problem, fmt::join(kFields, "}, {")));
+    throw UsageError(fmt::format("`name_template` \"{}\": {} (fields: {{{}}})", on_one_line(name_template), problem,
+                                 fmt::join(kFields, "}, {")));
   };
   if (name_template.empty()) fail("is empty");
   if (const std::string problem = problem_of(name_template, 1000); !problem.empty()) fail(problem);

@@ -53,6 +53,18 @@ ordered_json to_json(const CheckpointInfo& info, bool with_tensors) {
   return object;
 }
 
+std::string dump(const ordered_json& value) {
+  return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+}
+
+// The value on one line. A string stands as it is, unless it holds what would break the line or steer the terminal.
+std::string readable(const ordered_json& value) {
+  if (!value.is_string()) return dump(value);
+  const auto& text = value.get_ref<const std::string&>();
+  const bool has_control = std::any_of(text.begin(), text.end(), [](unsigned char c) { return std::iscntrl(c) != 0; });
+  return has_control ? dump(value) : text;
+}
+
 void print(const CheckpointInfo& info, bool with_tensors) {
   std::cout << info.path.string() << ": " << info.kind << '\n';
   for (const auto& [key, value] : info.variant) std::cout << fmt::format("  {:<20} {}\n", key, value);
@@ -60,15 +72,12 @@ void print(const CheckpointInfo& info, bool with_tensors) {
   std::cout << fmt::format("  {:<20} {}\n", "parameters", info.parameters);
   std::cout << fmt::format("  {:<20} {} bytes ({})\n", "size", info.bytes, format_bytes(info.bytes));
   if (info.files.size() > 1) std::cout << fmt::format("  {:<20} {}\n", "files", info.files.size());
-  for (const auto& [key, value] : info.metadata) std::cout << fmt::format("  metadata {:<11} {}\n", key, value);
+  for (const auto& [key, value] : info.metadata)
+    std::cout << fmt::format("  metadata {:<11} {}\n", readable(key), readable(value));
   if (!with_tensors) return;
   for (const CheckpointTensor& tensor : info.tensors) {
-    std::cout << fmt::format("  {}  {} {}\n", tensor.name, tensor.dtype, join_shape(tensor.shape));
+    std::cout << fmt::format("  {}  {} {}\n", readable(tensor.name), tensor.dtype, join_shape(tensor.shape));
   }
-}
-
-std::string dump(const ordered_json& value) {
-  return value.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 
 // The comment as JSON if it is an object, as this program writes it; otherwise null.
@@ -79,14 +88,6 @@ ordered_json metadata_of(const VideoInfo& info) {
   } catch (const JsonError&) {  // another program's words
     return {};
   }
-}
-
-// The value on one line. A string stands as it is, unless it holds what would break the line or steer the terminal.
-std::string readable(const ordered_json& value) {
-  if (!value.is_string()) return dump(value);
-  const auto& text = value.get_ref<const std::string&>();
-  const bool has_control = std::any_of(text.begin(), text.end(), [](unsigned char c) { return std::iscntrl(c) != 0; });
-  return has_control ? dump(value) : text;
 }
 
 std::string kind_name(const std::filesystem::path& path) {

@@ -1,5 +1,6 @@
 #include "core/text.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <unicode/utf8.h>
 
 #include <algorithm>
@@ -26,6 +27,15 @@ std::string_view cut_utf8(std::string_view text, size_t bytes) {
   size_t end = bytes;
   while (end > 0 && U8_IS_TRAIL(text[end])) --end;
   return text.substr(0, end);
+}
+
+std::string on_one_line(std::string_view text) {
+  std::string line;
+  for (const char c : text) {
+    const auto code = static_cast<unsigned char>(c);
+    line += code < 0x20 || code == 0x7F ? fmt::format("\\u{:04x}", code) : std::string(1, c);
+  }
+  return line;
 }
 
 std::string to_lower(std::string_view text) {

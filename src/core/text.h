@@ -18,6 +18,9 @@ std::optional<size_t> find_invalid_utf8(std::string_view text);
 // The longest beginning of `text` (valid UTF-8) that has at most `bytes` bytes and ends between two characters.
 std::string_view cut_utf8(std::string_view text, size_t bytes);
 
+// With the control characters as JSON writes them ("\\u001b"), so that it neither breaks a line nor steers a terminal.
+std::string on_one_line(std::string_view text);
+
 // ASCII letters in lower case, all else as it is.
 std::string to_lower(std::string_view text);
 

@@ -4,13 +4,17 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <fstream>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "core/output_file.h"
+#include "opensora/error.h"
 #include "opensora/process.h"
 
 namespace opensora {
@@ -42,6 +46,17 @@ nlohmann::json to_json(const Event& event) {
           {"tid", event.thread}};
 }
 
+// A trace may be replaced, and nothing else: neither a file of the user's nor what this run has written.
+const std::filesystem::path& checked(const std::filesystem::path& path) {
+  constexpr std::string_view kStart = "{\"traceEvents\"";
+  std::error_code unreadable;
+  if (!std::filesystem::is_regular_file(path, unreadable) || std::filesystem::is_empty(path, unreadable)) return path;
+  std::string start(kStart.size(), '\0');
+  std::ifstream(path, std::ios::binary).read(start.data(), static_cast<std::streamsize>(start.size()));
+  if (start == kStart) return path;
+  throw OutputError(path.string() + ": exists and is not a trace, which `trace` would replace; give it another file");
+}
+
 }  // namespace
 
 TraceSpan::TraceSpan(const char* name, int64_t index) {
@@ -54,7 +69,7 @@ TraceSpan::TraceSpan(const char* name, int64_t index) {
 }
 
 struct Trace::State {
-  explicit State(const std::filesystem::path& path) : file(path, /*overwrite=*/true) {}
+  explicit State(const std::filesystem::path& path) : file(checked(path), /*overwrite=*/true) {}
 
   static std::unique_ptr<at::ObserverContext> note_begin(const at::RecordFunction&);
   static void note_end(const at::RecordFunction& function, at::ObserverContext* context);
@@ -104,6 +119,7 @@ void Trace::finish() {
         << to_json(event).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   }
   out << "\n]}\n";
+  checked(state_->file.path());  // once more: the run may have written a file of that name
   write_content(state_->file.staged(), out.view());
   state_->file.commit();
 }

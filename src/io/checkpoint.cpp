@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "core/json_text.h"
+#include "core/text.h"
 #include "io/foreign_file.h"
 #include "io/mapped_file.h"
 #include "opensora/error.h"
@@ -126,12 +127,13 @@ void Checkpoint::add_shards(const fs::path& index_file) {
     const fs::path shard_file = index_file.parent_path() / shard_name;
     std::error_code unreadable;
     if (!fs::exists(shard_file, unreadable)) {
-      problems.insert(shard_name + ": missing");
+      problems.insert(on_one_line(shard_name) + ": missing");
       continue;
     }
     std::shared_ptr<const TensorFile>& shard = shards[shard_name];
     if (!shard) shard = open_file(shard_file);
-    if (!shard->tensors().contains(name)) problems.insert(shard_name + ": holds no tensor " + json_excerpt(name));
+    if (!shard->tensors().contains(name))
+      problems.insert(on_one_line(shard_name) + ": holds no tensor " + json_excerpt(name));
     holders_.emplace(name, Holder{shard, name});
   }
   if (problems.empty()) return;

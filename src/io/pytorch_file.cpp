@@ -190,14 +190,18 @@ std::string find_folder(const ZipArchive& archive) {
 // How many elements lie from the tensor's first to its last; nullopt if the number overflows or something is negative.
 std::optional<int64_t> extent(const PickledTensor& tensor) {
   if (tensor.shape.size() != tensor.strides.size() || tensor.offset < 0 || tensor.storage_numel < 0) return {};
-  int64_t last = 0, numel = 1;
+  bool is_empty = false;
+  int64_t last = 0, numel = 1;  // numel: as if a size of 0 were 1, since LibTorch's own products must not overflow
   for (size_t i = 0; i < tensor.shape.size(); ++i) {
     int64_t step = 0;
     if (tensor.shape[i] < 0 || tensor.strides[i] < 0) return {};
     if (__builtin_mul_overflow(std::max<int64_t>(tensor.shape[i] - 1, 0), tensor.strides[i], &step)) return {};
-    if (__builtin_add_overflow(last, step, &last) || __builtin_mul_overflow(numel, tensor.shape[i], &numel)) return {};
+    if (__builtin_add_overflow(last, step, &last) ||
+        __builtin_mul_overflow(numel, std::max<int64_t>(tensor.shape[i], 1), &numel))
+      return {};
+    is_empty = is_empty || tensor.shape[i] == 0;
   }
-  if (numel == 0) return 0;
+  if (is_empty) return numel > INT64_MAX / 16 ? std::nullopt : std::optional<int64_t>(0);
   return last == INT64_MAX ? std::nullopt : std::optional(last + 1);
 }
 

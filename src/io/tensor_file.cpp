@@ -12,6 +12,8 @@ namespace {
 // A safetensors file starts with its header's length in 64 bits, then JSON. As a length, these four bytes would mean a
 // header of 67 MB.
 bool starts_as_zip(const std::filesystem::path& path) {
+  std::error_code unreadable;
+  if (!std::filesystem::is_regular_file(path, unreadable)) return false;  // opening a pipe would wait for its writer
   char start[4] = {};
   std::ifstream(path, std::ios::binary).read(start, sizeof(start));
   return std::string_view(start, sizeof(start)) == "PK\x03\x04";

@@ -159,7 +159,7 @@ void Decoder::open_decoder() {
   decoder_->get_buffer2 = allocate_frame;
   if (is_image_) {
     decoder_->err_recognition = AV_EF_CRCCHECK;
-    // Half a picture is an error. TIFF reports it in any case; there this would refuse every tag that FFmpeg ignores.
+    // Half a picture is an error. For TIFF this would refuse every tag that FFmpeg ignores: see decode_next().
     if (codec->id != AV_CODEC_ID_TIFF) decoder_->err_recognition |= AV_EF_EXPLODE;
     decoder_->thread_count = 1;  // an error belongs to the packet just sent
   } else {
@@ -229,6 +229,8 @@ bool Decoder::decode_next(AVFrame& frame) {
     }
     if (result < 0) throw_decoding_failed(result);
     check_frame(frame);
+    // Without AV_EF_EXPLODE, FFmpeg leaves out the strips of a TIFF that it cannot decode, and only says so.
+    if (decoder_->codec_id == AV_CODEC_ID_TIFF && !errors_.first().empty()) throw_damaged(errors_.first());
     ++frames_;
     return true;
   }

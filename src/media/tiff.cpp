@@ -43,11 +43,11 @@ size_t size_of_type(uint16_t type) {
 bool is_integral(uint16_t type) { return type != 2 && type != 5 && type <= 9; }
 
 // Tags.
-constexpr uint16_t kNewSubfileType = 254, kBitsPerSample = 258, kCompression = 259, kPhotometric = 262,
-                   kStripOffsets = 273, kOrientation = 274, kSamplesPerPixel = 277, kStripByteCounts = 279,
-                   kPlanarConfiguration = 284, kPredictor = 317, kTileWidth = 322, kSubDirectories = 330,
-                   kExtraSamples = 338, kSampleFormat = 339, kYcbcrSubsampling = 530, kXmp = 700, kProfile = 34675,
-                   kDngVersion = 50706;
+constexpr uint16_t kNewSubfileType = 254, kWidth = 256, kHeight = 257, kBitsPerSample = 258, kCompression = 259,
+                   kPhotometric = 262, kStripOffsets = 273, kOrientation = 274, kSamplesPerPixel = 277,
+                   kRowsPerStrip = 278, kStripByteCounts = 279, kPlanarConfiguration = 284, kPredictor = 317,
+                   kTileWidth = 322, kSubDirectories = 330, kExtraSamples = 338, kSampleFormat = 339,
+                   kYcbcrSubsampling = 530, kXmp = 700, kProfile = 34675, kDngVersion = 50706;
 
 // Values of kPhotometric.
 constexpr uint64_t kWhiteIsZero = 0, kBlackIsZero = 1, kRgb = 2, kPalette = 3, kCmyk = 5, kYcbcr = 6;
@@ -151,11 +151,26 @@ bool is_subsampled(const TiffDirectory& directory) {
 }
 
 // FFmpeg reads strips that are not there as black.
+// The bytes that strip `i` needs where nothing is compressed; otherwise 1.
+uint64_t least_strip_bytes(const TiffDirectory& directory, uint64_t i) {
+  constexpr uint64_t kMost = uint64_t{1} << 20;  // of a side: more is refused elsewhere
+  if (directory.number(kCompression, 1) != 1) return 1;
+  const uint64_t width = std::min(directory.number(kWidth, 1), kMost);
+  const uint64_t height = std::min(directory.number(kHeight, 1), kMost);
+  const uint64_t rows = std::clamp<uint64_t>(directory.number(kRowsPerStrip, height), 1, std::max<uint64_t>(height, 1));
+  const bool is_planar = directory.number(kPlanarConfiguration, 1) == 2;
+  const uint64_t samples = is_planar ? 1 : std::min<uint64_t>(directory.number(kSamplesPerPixel, 1), 16);
+  const uint64_t bits = std::min<uint64_t>(directory.number(kBitsPerSample, 1), 64);
+  const uint64_t strips = (height + rows - 1) / rows, first = strips == 0 ? 0 : i % strips * rows;
+  return std::max<uint64_t>(1, (width * samples * bits + 7) / 8 * std::min(rows, height - std::min(first, height)));
+}
+
 bool has_missing_strips(const TiffDirectory& directory, const ReadBytes& read) {
   const std::vector<uint64_t> offsets = directory.numbers(kStripOffsets), sizes = directory.numbers(kStripByteCounts);
   if (offsets.empty() || sizes.size() < offsets.size()) return offsets.empty() || !sizes.empty();
   for (size_t i = 0; i < offsets.size(); ++i) {
-    if (offsets[i] == 0 || sizes[i] == 0 || read(offsets[i] + sizes[i] - 1, 1).empty()) return true;
+    if (offsets[i] == 0 || sizes[i] < least_strip_bytes(directory, i) || read(offsets[i] + sizes[i] - 1, 1).empty())
+      return true;
   }
   return false;
 }

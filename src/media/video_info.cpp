@@ -65,6 +65,7 @@ VideoInfo read_video_info(const std::filesystem::path& path) {
     info.height = input.heif->size.height;
   }
   count_packets(*input.format, stream, path, info);
+  if (info.frames == 0) throw_damaged(path, "", "");
   if (is_still_format(input)) info.frames = std::min<int64_t>(info.frames, 1);
   return info;
 }

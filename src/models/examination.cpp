@@ -62,6 +62,8 @@ class Examiner {
   auto attempt(Step&& step) -> std::optional<decltype(step())> {
     try {
       return std::forward<Step>(step)();
+    } catch (const InterruptedError&) {  // nothing is wrong with the files
+      throw;
     } catch (const MissingComponentError& error) {
       found.missing.push_back(error.line());
       note(error);

@@ -4,9 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <map>
 #include <random>
 #include <system_error>
+#include <utility>
 #include <variant>
+#include <vector>
 
 #include "core/cpu_features.h"
 #include "core/device.h"
@@ -216,9 +220,29 @@ Job make_job(const GenerateRequest& request) {
   return job;
 }
 
+// Two outputs in one file would be found out when the second is written.
+void check_outputs_differ(const Job& job) {
+  const GenerateRequest& request = job.request;
+  std::vector<std::pair<const char*, std::filesystem::path>> outputs = {{"`output`", job.output},
+                                                                        {"`save_tensors`", request.save_tensors},
+                                                                        {"`contact_sheet`", request.contact_sheet},
+                                                                        {"`save_frames`", request.save_frames}};
+  if (request.sidecar) outputs.emplace_back("`sidecar`", sidecar_file(job.output));
+  if (!request.image_only) outputs.emplace_back("the latent", latent_file(job.output));
+  std::map<std::filesystem::path, const char*> seen;
+  for (const auto& [name, file] : outputs) {
+    if (file.empty()) continue;
+    const auto [other, is_new] = seen.emplace(std::filesystem::absolute(file).lexically_normal(), name);
+    if (is_new) continue;
+    throw UsageError(
+        fmt::format("{} and {} would be the same file, {}; give each its own", other->second, name, file.string()));
+  }
+}
+
 void settle_output(Job& job) {
   GenerateRequest& request = job.request;
   job.output = output_of(job);
+  check_outputs_differ(job);
   check_output(job.output, request.overwrite);
   if (!request.save_tensors.empty()) check_output(request.save_tensors, request.overwrite);
   check_extra_outputs(request, request.image_only ? 1 : request.config.sampling.num_frames);

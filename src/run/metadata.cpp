@@ -80,8 +80,14 @@ bool is_inside(const fs::path& file, const fs::path& folder) {
 }
 
 std::string hash_reference(const fs::path& file) {
+  const fs::path local = local_file(file.string());
+  std::error_code unreadable;
+  const fs::file_status status = fs::status(local, unreadable);
+  if (fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status)) {
+    throw InputMediaError(local.string() + ": is not a regular file; expected an image or a video file");
+  }
   try {
-    return media::sha256_of_file(local_file(file.string()));
+    return media::sha256_of_file(local);
   } catch (const CheckpointError& error) {
     throw InputMediaError(error.what());
   }

@@ -41,6 +41,8 @@ class Diagnosis {
   void look(const char* topic, const std::function<void()>& at) {
     try {
       at();
+    } catch (const InterruptedError&) {
+      throw;
     } catch (const Error& error) {
       fail(topic, error.what(), "", error.code());
     } catch (const std::exception& error) {

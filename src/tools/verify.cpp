@@ -32,6 +32,8 @@ void examine_in_full(Examination& examination, const std::function<void(const fs
     if (on_file) on_file(file.path);
     try {
       file.sha256 = media::sha256_of_file(file.path);
+    } catch (const InterruptedError&) {
+      throw;
     } catch (const Error& error) {
       examination.result.problems.emplace_back(error.what());
     }

@@ -1,5 +1,6 @@
 // opensora inspect, as its users run it.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -122,6 +123,18 @@ TEST(InspectCommand, Errors) {
   EXPECT_TRUE(contains(mixed.out, "broken.safetensors: is 4 bytes long"));
   EXPECT_TRUE(contains(mixed.out, "good.safetensors: unknown"));
   EXPECT_TRUE(contains(mixed.err, "1 of 2 checkpoints cannot be read"));
+
+  const fs::path pipe = folder.path() / "pipe";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_TRUE(contains(run_program({"inspect", pipe}).err, "pipe: is not a regular file"));
+  const fs::path odd = folder.path() / "odd.safetensors";
+  io::save_safetensors(odd, {{"a\nb", at::zeros({1})}}, {{"key", "x\033[31m"}});
+  const ProgramResult told = run_program({"inspect", odd, "--tensors"});
+  EXPECT_TRUE(contains(told.out, R"("x\u001b[31m")") && contains(told.out, R"("a\nb")")) << told.out;
+  const std::string video = test::read_file(fs::path(OPENSORA_TEST_DATA) / "cases" / "pause_24fps.mp4");
+  const ProgramResult cut = run_program({"inspect", folder.write("cut.mp4", video.substr(0, video.size() - 100))});
+  EXPECT_EQ(cut.exit_code, 9);
+  EXPECT_TRUE(contains(cut.err, "incomplete: its index (moov) should end at byte")) << cut.err;
 }
 
 }  // namespace

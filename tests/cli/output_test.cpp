@@ -97,6 +97,22 @@ TEST_F(OutputOptions, APreviewIsThereWhileSampling) {
   EXPECT_TRUE(fs::exists(path("a.mp4")));
 }
 
+TEST_F(OutputOptions, TwoOutputsInOneFileAreRefusedAtTheStart) {
+  const std::vector<Arguments> same = {{"--save-tensors", path("a.mp4")},
+                                       {"--contact-sheet", path("a.png"), "--save-tensors", path("./a.png")},
+                                       {"--sidecar", "--save-tensors", path("a.json")},
+                                       {"--save-tensors", path("a.latent.safetensors")}};
+  for (Arguments flags : same) {
+    flags.emplace_back("--overwrite");
+    const ProgramResult result = generate("a.mp4", flags);
+    EXPECT_EQ(result.exit_code, 2) << result.err;
+    EXPECT_TRUE(contains(result.err, "--save-tensors would be the same file") ||
+                contains(result.err, "--save-tensors and "))
+        << result.err;
+  }
+  EXPECT_TRUE(fs::is_empty(folder_.path()));
+}
+
 TEST_F(OutputOptions, ExistingExtrasAreKeptUnlessToldOtherwise) {
   folder_.write("sheet.png", "old");
   folder_.write("frames/frame-00007.png", "old");

@@ -2,11 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/trace.h"
+#include "opensora/error.h"
 #include "opensora/process.h"
 #include "support/contains.h"
 #include "support/program.h"
@@ -98,6 +100,21 @@ TEST(Trace, RefusesAPlaceThatCannotBeWritten) {
       test::run_program({"generate", "-p", "sea", "--trace", "/no/such/folder/trace.json", "-q"});
   EXPECT_EQ(result.exit_code, 7);
   EXPECT_TRUE(test::contains(result.err, "/no/such/folder")) << result.err;
+}
+
+TEST(Trace, ReplacesATraceAndNothingElse) {
+  const test::TemporaryFolder folder;
+  const std::filesystem::path file = folder.write("notes.txt", "precious"), trace = folder.path() / "trace.json";
+  EXPECT_TRUE(test::contains(test::message_of<OutputError>([&] { Trace refused(file); }), "is not a trace"));
+  EXPECT_EQ(test::read_file(file), "precious");
+  for (int i = 0; i < 2; ++i) {
+    Trace again(trace);
+    again.finish();
+  }
+  Trace late(folder.path() / "late.json");
+  folder.write("late.json", "what the run has written");
+  test::message_of<OutputError>([&] { late.finish(); });
+  EXPECT_EQ(test::read_file(folder.path() / "late.json"), "what the run has written");
 }
 
 }  // namespace

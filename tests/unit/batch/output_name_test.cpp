@@ -56,7 +56,7 @@ TEST(OutputName, BadTemplates) {
   expect_error("a/{name}", "`output_dir`");
   expect_error("..", "is no file's name");
   expect_error("", "is empty");
-  expect_error("a\nb", "control");
+  expect_error("a\nb", "\"a\\u000ab\": holds a control character");
 }
 
 TEST(OutputName, NamesOfRows) {

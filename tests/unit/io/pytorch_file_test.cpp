@@ -88,10 +88,10 @@ TEST_F(PyTorchFileTest, RefusesTensorsOutsideTheirStorage) {
     return Pickle().raw("}").text("a").tensor("FloatStorage", "0", numel, offset, shape, strides).raw("s");
   };
   EXPECT_EQ(error_of(one(6, 0, {2, 3}, {3, 1})), "no error");
-  for (const Pickle& pickle :
-       {one(6, 1, {2, 3}, {3, 1}), one(7, 0, {7}, {1}), one(6, 0, {2, 3}, {4, 1}), one(6, -1, {2}, {1}),
-        one(6, 0, {-2}, {1}), one(6, 0, {2}, {-1}), one(6, 0, {2}, {1, 1}), one(6, 0, {1LL << 40, 1LL << 40}, {0, 0}),
-        one(6, 0, {3, 3}, {1LL << 62, 1LL << 62}), one(-6, 0, {2}, {1})}) {
+  for (const Pickle& pickle : {one(6, 1, {2, 3}, {3, 1}), one(7, 0, {7}, {1}), one(6, 0, {2, 3}, {4, 1}),
+                               one(6, -1, {2}, {1}), one(6, 0, {-2}, {1}), one(6, 0, {2}, {-1}), one(6, 0, {2}, {1, 1}),
+                               one(6, 0, {1LL << 40, 1LL << 40}, {0, 0}), one(6, 0, {3, 3}, {1LL << 62, 1LL << 62}),
+                               one(6, 0, {0, 1LL << 62, 1LL << 62}, {1, 1, 1}), one(-6, 0, {2}, {1})}) {
     EXPECT_TRUE(contains(error_of(pickle), "tensor \"a\": shape"));
   }
   const Pickle absent = Pickle().raw("}").text("a").tensor("FloatStorage", "7", 6, 0, {6}, {1}).raw("s");

@@ -4,6 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "media/file_bytes.h"
 #include "media/input.h"
 #include "media/media_reader.h"
 #include "media/tiff.h"
@@ -251,6 +254,23 @@ TEST_F(ImageTagsTest, RefusesATiffWithoutItsPixels) {
   std::string empty = grey;
   empty.replace(at + 8, 4, std::string(4, '\0'));
   EXPECT_TRUE(contains(error_of(empty), "is damaged or truncated: strips that are missing or cut"));
+}
+
+TEST_F(ImageTagsTest, RefusesATiffWhoseStripsCannotBeDecoded) {
+  const std::string grey = encode("tiff", "gray");
+  // Where the value of a tag stands that is one LONG.
+  const auto value_of = [&](uint16_t tag) {
+    return grey.find(test::number(tag, 2, ByteOrder::kLittle) + test::number(4, 2, ByteOrder::kLittle)) + 8;
+  };
+  constexpr uint16_t kCompression = 259, kNone = 1, kStripOffsets = 273, kStripByteCounts = 279;
+  const auto number_at = [&](size_t at) { return little_endian(std::string_view(grey).substr(at), 4); };
+  std::string packed = grey, short_one = grey;
+  packed.replace(number_at(value_of(kStripOffsets)), number_at(value_of(kStripByteCounts)),
+                 std::string(number_at(value_of(kStripByteCounts)), '\x7F'));
+  EXPECT_TRUE(contains(error_of(packed), "the file is damaged or truncated"));
+  short_one.replace(value_of(kStripByteCounts), 4, test::number(10, 4, ByteOrder::kLittle));
+  EXPECT_TRUE(
+      contains(error_of(test::with_tiff_tag(short_one, kCompression, kNone)), "strips that are missing or cut"));
 }
 
 TEST_F(ImageTagsTest, RefusesKindsOfJpegThatWouldBeReadWrongly) {

@@ -2,12 +2,16 @@
 #include "models/model_set.h"
 
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <map>
 #include <string>
 #include <vector>
 
+#include "models/examination.h"
 #include "opensora/error.h"
+#include "opensora/process.h"
 #include "support/reference.h"
 
 namespace opensora::models {
@@ -90,6 +94,20 @@ TEST(ModelSet, SaysWhichWeightsAreMissing) {
     ModelSet models(elsewhere, {.source = source});
     for (const Component component : kAll) EXPECT_THROW(models.bind(component), MissingComponentError);
   }
+}
+
+// Nothing is wrong with the files then. In a process of its own, as a wish to stop is not taken back.
+TEST(ExaminationDeathTest, AWishToStopIsNoProblemOfTheFiles) {
+  const auto stopped = [] {
+    request_stop(SIGTERM);
+    try {
+      examine(Component::kT5, tiny());
+    } catch (const InterruptedError&) {
+      _exit(0);
+    }
+    _exit(1);
+  };
+  EXPECT_EXIT(stopped(), testing::ExitedWithCode(0), "");
 }
 
 }  // namespace
