@@ -36,22 +36,6 @@ int open_through(const char* protocol, const std::function<int(AVDictionary** op
   return result;
 }
 
-void check_regular_file(const fs::path& path) {
-  std::error_code error;
-  const fs::file_status status = fs::status(path, error);
-  const std::string name = path.string();
-  if (!fs::exists(status)) {
-    if (is_remote_url(name)) throw InputMediaError(shorten_url(name) + ": " + remote_url_advice(name));
-    throw InputMediaError(name +
-                          ": cannot be read: " + (error ? error.message() : std::string("No such file or directory")));
-  }
-  if (fs::is_directory(status)) throw InputMediaError(name + ": is a folder; expected an image or a video file");
-  if (!fs::is_regular_file(status)) {
-    throw InputMediaError(name + ": is not a regular file; expected an image or a video file");
-  }
-  if (fs::file_size(path, error) == 0 && !error) throw InputMediaError(name + ": the file is empty");
-}
-
 // Refuses what FFmpeg would not know, or would take for something else (a text for subtitles).
 void check_is_media(const fs::path& path) {
   const std::optional<FileKind> kind = file_kind(path);
@@ -206,6 +190,22 @@ void throw_unreadable(const fs::path& path, const ImageTags& tags, const std::st
 
 bool is_still_format(const Input& input) {
   return input.heif.has_value() || std::string_view(input.format->iformat->name).ends_with("_pipe");
+}
+
+void check_regular_file(const fs::path& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  const std::string name = path.string();
+  if (!fs::exists(status)) {
+    if (is_remote_url(name)) throw InputMediaError(shorten_url(name) + ": " + remote_url_advice(name));
+    throw InputMediaError(name +
+                          ": cannot be read: " + (error ? error.message() : std::string("No such file or directory")));
+  }
+  if (fs::is_directory(status)) throw InputMediaError(name + ": is a folder; expected an image or a video file");
+  if (!fs::is_regular_file(status)) {
+    throw InputMediaError(name + ": is not a regular file; expected an image or a video file");
+  }
+  if (fs::file_size(path, error) == 0 && !error) throw InputMediaError(name + ": the file is empty");
 }
 
 Input open_input(const fs::path& given, PollCallback poll, bool describe) {

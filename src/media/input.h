@@ -51,6 +51,10 @@ struct Input {
 // `describe` what only a decoded frame tells (the pixel format) is known of still pictures, too.
 Input open_input(const std::filesystem::path& given, PollCallback poll = {}, bool describe = false);
 
+// Throws InputMediaError unless it is a regular file with something in it; says what it is instead, and of a URL that
+// only local files are read. Does not open it: a pipe would be waited for.
+void check_regular_file(const std::filesystem::path& path);
+
 // Throws InputMediaError, which says what the file holds, that it is damaged or of a kind that FFmpeg cannot read, and
 // what to do. Where `tags` know the reason, `error` (FFmpeg's words) is left out.
 [[noreturn]] void throw_unreadable(const std::filesystem::path& path, const ImageTags& tags, const std::string& error);

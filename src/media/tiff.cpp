@@ -150,27 +150,26 @@ bool is_subsampled(const TiffDirectory& directory) {
   return sampling.empty() || std::any_of(sampling.begin(), sampling.end(), [](uint64_t each) { return each != 1; });
 }
 
-// FFmpeg reads strips that are not there as black.
-// The bytes that strip `i` needs where nothing is compressed; otherwise 1.
-uint64_t least_strip_bytes(const TiffDirectory& directory, uint64_t i) {
-  constexpr uint64_t kMost = uint64_t{1} << 20;  // of a side: more is refused elsewhere
-  if (directory.number(kCompression, 1) != 1) return 1;
-  const uint64_t width = std::min(directory.number(kWidth, 1), kMost);
-  const uint64_t height = std::min(directory.number(kHeight, 1), kMost);
-  const uint64_t rows = std::clamp<uint64_t>(directory.number(kRowsPerStrip, height), 1, std::max<uint64_t>(height, 1));
+// The bytes of a row of a strip where nothing is compressed; else 0.
+uint64_t stored_row_bytes(const TiffDirectory& directory, uint64_t width) {
+  if (directory.number(kCompression, 1) != 1) return 0;
   const bool is_planar = directory.number(kPlanarConfiguration, 1) == 2;
   const uint64_t samples = is_planar ? 1 : std::min<uint64_t>(directory.number(kSamplesPerPixel, 1), 16);
-  const uint64_t bits = std::min<uint64_t>(directory.number(kBitsPerSample, 1), 64);
-  const uint64_t strips = (height + rows - 1) / rows, first = strips == 0 ? 0 : i % strips * rows;
-  return std::max<uint64_t>(1, (width * samples * bits + 7) / 8 * std::min(rows, height - std::min(first, height)));
+  return (width * samples * std::min<uint64_t>(directory.number(kBitsPerSample, 1), 64) + 7) / 8;
 }
 
+// FFmpeg reads strips that are not there as black.
 bool has_missing_strips(const TiffDirectory& directory, const ReadBytes& read) {
   const std::vector<uint64_t> offsets = directory.numbers(kStripOffsets), sizes = directory.numbers(kStripByteCounts);
   if (offsets.empty() || sizes.size() < offsets.size()) return offsets.empty() || !sizes.empty();
+  constexpr uint64_t kMost = uint64_t{1} << 20;  // of a side: more is refused elsewhere
+  const uint64_t height = std::clamp<uint64_t>(directory.number(kHeight, 1), 1, kMost);
+  const uint64_t rows = std::clamp<uint64_t>(directory.number(kRowsPerStrip, height), 1, height);
+  const uint64_t strips = (height + rows - 1) / rows;  // of a plane
+  const uint64_t row_bytes = stored_row_bytes(directory, std::min(directory.number(kWidth, 1), kMost));
   for (size_t i = 0; i < offsets.size(); ++i) {
-    if (offsets[i] == 0 || sizes[i] < least_strip_bytes(directory, i) || read(offsets[i] + sizes[i] - 1, 1).empty())
-      return true;
+    const uint64_t least = std::max<uint64_t>(1, row_bytes * std::min(rows, height - i % strips * rows));
+    if (offsets[i] == 0 || sizes[i] < least || read(offsets[i] + sizes[i] - 1, 1).empty()) return true;
   }
   return false;
 }

@@ -12,6 +12,7 @@
 #include "core/local_file.h"
 #include "core/output_file.h"
 #include "io/config_document.h"
+#include "media/input.h"
 #include "media/sha256.h"
 #include "media/video_info.h"
 #include "opensora/error.h"
@@ -81,11 +82,7 @@ bool is_inside(const fs::path& file, const fs::path& folder) {
 
 std::string hash_reference(const fs::path& file) {
   const fs::path local = local_file(file.string());
-  std::error_code unreadable;
-  const fs::file_status status = fs::status(local, unreadable);
-  if (fs::exists(status) && !fs::is_regular_file(status) && !fs::is_directory(status)) {
-    throw InputMediaError(local.string() + ": is not a regular file; expected an image or a video file");
-  }
+  media::check_regular_file(local);
   try {
     return media::sha256_of_file(local);
   } catch (const CheckpointError& error) {
