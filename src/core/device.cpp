@@ -75,6 +75,11 @@ bool has_memory_figures(at::Device device) {
   return !device.is_cpu() && c10::getDeviceAllocator(device.type())->initialized();
 }
 
+// LibTorch has a place for one backend that it does not know.
+bool is_registered_backend(const std::string& name) {
+  return c10::is_privateuse1_backend_registered() && name == c10::get_privateuse1_backend();
+}
+
 int cuda_index(const std::string& name) {
   if (name == "cuda") return 0;
   const std::string digits = name.substr(5);
@@ -89,6 +94,7 @@ int cuda_index(const std::string& name) {
 at::Device resolve_device(const std::string& name) {
   if (name == "cpu") return at::kCPU;
   if (name == "cuda" || name.starts_with("cuda:")) return cuda_device(cuda_index(name));
+  if (is_registered_backend(name)) return {at::kPrivateUse1, 0};
   if (name != "auto") throw UsageError("`device`: expected auto, cpu, cuda or cuda:N, found \"" + name + "\"");
   if (nvidia_gpu_count() == 0) return at::kCPU;
   try {

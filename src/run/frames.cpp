@@ -139,7 +139,7 @@ void RgbFrames::add(const autoencoder::Piece& piece) {
   const at::Device device = frames_.device();
   // The frames are read on another stream, so this one must be done with them. Others are not waited for, as another
   // thread's may be recording a graph.
-  if (device.is_cuda()) c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
+  if (!device.is_cpu() && !device.is_meta()) c10::impl::VirtualGuardImpl(device.type()).getStream(device).synchronize();
   done_(std::exchange(frames_, {}));
 }
 
