@@ -15,7 +15,7 @@ readonly kBuildDir=build-lint
 readonly kRequirements=third_party/requirements-lint.txt
 readonly kWheel=third_party/clang-tidy
 
-all_files() { find src -name '*.cpp' -not -path 'src/cuda/*' | sort; }
+all_files() { find src -name '*.cpp' | sort; }
 
 # The sources of src/ that differ, and those that include a header that differs.
 changed_files() {
@@ -28,7 +28,7 @@ changed_files() {
       header=${file#src/}
       all_files | xargs grep -lF "#include \"${header#include/}\"" || true
     done
-  } | grep -v '^src/cuda/' | sort -u
+  } | sort -u
 }
 
 install_clang_tidy() {

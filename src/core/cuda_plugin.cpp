@@ -12,10 +12,11 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kFile = "libopensora_cuda.so";
+constexpr const char* kNotBuilt = "not built";
 
 struct Loaded {
   const CudaPlugin* table = nullptr;
-  std::string state = "not loaded";
+  std::string state;  // empty before it is opened
 };
 
 Loaded& loaded() {
@@ -37,7 +38,7 @@ fs::path find_plugin() {
 
 Loaded open_plugin() {
   const fs::path file = find_plugin();
-  if (file.empty()) return {nullptr, "not built"};
+  if (file.empty()) return {nullptr, kNotBuilt};
   void* library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* error = dlerror();
@@ -55,7 +56,7 @@ Loaded open_plugin() {
 void load_cuda_plugin() {
   static const bool done = [] {
     loaded() = open_plugin();
-    if (loaded().table == nullptr && loaded().state != "not built") {
+    if (loaded().table == nullptr && loaded().state != kNotBuilt) {
       spdlog::warn("the CUDA plug-in is not used: {}", loaded().state);
     }
     return true;
@@ -65,6 +66,9 @@ void load_cuda_plugin() {
 
 const CudaPlugin* cuda_plugin() { return loaded().table; }
 
-std::string cuda_plugin_state() { return loaded().state; }
+std::string cuda_plugin_state() {
+  if (!loaded().state.empty()) return loaded().state;
+  return find_plugin().empty() ? kNotBuilt : "built";
+}
 
 }  // namespace opensora

@@ -43,7 +43,7 @@ void load_cuda_plugin();
 // Null unless it was loaded.
 const CudaPlugin* cuda_plugin();
 
-// "loaded", "not built", or what is wrong with it.
+// "loaded", "not built", or what is wrong with it; "built" where it is there and nothing has opened it.
 std::string cuda_plugin_state();
 
 }  // namespace opensora

@@ -132,10 +132,11 @@ int nvidia_gpu_count() {
 
 std::string cuda_state() {
   const int count = nvidia_gpu_count();
-  if (count == 0) return "no NVIDIA GPU found";
+  if (count == 0) return "no NVIDIA GPU found; plug-in: " + cuda_plugin_state();
   const std::string error = open_libtorch_cuda();
   const std::string gpus = std::to_string(count) + " GPU(s) found, ";
-  return gpus + (error.empty() ? "libraries loaded" : "libraries missing: " + error);
+  return gpus + (error.empty() ? "libraries loaded" : "libraries missing: " + error) +
+         "; plug-in: " + cuda_plugin_state();
 }
 
 std::vector<CudaLibrary> cuda_libraries() {

@@ -30,7 +30,7 @@ std::string dtype_name(at::ScalarType dtype);
 // How many GPUs the NVIDIA driver reports: 0 without a driver. Asks the driver itself, not LibTorch.
 int nvidia_gpu_count();
 
-// "found (2 GPUs)", "no NVIDIA driver", …: for --version.
+// "no NVIDIA GPU found; plug-in: built", …: for --version.
 std::string cuda_state();
 
 // A library that a GPU needs: where it was found, or why it was not.

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/cuda_plugin.h"
 #include "core/device.h"
 #include "core/memory_budget.h"
 #include "core/units.h"
@@ -390,6 +391,10 @@ void Runner::look(const Job& job) {
 void run_jobs(std::span<Job> jobs, const BatchOptions& options, RunObserver& observer, Tokenizers tokenizers) {
   check_overlap(options.overlap);
   if (jobs.empty()) return;
+  if (!jobs.front().device.is_cpu()) {
+    const std::string state = cuda_plugin_state();
+    spdlog::info("CUDA plug-in: {}{}", state, state == "loaded" ? "" : " (slower; see README)");
+  }
   try {
     Runner(jobs, options, observer, std::move(tokenizers)).run();
   } catch (const Cancelled&) {  // `fail_fast`: the jobs behind the failed one are not run

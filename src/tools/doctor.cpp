@@ -12,6 +12,7 @@
 #include <functional>
 
 #include "core/cpu_features.h"
+#include "core/cuda_plugin.h"
 #include "core/device.h"
 #include "core/machine.h"
 #include "core/output_file.h"
@@ -114,6 +115,13 @@ void look_at_gpus(Diagnosis& d) {
   }
 }
 
+// Call after the libraries have been opened, and with them the plug-in.
+void look_at_cuda_plugin(Diagnosis& d, bool has_gpu) {
+  const std::string state = cuda_plugin_state(), text = "CUDA plug-in: " + state;
+  if (!has_gpu || state == "loaded") return d.ok("cuda", text);
+  d.warn("cuda", text, "a GPU is slower without it: run scripts/setup.sh and build again");
+}
+
 // The official build of LibTorch finds all of its libraries beside itself or in nvidia/.
 void look_at_cuda(Diagnosis& d) {
   const bool has_gpu = nvidia_gpu_count() > 0;
@@ -127,6 +135,7 @@ void look_at_cuda(Diagnosis& d) {
     }
   }
   if (has_gpu) d.ok("cuda", "the driver serves CUDA " + driver);
+  look_at_cuda_plugin(d, has_gpu);
   if (missing.empty()) return;
   if (has_gpu) {
     return d.fail("cuda", missing, "run scripts/setup.sh --cuda, or use `device` cpu", ExitCode::kDevice);

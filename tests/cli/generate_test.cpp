@@ -217,7 +217,7 @@ TEST_F(GenerateCommand, AnInterruptLeavesNothing) {
 TEST(Program, VersionAndHelp) {
   const ProgramResult version = run_program({"--version"});
   EXPECT_EQ(version.exit_code, 0);
-  for (const char* word : {"opensora 0.", "LibTorch 2.11.0", "FFmpeg", "SentencePiece", "CUDA"}) {
+  for (const char* word : {"opensora 0.", "LibTorch 2.11.0", "FFmpeg", "SentencePiece", "CUDA", "plug-in: "}) {
     EXPECT_NE(version.out.find(word), std::string::npos) << word;
   }
   for (const std::vector<std::string>& arguments :

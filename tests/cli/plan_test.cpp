@@ -203,6 +203,7 @@ TEST(Doctor, FindsTheDemoModelInOrder) {
     const auto about = [&](const auto& finding) { return finding["topic"] == topic; };
     EXPECT_TRUE(std::any_of(report["findings"].begin(), report["findings"].end(), about)) << topic;
   }
+  EXPECT_TRUE(test::contains(result.out, "CUDA plug-in: ")) << result.out;
 }
 
 TEST(Doctor, ReportsWhatIsMissing) {
