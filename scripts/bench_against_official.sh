@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Times opensora against the official Python on this machine's CPU: the same checkpoint, threads, prompt and seed.
+# Times opensora against the official Python on this machine's CPU: the same checkpoint, threads, prompt and seed. With
+# --device cuda: on one GPU, with the published checkpoints, and the official run reproduced (generate --match official).
 #
 # usage: scripts/bench_against_official.sh CHECKOUT [OPTIONS]
+#        scripts/bench_against_official.sh CHECKOUT --device cuda --model-dir ckpts [OPTIONS]
 #
 #   CHECKOUT           a checkout of hpcaitech/Open-Sora
 #   --python FILE      a Python with the packages that scripts/bench_official.py names (default: python3)
@@ -17,16 +19,32 @@
 # Random weights are made first. Rows: seconds of each stage and of the whole, the highest memory of the process. Both
 # in float32. The official total has no writing of the MP4 and no loading; ours has both. "decode" alone is another run
 # of each program, which decodes a latent and loads nothing else.
+#
+# With --device cuda, or with --configs, of the above only --python (of the environment that the official README sets
+# up), --pixels, --frames, --steps (default: the configuration's) and --model-dir (the published checkpoints) count, and
+#
+#   --device NAME      cuda, or cpu: with the packages above, and best with tiny models (default: cpu)
+#   --configs LIST     configurations, each a name that both programs know or a JSON file (default: 256px,768px)
+#   --prompt TEXT      what to show (default: "raining, sea")
+#   --seed N           of the noise (default: 42)
+#   --rng NAME         opensora's; selftest says which is the GPU's own (default: cuda, an H100's)
+#   --dry-run          print what would be run
+#
+# Both in bfloat16, one run of each. Rows: seconds of each stage, the highest memory allocated on the GPU (on the CPU:
+# of the process), and the PSNR of our video against the official one, and of its noise: infinite or nearly so where
+# --rng is right, some 3 dB where it is not. The totals are as above.
 
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-python=python3 size=mid pixels=336x192 frames=17 steps=50 repetitions=3 threads=$(nproc) only=t2v,i2v_head,decode
-checkout="" models=""
+python=python3 size=mid pixels="" frames="" steps="" repetitions=3 threads=$(nproc) only=t2v,i2v_head,decode
+checkout="" models="" device=cpu configs="" prompt="raining, sea" seed=42 rng=cuda dry_run=false
 while (($# > 0)); do
   case $1 in
     -h | --help) usage && exit ;;
-    --python | --size | --pixels | --frames | --steps | --repetitions | --threads | --only | --model-dir)
+    --dry-run) dry_run=true ;;
+    --python | --size | --pixels | --frames | --steps | --repetitions | --threads | --only | --model-dir | --device | \
+      --configs | --prompt | --seed | --rng)
       (($# >= 2)) || die "$1: expected a value (see --help)"
       case $1 in
         --python) python=$2 ;;
@@ -38,6 +56,11 @@ while (($# > 0)); do
         --threads) threads=$2 ;;
         --only) only=$2 ;;
         --model-dir) models=$2 ;;
+        --device) device=$2 ;;
+        --configs) configs=$2 ;;
+        --prompt) prompt=$2 ;;
+        --seed) seed=$2 ;;
+        --rng) rng=$2 ;;
       esac
       shift
       ;;
@@ -50,12 +73,83 @@ done
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-models=${models:-$folder/models}
-
-official() { OPENSORA_SRC=$checkout "$python" scripts/bench_official.py "$1" "$models" "${@:2}"; }
 
 # The value of a number in a JSON object: number KEY JSON
 number() { sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p" <<<"$2"; }
+
+# --- the published checkpoints, as they are -------------------------------------------------------------------------
+
+# Runs a command, or prints it.
+perform() {
+  if [[ $dry_run == true ]]; then
+    printf '%q ' "$@" >&2
+    echo >&2
+  else
+    "$@"
+  fi
+}
+
+# Prints the official run's JSON. One process, which is what the official README starts on one GPU.
+run_official() {
+  local config=$1 start=("$python") options=(--model-dir "$models" --prompt "$prompt" --seed "$seed" --device "$device")
+  [[ $device != cuda ]] || start=("$python" -m torch.distributed.run --standalone --nproc_per_node 1)
+  [[ $config == *.json ]] || config=$checkout/configs/diffusion/inference/$config.py
+  [[ -z $steps ]] || options+=(--steps "$steps")
+  [[ -z $frames ]] || options+=(--frames "$frames")
+  [[ -z $pixels ]] || options+=(--size "$pixels")
+  perform env OPENSORA_SRC="$checkout" "${start[@]}" scripts/official_run.py run "$config" "${options[@]}" \
+    --save "$folder/official.safetensors"
+}
+
+# Prints ours.
+run_ours() {
+  local config=$1 options=()
+  [[ -z $steps ]] || options+=(--steps "$steps")
+  [[ -z $frames ]] || options+=(--num-frames "$frames")
+  [[ -z $pixels ]] || options+=(-W "${pixels%x*}" -H "${pixels#*x}")
+  perform build/opensora generate --model-dir "$models" --config "$config" --device "$device" --match official \
+    --rng "$rng" -p "$prompt" -s "$seed" "${options[@]}" -q --progress none --json --overwrite -o "$folder/ours.mp4" \
+    --save-tensors "$folder/ours.safetensors"
+}
+
+print_figure() {
+  awk -v name="$1" -v a="${2:-0}" -v b="${3:-0}" \
+    'BEGIN { printf "%-16s %10.2f %10.2f %8s\n", name, a, b, a > 0 ? sprintf("%.2f", b / a) : "" }'
+}
+
+# The memory of ours is the device's, or on the CPU the process'.
+bench_published() {
+  local config=$1 ours official stage key=peak_memory_bytes psnr
+  step "$config: opensora, then the official code"
+  ours=$(run_ours "$config")
+  run_official "$config" >"$folder/official.txt"
+  [[ $dry_run == false ]] || return 0
+  official=$(grep '^{' "$folder/official.txt") || die "the official run printed no figures: $(cat "$folder/official.txt")"
+  [[ $device == cpu ]] || key=peak_device_memory_bytes
+  printf '\n%-16s %10s %10s %8s\n' "$(basename "$config" .json)" opensora official ratio
+  for stage in text denoise decode total; do
+    print_figure "$stage (s)" "$(number "$stage" "$ours")" "$(number "$stage" "$official")"
+  done
+  print_figure "memory (MiB)" "$(($(number "$key" "$ours") / 1048576))" \
+    "$(($(number peak_memory_bytes "$official") / 1048576))"
+  psnr=$("$python" scripts/official_run.py compare "$folder/official.safetensors" "$folder/ours.safetensors")
+  echo "PSNR of the video ${psnr% *} dB, of its noise ${psnr#* } dB"
+}
+
+if [[ $device != cpu || -n $configs ]]; then
+  [[ $device == cpu || $device == cuda ]] || die "--device: expected cpu or cuda, found \"$device\""
+  [[ -d $models ]] || die "--model-dir: expected the folder of the published checkpoints, found \"$models\""
+  configs=${configs:-256px,768px}
+  [[ $dry_run == true ]] || build opensora-cli
+  for config in ${configs//,/ }; do bench_published "$config"; done
+  exit
+fi
+
+# --- random weights, on the CPU -------------------------------------------------------------------------------------
+
+models=${models:-$folder/models} pixels=${pixels:-336x192} frames=${frames:-17} steps=${steps:-50}
+
+official() { OPENSORA_SRC=$checkout "$python" scripts/bench_official.py "$1" "$models" "${@:2}"; }
 
 # Each stage's figure goes into a file of one figure a run: note PROGRAM RUN STAGE FIGURE
 note() { [[ -z $4 ]] || echo "$4" >>"$folder/$2.$3.$1"; }

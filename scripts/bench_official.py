@@ -22,7 +22,6 @@ import json
 import os
 import resource
 import shutil
-import time
 from pathlib import Path
 
 import diffusers.models  # noqa: F401  before the stand-ins
@@ -35,6 +34,7 @@ from opensora.models.hunyuan_vae.autoencoder_kl_causal_3d import AutoEncoder3DCo
 from opensora.models.mmdit.model import MMDiTConfig, MMDiTModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from stopwatch import Stopwatch
 
 PROMPT = "raining, sea"
 TOKENIZERS = Path(__file__).parent.parent / "tests/data/reference/ckpts"
@@ -162,27 +162,6 @@ def make(args):
 
 
 # --- run ----------------------------------------------------------------------------------------------------------
-
-
-class Stopwatch:
-    """Seconds by stage, and what stages returned."""
-
-    def __init__(self):
-        self.seconds, self.calls, self.results = {}, {}, {}
-
-    def watch(self, stage, function):
-        """The function, with its time added to a stage."""
-
-        @functools.wraps(function)
-        def watched(*args, **kwargs):
-            start = time.perf_counter()
-            result = function(*args, **kwargs)
-            self.seconds[stage] = self.seconds.get(stage, 0) + time.perf_counter() - start
-            self.calls[stage] = self.calls.get(stage, 0) + 1
-            self.results[stage] = result
-            return result
-
-        return watched
 
 
 def text_encoders(folder, t5, clip):

@@ -21,6 +21,13 @@ struct ModelFiles {
 
 inline constexpr int64_t kMaxThreads = 1024;
 
+// What GenerateRequest::rng may be: "cpu", "cuda", or "cuda:BLOCKS" with the blocks of 256 threads that a GPU runs at
+// once, which is its multiprocessors times the threads of each by 256. "cuda" is an H100's or H200's, "cuda:1056".
+inline constexpr int64_t kH100Blocks = 1056, kMaxRngBlocks = 65535;
+
+// The blocks of an rng; 0 for "cpu", nullopt for what is none.
+std::optional<int64_t> rng_blocks(std::string_view rng);
+
 // One video. `config` holds the effective values: a configuration file with whatever overrides it.
 struct GenerateRequest {
   std::string prompt;           // UTF-8; may be empty; suffixes are added (config.fps_save, config.motion_score)
@@ -33,6 +40,13 @@ struct GenerateRequest {
   Config config;
   ModelFiles files;
   std::optional<uint64_t> seed;  // of the noise; nullopt: a random one, reported in the result
+
+  // Who draws the noise: "cpu", LibTorch's generator there, in float32; or "cuda", "cuda:BLOCKS" (rng_blocks()): the
+  // numbers that a GPU's generator fills, rounded to the dtype, computed on any device.
+  std::string rng = "cpu";
+  // Times, and FLUX's guidance, before they are embedded: "none" as they are; "official" rounded to the dtype, as by
+  // the official code, which is compiled on a GPU; "eager" rounded again when multiplied by 1000, as where it is not.
+  std::string timestep_rounding = "none";
 
   // Images or one video, as config.cond_type wants them: i2v_loop two images, first then last; others one; t2v none.
   std::vector<std::filesystem::path> references;

@@ -219,6 +219,40 @@ void append_sampling(Rows& table) {
        std::move(tiles).from_config({"ae.use_spatial_tiling", "ae.use_temporal_tiling"}).decoding()});
 }
 
+// What the official code computes in on a GPU. The rows of the parameters that it sets come after it: what is given for
+// them wins.
+Parameter match_official() {
+  return {.names = "--match",
+          .help = "official: --rng cuda, --timestep-rounding official and --dtype bf16, where these are not given",
+          .kind = Kind::kChoice,
+          .set =
+              [](Settings& s, const Given& /*official*/) {
+                s.request.rng = "cuda";
+                s.request.timestep_rounding = "official";
+                s.request.dtype = "bf16";
+              },
+          .choices = {"official"}};
+}
+
+void append_official(Rows& table) {
+  const std::vector<std::string> set = {"rng", "timestep-rounding", "dtype"};
+  append(table, "Sampling", Scope::kRunContent, {match_official().replacing(set, {})});
+  Parameter rng = text("--rng",
+                       "Whose noise: cpu, or cuda: what an H100's generator fills, on any device; cuda:BLOCKS: another "
+                       "GPU's (selftest says its number)",
+                       &GenerateRequest::rng);
+  rng.set = [](Settings& s, const Given& given) { s.request.rng = rng_name(given); };
+  append(table, "Sampling", Scope::kContent,
+         {std::move(rng).also_by({"match"}).showing_default().unless_default(),
+          choice("--timestep-rounding",
+                 "Round times before they are embedded: none; official, to the dtype, as the official code on a GPU; "
+                 "eager, twice, as it does uncompiled",
+                 {"none", "official", "eager"}, &GenerateRequest::timestep_rounding)
+              .also_by({"match"})
+              .showing_default()
+              .unless_default()});
+}
+
 void append_seed(Rows& table) {
   Parameter seed = {.names = "-s,--seed",
                     .help = "Seed of the noise; several, with commas: a video each (default: random, and logged)",
@@ -238,6 +272,7 @@ void append_content(Rows& table) {
   append_size(table);
   append_length(table);
   append_sampling(table);
+  append_official(table);
   append_seed(table);
 }
 

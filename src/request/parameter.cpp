@@ -263,6 +263,11 @@ std::string device_name(const Given& given) {
   return text;
 }
 
+std::string rng_name(const Given& given) {
+  if (!rng_blocks(given.text)) refuse(given, fmt::format("cpu, cuda, or cuda:BLOCKS with 1 to {}", kMaxRngBlocks));
+  return given.text;
+}
+
 std::string motion_score(const Given& given) {
   if (given.text == "none" || parse_decimal(given.text)) return given.text;
   throw UsageError(given.name + ": expected a number such as 4, or none, found \"" + given.text + "\"");

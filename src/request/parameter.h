@@ -128,6 +128,7 @@ std::optional<PixelSize> pixel_size_or_none(const Given& given);  // the same, o
 int64_t byte_count(const Given& given);                           // "4GiB"
 bool switch_state(const Given& given);                            // "true", "false", "on", "no", …
 std::string device_name(const Given& given);                      // "auto", "cpu", "cuda", "cuda:1"
+std::string rng_name(const Given& given);                         // "cpu", "cuda", "cuda:1056"
 std::string motion_score(const Given& given);                     // a number, or "none"
 
 // What is wrong with a text that should be one of `words`: "expected fp32, bf16 or fp16, found …". Empty: nothing.

@@ -36,7 +36,8 @@ void append_device(Rows& table) {
   append(table, "Machine", Scope::kMachine, {std::move(device).showing_default()});
   append(table, "Machine", Scope::kRunContent,
          {choice("--dtype", "fp32, bf16 or fp16 (default: bf16 on CUDA and on a CPU with AMX, else fp32)",
-                 {"fp32", "bf16", "fp16"}, &GenerateRequest::dtype)});
+                 {"fp32", "bf16", "fp16"}, &GenerateRequest::dtype)
+              .also_by({"match"})});
 }
 
 void append_machine(Rows& table) {

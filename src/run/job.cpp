@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <random>
 #include <system_error>
 #include <utility>
@@ -167,6 +168,12 @@ void plan_picture(Job& job) {
   job.condition = sampling::ConditionType::kI2VHead;
 }
 
+sampling::Rng rng_of(const GenerateRequest& request, at::ScalarType dtype) {
+  const std::optional<int64_t> blocks = rng_blocks(request.rng);
+  if (!blocks) throw UsageError("`rng`: expected cpu, cuda or cuda:BLOCKS, found \"" + request.rng + "\"");
+  return {.cuda_blocks = *blocks, .dtype = dtype};
+}
+
 uint64_t random_seed() {
   std::random_device source;
   return source();  // 32 bits, as the official code draws it
@@ -217,6 +224,8 @@ Job make_job(const GenerateRequest& request) {
       text::add_suffixes(request.prompt, request.config.fps_save.rounded(), request.config.motion_score);
   job.device = resolve_device(request.device);
   job.dtype = resolve_dtype(request.dtype, job.device);
+  job.rng = rng_of(request, job.dtype);
+  job.timestep_rounding = sampling::parse_timestep_rounding(request.timestep_rounding);
   return job;
 }
 

@@ -34,6 +34,8 @@ struct Job {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
   uint64_t seed = 0;
+  sampling::Rng rng;
+  sampling::TimestepRounding timestep_rounding = sampling::TimestepRounding::kNone;
   std::string effective_prompt;  // with suffixes
   PixelSize size;                // pixels, rounded up to what the model can make
   sampling::LatentShape latent_shape;

@@ -8,7 +8,7 @@ namespace opensora::run {
 namespace {
 
 at::Tensor starting_noise(const Job& job, const sampling::LatentShape& s) {
-  if (!job.device.is_meta()) return sampling::make_noise(s, job.seed);
+  if (!job.device.is_meta()) return sampling::make_noise(s, job.seed, job.rng);
   return at::empty({1, s.channels, s.frames, s.height, s.width}, at::TensorOptions(at::kFloat).device(at::kMeta));
 }
 
@@ -23,9 +23,11 @@ sampling::SamplerInput picture_input(const Job& job, const StageClock& clock) {
           .timesteps = sampling::timesteps(job.picture_schedule),
           .guidance = {},
           .distilled_guidance = kDistilledGuidance,
-          .on_step = [&](int64_t step, int64_t steps) {
-            clock.report({"image", step, steps});
-          }};
+          .on_step =
+              [&](int64_t step, int64_t steps) {
+                clock.report({"image", step, steps});
+              },
+          .timestep_rounding = job.timestep_rounding};
 }
 
 at::Tensor decode_picture(const autoencoder::Autoencoder& decoder, const at::Tensor& latent) {
@@ -42,9 +44,11 @@ sampling::SamplerInput video_input(const Job& job, const StageClock& clock) {
           .timesteps = sampling::timesteps(job.schedule),
           .guidance = guidance_options(job.request.config, job.condition),
           .distilled_guidance = {},
-          .on_step = [&](int64_t step, int64_t steps) {
-            clock.report({"denoise", step, steps});
-          }};
+          .on_step =
+              [&](int64_t step, int64_t steps) {
+                clock.report({"denoise", step, steps});
+              },
+          .timestep_rounding = job.timestep_rounding};
 }
 
 void decode_frames(const autoencoder::Autoencoder& decoder, const at::Tensor& latent, int64_t count,

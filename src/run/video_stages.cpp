@@ -148,7 +148,7 @@ at::Tensor decode(const Job& job, const at::Tensor& latent, ModelSet& models, st
 std::unique_ptr<OutputFile> stage_all_tensors(Job& job, const at::Tensor& latent, const at::Tensor& video) {
   if (!video.defined()) return nullptr;
   NamedTensors tensors = std::move(job.tensors);
-  tensors.insert(tensors.end(), {{"noise", sampling::make_noise(job.latent_shape, job.seed)},
+  tensors.insert(tensors.end(), {{"noise", sampling::make_noise(job.latent_shape, job.seed, job.rng)},
                                  {"latent", latent},
                                  {"video", video.to(at::kFloat)},
                                  {"timesteps", at::tensor(sampling::timesteps(job.schedule))}});

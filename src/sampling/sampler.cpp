@@ -1,7 +1,6 @@
 #include "sampling/sampler.h"
 
 #include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
 
 #include <algorithm>
 #include <cmath>
@@ -150,7 +149,8 @@ StepModulations modulations_from(const Session& session, const SamplerInput& inp
       .img = {},
       .txt = {},
       .y_vec = at::cat(vecs),
-      .timesteps = at::tensor(times, at::kFloat).to(session.work.x.device()),
+      .timesteps = rounded_times(at::tensor(times, at::kFloat), input.timestep_rounding, session.model.dtype)
+                       .to(session.work.x.device()),
       .cond = {},
       .guidance = session.guidance.defined() ? session.guidance.expand({rows}) : at::Tensor()};
   some.all = session.model.modulations(session.model.embed_vector(vectors));
@@ -203,7 +203,8 @@ Session make_session(const diffusion::MMDiT& model, const SamplerInput& input, a
                   .latent_frames = frames};
   if (input.condition.defined()) session.cond = diffusion::pack(input.condition.to(device, model.dtype), patch);
   if (input.distilled_guidance) {
-    session.guidance = at::full({1}, *input.distilled_guidance, at::TensorOptions().dtype(at::kFloat).device(device));
+    const at::Tensor guidance = at::full({1}, *input.distilled_guidance, at::TensorOptions().dtype(at::kFloat));
+    session.guidance = rounded_times(guidance, input.timestep_rounding, model.dtype).to(device);
   }
   return session;
 }
@@ -226,10 +227,19 @@ std::vector<double> image_scales(const GuidanceOptions& options, const GuidanceS
 
 }  // namespace
 
-at::Tensor make_noise(const LatentShape& shape, uint64_t seed) {
-  const at::Generator generator = at::make_generator<at::CPUGeneratorImpl>(seed);
-  return at::randn({1, shape.channels, shape.frames, shape.height, shape.width}, generator,
-                   at::TensorOptions().dtype(at::kFloat));
+TimestepRounding parse_timestep_rounding(const std::string& word) {
+  if (word == "none") return TimestepRounding::kNone;
+  if (word == "official") return TimestepRounding::kOfficial;
+  if (word == "eager") return TimestepRounding::kEager;
+  throw UsageError("`timestep_rounding`: expected none, official or eager, found \"" + word + "\"");
+}
+
+at::Tensor rounded_times(const at::Tensor& t, TimestepRounding rounding, at::ScalarType dtype) {
+  constexpr double kTimeFactor = 1000;  // timestep_embedding()'s
+  if (rounding == TimestepRounding::kNone) return t;
+  const at::Tensor rounded = t.to(dtype).to(at::kFloat);
+  if (rounding == TimestepRounding::kOfficial) return rounded;
+  return (rounded * kTimeFactor).to(dtype).to(at::kFloat) / kTimeFactor;
 }
 
 double estimate_flow_shift(int64_t tokens_per_frame, int64_t latent_frames) {

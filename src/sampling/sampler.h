@@ -6,17 +6,15 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "core/graph.h"
 #include "diffusion/mmdit.h"
+#include "sampling/noise.h"
 #include "sampling/size.h"
 
 namespace opensora::sampling {
-
-// Standard normal, [1, channels, frames, height, width], float32 on the CPU whatever the run's device: a seed means the
-// same video everywhere, and on a float32 CPU run it is the official noise bit for bit.
-at::Tensor make_noise(const LatentShape& shape, uint64_t seed);
 
 struct ScheduleOptions {
   int64_t num_steps = 50;
@@ -28,6 +26,19 @@ struct ScheduleOptions {
 
 // num_steps + 1 values, float32, the first 1 and the last 0, shifted towards 1 by alpha * t / (1 + (alpha - 1) * t).
 std::vector<float> timesteps(const ScheduleOptions& options);
+
+// What becomes of a time before it is embedded, of which the official code computes the sinusoids of 1000 t.
+enum class TimestepRounding {
+  kNone,
+  kOfficial,  // t is rounded to the model's dtype: 0.725 in bf16 embeds 726.6. So does the compiled official code
+  kEager,     // 1000 t is rounded, too: 728. So does the official code where torch.compile does nothing
+};
+
+// Of "none", "official", "eager". Throws UsageError for another word.
+TimestepRounding parse_timestep_rounding(const std::string& word);
+
+// The times [B], float32, as they are embedded in a run of that dtype. Also for the distilled guidance.
+at::Tensor rounded_times(const at::Tensor& t, TimestepRounding rounding, at::ScalarType dtype);
 
 // The estimate of alpha: 1 at 256 tokens a frame to 3 at 4096, linear and extrapolated, times sqrt(latent_frames).
 double estimate_flow_shift(int64_t tokens_per_frame, int64_t latent_frames);
@@ -90,6 +101,7 @@ struct SamplerInput {
   // model's device. It is only made when asked for, while the call lasts. Does not change the result.
   std::function<void(int64_t step, int64_t steps, const std::function<at::Tensor()>& clean)> on_estimate = {};
   GraphRecorder* graphs = nullptr;  // records the forwards, so that they are replayed; null: none are
+  TimestepRounding timestep_rounding = TimestepRounding::kNone;
 };
 
 // The transformer's modulations are computed for as many steps at once as use so many times and texts.

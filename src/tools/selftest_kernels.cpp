@@ -1,6 +1,7 @@
 // LibTorch's kernels of attention against its definition, our own ones against plain paths, and what the machine's
 // matrix products and attention reach.
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include "nn/attention.h"
 #include "nn/fused.h"
 #include "run/frames.h"
+#include "sampling/noise.h"
 #include "tools/selftest_check.h"
 
 namespace opensora::tools {
@@ -59,6 +61,29 @@ Outcome check_frames(at::Device device) {
   const int64_t difference = (here - there).abs().max().item<int64_t>();
   return {difference <= 1 ? Verdict::kOk : Verdict::kFailed,
           fmt::format("yuv420p differs by {} levels from the CPU's, at most 1", difference)};
+}
+
+// The noise that `rng` cuda computes on the host must be what the device's generator draws, in float32 and rounded. How
+// many blocks it runs is found out, and said: cuda:BLOCKS is this GPU's noise on any device.
+Outcome check_cuda_noise(at::Device device) {
+  if (!device.is_cuda()) return skipped("the device has no generator of CUDA's");
+  constexpr uint64_t kSeed = 42;
+  constexpr int64_t kCount = 1 << 21;  // of which every GPU's threads draw several times
+  constexpr Limits kLimits{1e-5, 1e-3, 1e-3};
+  const auto drawn = [&](at::ScalarType dtype) {
+    at::Generator generator = at::globalContext().getAcceleratorHooksInterface(device.type()).getNewGenerator();
+    generator.set_current_seed(kSeed);
+    return at::randn({kCount}, generator, at::TensorOptions().device(device).dtype(dtype)).to(at::kCPU, at::kFloat);
+  };
+  const at::Tensor noise = drawn(at::kFloat);
+  const int64_t blocks = sampling::find_cuda_blocks(noise, kSeed);
+  if (blocks == 0) return {Verdict::kFailed, "LibTorch's generator draws in another order"};
+  const at::Tensor ours = sampling::cuda_normal({kCount}, kSeed, blocks);
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const Outcome outcome = compare(ours.to(dtype), drawn(dtype), kLimits.of(dtype));
+    if (outcome.verdict != Verdict::kOk) return outcome;
+  }
+  return {Verdict::kOk, fmt::format("`rng` cuda:{} is this GPU's noise", blocks)};
 }
 
 // A matrix product, attention and a norm must give the same in a graph, with static memory, as outside of it.
@@ -169,6 +194,7 @@ std::vector<SelfCheck> kernel_checks(at::Device device, const Dtypes& dtypes) {
     checks.push_back({"fused", "kernels", [] { return skipped("none: the CUDA plug-in is " + cuda_plugin_state()); }});
   }
   checks.push_back({"frames", "yuv420p", [=] { return check_frames(device); }});
+  checks.push_back({"noise", "CUDA's generator", [=] { return check_cuda_noise(device); }});
   for (const at::ScalarType dtype : dtypes) {
     checks.push_back({"graphs", "replay " + dtype_name(dtype), [=] { return check_graph(device, dtype); }});
   }

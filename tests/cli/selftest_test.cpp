@@ -30,7 +30,7 @@ TEST(Selftest, PassesOnTheCpu) {
     EXPECT_NE(check["text"], "") << check;
     if (check["topic"] == "golden" || check["topic"] == "speed") EXPECT_EQ(check["verdict"], "ok") << check;
   }
-  EXPECT_EQ(topics, (std::set<std::string>{"golden", "attention", "fused", "frames", "graphs", "speed"}));
+  EXPECT_EQ(topics, (std::set<std::string>{"golden", "attention", "fused", "frames", "graphs", "noise", "speed"}));
 }
 
 TEST(Selftest, SaysWhatItSkips) {

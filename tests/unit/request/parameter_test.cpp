@@ -61,6 +61,7 @@ class Parameters : public ::testing::Test {
                                                  {"image-osci", {{"image-osci", "false"}}},
                                                  {"temporal-osci", {{"temporal-osci", "false"}}},
                                                  {"vae-tiling", {{"vae-tiling", "true"}}},
+                                                 {"rng", {{"rng", "cuda:768"}}},
                                                  {"seed", {{"seed", "18446744073709551615"}}},
                                                  {"dtype", {{"dtype", "bf16"}}},
                                                  {"codec", {{"codec", "h265"}}},
@@ -208,6 +209,23 @@ TEST(ParameterTable, ALaterValueCountsButReferencesAddUp) {
   apply({{"steps", "3"}, {"image", "a"}, {"steps", "4"}, {"image", "b"}, {"nothing", "x"}}, settings);
   EXPECT_EQ(settings.request.config.sampling.num_steps, 4);
   EXPECT_EQ(settings.request.references, (std::vector<std::filesystem::path>{"a", "b"}));
+}
+
+// Of the same layer and of a later one; what an earlier layer says is replaced.
+TEST(ParameterTable, MatchYieldsToWhatIsGivenWithIt) {
+  const auto applied = [](const FlagValues& values) {
+    Settings settings;
+    apply(values, settings);
+    return std::vector<std::string>{settings.request.rng, settings.request.timestep_rounding, settings.request.dtype};
+  };
+  const FlagValues match = {{"match", "official"}}, others = {{"dtype", "fp32"}, {"rng", "cuda:864"}};
+  using Values = std::vector<std::string>;
+  EXPECT_EQ(applied({}), (Values{"cpu", "none", ""}));
+  EXPECT_EQ(applied(match), (Values{"cuda", "official", "bf16"}));
+  EXPECT_EQ(applied({{"dtype", "fp32"}, {"match", "official"}, {"timestep-rounding", "none"}}),
+            (Values{"cuda", "none", "fp32"}));
+  EXPECT_EQ(applied(lay_over(match, others, false)), (Values{"cuda:864", "official", "fp32"}));
+  EXPECT_EQ(applied(lay_over(others, match, true)), (Values{"cuda", "official", "bf16"}));
 }
 
 }  // namespace
