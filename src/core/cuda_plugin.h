@@ -11,16 +11,16 @@ namespace opensora {
 
 // What the plug-in offers. Functions that return an int32_t return a cudaError_t, 0 for success.
 struct CudaPlugin {
-  static constexpr int32_t kVersion = 1;  // of this table: another one is not used
+  static constexpr int32_t kVersion = 2;  // of this table: another one is not used
 
   // What a functor's tensors hold.
   enum class Element : int32_t { kFloat32, kFloat16, kBFloat16 };
-  // Launches the functor of its name of nn/fused_functors.h, made for the element's type, for all rows on a
-  // cudaStream_t.
-  using LaunchRows = int32_t (*)(Element element, const void* functor, int64_t rows, void* stream);
+  // Launches the functor of its name of nn/fused_functors.h or nn/norm_functors.h, made for the element's type, for all
+  // of its rows on a cudaStream_t.
+  using Launch = int32_t (*)(Element element, const void* functor, void* stream);
 
   int32_t version;
-  LaunchRows modulated_layer_norm, rms_norm_rope;
+  Launch modulated_layer_norm, rms_norm_rope, part_moments, affine_of_pixels;
   const char* (*error_text)(int32_t error);
 
   // A graph of what is launched on the current stream of the current device between begin and end; that stream must not

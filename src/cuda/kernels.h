@@ -5,8 +5,10 @@
 
 namespace opensora::cuda {
 
-int32_t modulated_layer_norm(CudaPlugin::Element element, const void* functor, int64_t rows, void* stream);
-int32_t rms_norm_rope(CudaPlugin::Element element, const void* functor, int64_t rows, void* stream);
+int32_t modulated_layer_norm(CudaPlugin::Element element, const void* functor, void* stream);
+int32_t rms_norm_rope(CudaPlugin::Element element, const void* functor, void* stream);
+int32_t part_moments(CudaPlugin::Element element, const void* functor, void* stream);
+int32_t affine_of_pixels(CudaPlugin::Element element, const void* functor, void* stream);
 const char* error_text(int32_t error);
 
 }  // namespace opensora::cuda

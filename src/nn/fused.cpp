@@ -1,13 +1,11 @@
 #include "nn/fused.h"
 
-#include <ATen/CPUGeneratorImpl.h>
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
-#include <cmath>
-#include <functional>
-#include <limits>
+#include <string>
+#include <vector>
 
+#include "core/cuda_plugin.h"
+#include "core/meta_device.h"
 #include "core/trace.h"
 #include "nn/fused_kernels.h"
 
@@ -15,6 +13,24 @@ namespace opensora::nn {
 namespace {
 
 bool are_dense_rows(const at::Tensor& x) { return x.stride(-1) == 1; }
+
+// Calls work(first, count) for parts of x's tokens, few enough for the float32 copies of them that the plain path makes
+// to stay small beside what a run holds.
+template <typename Work>
+void for_parts(const at::Tensor& x, Work&& work) {
+  constexpr int64_t kElements = int64_t{8} << 20;
+  const int64_t length = x.size(1), step = std::max<int64_t>(1, kElements * length / std::max<int64_t>(1, x.numel()));
+  for (int64_t first = 0; first < length; first += step) work(first, std::min(step, length - first));
+}
+
+// Of a plan's tensors: whether the device that they stand for has kernels of ours, so that nothing is allocated.
+bool is_planned_with_kernels(const at::Tensor& x) {
+  const at::DeviceType device = kernel_device(x);
+  if (device == at::kCPU) return x.scalar_type() != at::kHalf;
+  if (device != at::kCUDA) return device == at::kMeta;  // on its own, without a plan
+  const std::string plugin = cuda_plugin_state();
+  return plugin == "loaded" || plugin == "built";
+}
 
 // Rotates x [B, L, H, D] in float32; every step makes a tensor of its own.
 at::Tensor rotated(const at::Tensor& x, const RotaryEmbedding& rope) {
@@ -38,15 +54,20 @@ RotaryEmbedding RotaryEmbedding::slice(int64_t first, int64_t length) const {
 
 void plain::modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift,
                                  const at::Tensor& scale, double eps) {
-  const at::Tensor normed = at::layer_norm(x, {x.size(-1)}, {}, {}, eps);
-  out.copy_(normed.mul_(1 + scale).add_(shift));
+  for_parts(x, [&](int64_t first, int64_t count) {
+    const at::Tensor normed = at::layer_norm(x.narrow(1, first, count), {x.size(-1)}, {}, {}, eps);
+    out.narrow(1, first, count).copy_(normed.mul_(1 + scale).add_(shift));
+  });
 }
 
 void plain::rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale,
                           const RotaryEmbedding& rope, double eps) {
-  const at::Tensor wide = x.to(at::kFloat);
-  const at::Tensor inverse_rms = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
-  out.copy_(rotated((wide * inverse_rms).to(x.scalar_type()) * scale, rope));
+  for_parts(x, [&](int64_t first, int64_t count) {
+    const at::Tensor wide = x.narrow(1, first, count).to(at::kFloat);
+    const at::Tensor inverse_rms = at::rsqrt(wide.square().mean(-1, /*keepdim=*/true) + eps);
+    const at::Tensor normed = (wide * inverse_rms).to(x.scalar_type()) * scale;
+    out.narrow(1, first, count).copy_(rotated(normed, rope.slice(first, count)));
+  });
 }
 
 void plain::gelu_tanh(const at::Tensor& x) {
@@ -70,7 +91,8 @@ FusedKernels& fused_kernels(at::Device device) {
 
 void modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
                           double eps) {
-  if (out.is_meta()) return;
+  if (out.is_meta() && is_planned_with_kernels(out)) return;
+  if (out.is_meta()) return plain::modulated_layer_norm(out, x, shift, scale, eps);
   const TraceSpan span("modulated_layer_norm");
   const auto kernel = fused_kernels(out.device()).modulated_layer_norm;
   const bool fits = are_dense_rows(out) && are_dense_rows(x) && are_dense_rows(shift) && are_dense_rows(scale);
@@ -80,7 +102,8 @@ void modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::
 
 void rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale, const RotaryEmbedding& rope,
                    double eps) {
-  if (out.is_meta()) return;
+  if (out.is_meta() && is_planned_with_kernels(out)) return;
+  if (out.is_meta()) return plain::rms_norm_rope(out, x, scale, rope, eps);
   const TraceSpan span("rms_norm_rope");
   const auto kernel = fused_kernels(out.device()).rms_norm_rope;
   const bool fits = are_dense_rows(out) && are_dense_rows(x) && scale.is_contiguous() && rope.cos.is_contiguous() &&
@@ -97,123 +120,6 @@ void gelu_tanh(const at::Tensor& x) {
   const auto kernel = fused_kernels(x.device()).gelu_tanh;
   if (kernel != nullptr && are_dense_rows(x) && kernel(x)) return;
   plain::gelu_tanh(x);
-}
-
-namespace {
-
-constexpr double kEps = 1e-6;
-constexpr int64_t kItems = 2, kTokens = 5, kWidth = 3 * 38;  // B, L, C
-
-// Draws inputs and runs one kernel and the plain path on them.
-class Trial {
- public:
-  Trial(at::Device device, at::ScalarType dtype) : device_(device), dtype_(dtype) {}
-
-  at::Tensor random(at::IntArrayRef shape) {
-    return (at::randn(shape, generator_, at::TensorOptions()) * 2 + 0.5).to(device_, dtype_);
-  }
-  RotaryEmbedding rope(int64_t width, bool rotate_half) {
-    const at::Tensor angles = at::randn({kTokens, width / 2}, generator_, at::TensorOptions());
-    return {angles.cos().to(device_), angles.sin().to(device_), rotate_half};
-  }
-
-  // Each of the two functions gets a copy of `x`, in which it leaves its result.
-  void compare(const at::Tensor& x, const std::function<bool(const at::Tensor&)>& kernel,
-               const std::function<void(const at::Tensor&)>& plain) {
-    const at::Tensor actual = x.clone(), expected = x.clone();
-    has_one = kernel(actual);
-    if (!has_one) return;
-    plain(expected);
-    const at::Tensor a = actual.to(at::kCPU).to(at::kDouble), b = expected.to(at::kCPU).to(at::kDouble);
-    const double largest = ((a - b).abs() / (1 + b.abs())).max().item<double>();
-    error = std::max(error, std::isnan(largest) ? std::numeric_limits<double>::infinity() : largest);
-  }
-
-  bool has_one = true;
-  double error = 0;
-
- private:
-  at::Device device_;
-  at::ScalarType dtype_;
-  at::Generator generator_ = at::make_generator<at::CPUGeneratorImpl>(1);
-};
-
-// Columns in the middle of a buffer, as models have them.
-at::Tensor middle(const at::Tensor& buffer) { return buffer.narrow(2, kWidth, kWidth); }
-
-void try_modulated_layer_norm(const FusedKernels& kernels, Trial& trial) {
-  const at::Tensor x = trial.random({kItems, kTokens, 3 * kWidth}), modulation = trial.random({kItems, 2, kWidth});
-  const at::Tensor shift = modulation.narrow(1, 0, 1), scale = modulation.narrow(1, 1, 1);
-  trial.compare(
-      x, [&](const at::Tensor& y) { return kernels.modulated_layer_norm(middle(y), middle(x), shift, scale, kEps); },
-      [&](const at::Tensor& y) { plain::modulated_layer_norm(middle(y), middle(x), shift, scale, kEps); });
-}
-
-void try_rms_norm_rope(const FusedKernels& kernels, Trial& trial) {
-  constexpr int64_t kHeads = 3, kHeadWidth = kWidth / kHeads;
-  const auto heads = [](const at::Tensor& buffer) { return middle(buffer).unflatten(2, {kHeads, kHeadWidth}); };
-  const at::Tensor x = trial.random({kItems, kTokens, 3 * kWidth}), scale = trial.random({kHeadWidth});
-  for (const bool rotate_half : {true, false}) {
-    const RotaryEmbedding rope = trial.rope(kHeadWidth, rotate_half);
-    trial.compare(
-        x, [&](const at::Tensor& y) { return kernels.rms_norm_rope(heads(y), heads(y), scale, rope, kEps); },
-        [&](const at::Tensor& y) { plain::rms_norm_rope(heads(y), heads(x), scale, rope, kEps); });
-  }
-}
-
-void try_gelu_tanh(const FusedKernels& kernels, Trial& trial) {
-  const at::Tensor x = trial.random({kItems, kTokens, 3 * kWidth});
-  trial.compare(
-      x, [&](const at::Tensor& y) { return kernels.gelu_tanh(middle(y)); },
-      [&](const at::Tensor& y) { plain::gelu_tanh(middle(y)); });
-}
-
-KernelTrial try_kernel(const char* name, void (*run)(const FusedKernels&, Trial&), const FusedKernels& kernels,
-                       at::Device device, at::ScalarType dtype) {
-  // The plain path rounds to the dtype several times, and values reach about 20.
-  const double limit = dtype == at::kFloat ? 1e-5 : dtype == at::kHalf ? 1e-2 : 8e-2;
-  KernelTrial result{.kernel = name, .dtype = dtype, .limit = limit, .problem = {}};
-  try {
-    Trial trial(device, dtype);
-    run(kernels, trial);
-    result.has_one = trial.has_one;
-    result.error = trial.error;
-  } catch (const std::exception& error) {
-    result.problem = error.what();
-    result.problem.resize(std::min(result.problem.size(), result.problem.find('\n')));
-  }
-  return result;
-}
-
-}  // namespace
-
-std::vector<KernelTrial> try_kernels(const FusedKernels& kernels, at::Device device) {
-  std::vector<KernelTrial> trials;
-  const auto add = [&](bool exists, const char* name, void (*run)(const FusedKernels&, Trial&)) {
-    if (!exists) return;
-    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
-      trials.push_back(try_kernel(name, run, kernels, device, dtype));
-    }
-  };
-  add(kernels.modulated_layer_norm != nullptr, "modulated_layer_norm", try_modulated_layer_norm);
-  add(kernels.rms_norm_rope != nullptr, "rms_norm_rope", try_rms_norm_rope);
-  add(kernels.gelu_tanh != nullptr, "gelu_tanh", try_gelu_tanh);
-  return trials;
-}
-
-FusedKernels agreeing_kernels(FusedKernels kernels, at::Device device) {
-  for (const KernelTrial& trial : try_kernels(kernels, device)) {
-    if (trial.agrees()) continue;
-    const std::string what =
-        trial.problem.empty() ? fmt::format("differs by {:.1e}, at most {:.1e} is rounding", trial.error, trial.limit)
-                              : trial.problem;
-    spdlog::warn("the fused kernel {} is switched off on {}: in {} it {}", trial.kernel, device.str(),
-                 toString(trial.dtype), what);
-    if (trial.kernel == "modulated_layer_norm") kernels.modulated_layer_norm = nullptr;
-    if (trial.kernel == "rms_norm_rope") kernels.rms_norm_rope = nullptr;
-    if (trial.kernel == "gelu_tanh") kernels.gelu_tanh = nullptr;
-  }
-  return kernels;
 }
 
 }  // namespace opensora::nn

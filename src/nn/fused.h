@@ -54,6 +54,12 @@ struct FusedKernels {
   bool (*rms_norm_rope)(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale,
                         const RotaryEmbedding& rope, double eps) = nullptr;
   bool (*gelu_tanh)(const at::Tensor& x) = nullptr;
+  // GroupNorm's two passes (nn/norm.h) over x [B, C, T, H, W] whose channels lie innermost in memory. The mean and
+  // variance of each group, [B, G]; and out = x * scale + shift, or silu() of it, with scale and shift [B, C]. All four
+  // are float32 and dense. The CPU's are in nn/norm.cpp.
+  bool (*group_moments)(const at::Tensor& x, const at::Tensor& mean, const at::Tensor& variance) = nullptr;
+  bool (*channel_affine)(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale, const at::Tensor& shift,
+                         bool with_silu) = nullptr;
 };
 
 // Those that were built for a kind of device: the CPU's, or a plug-in's.

@@ -4,9 +4,11 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <optional>
 
 #include "core/cuda_plugin.h"
+#include "nn/norm_kernels.h"
 
 namespace opensora::nn {
 namespace {
@@ -26,10 +28,11 @@ std::optional<Element> element_of(std::initializer_list<at::Tensor> tensors) {
 
 // The element type of `functor` does not matter, since the functor holds nothing but pointers to it.
 template <typename Functor>
-void launch(CudaPlugin::LaunchRows launch_rows, Element element, const Functor& functor, const at::Tensor& out) {
+void launch(CudaPlugin::Launch launch_functor, Element element, const Functor& functor, const at::Tensor& out) {
+  if (out.numel() == 0) return;
   const c10::DeviceGuard guard(out.device());
   const c10::Stream stream = c10::impl::VirtualGuardImpl(out.device().type()).getStream(out.device());
-  const int32_t error = launch_rows(element, &functor, out.numel() / out.size(-1), stream.native_handle());
+  const int32_t error = launch_functor(element, &functor, stream.native_handle());
   TORCH_CHECK(error == 0, "a fused kernel cannot be launched: ", cuda_plugin()->error_text(error));
 }
 
@@ -49,11 +52,31 @@ bool cuda_rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Te
   return true;
 }
 
+bool cuda_group_moments(const at::Tensor& x, const at::Tensor& mean, const at::Tensor& variance) {
+  const auto element = element_of({x});
+  if (!element || !has_part_moments(x, mean.size(1))) return false;
+  const at::Tensor parts = empty_parts(x, mean.size(1));
+  launch(cuda_plugin()->part_moments, *element, part_moments_of<void>(x, parts), x);
+  join_parts(parts, mean, variance);
+  return true;
+}
+
+bool cuda_channel_affine(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale, const at::Tensor& shift,
+                         bool with_silu) {
+  const auto element = element_of({out, x});
+  if (!element || !has_pixel_lanes(out) || !has_pixel_lanes(x)) return false;
+  launch(cuda_plugin()->affine_of_pixels, *element, affine_of<void>(out, x, scale, shift, with_silu), out);
+  return true;
+}
+
 }  // namespace
 
 FusedKernels cuda_kernels() {
   if (cuda_plugin() == nullptr) return {};
-  return {.modulated_layer_norm = cuda_modulated_layer_norm, .rms_norm_rope = cuda_rms_norm_rope};
+  return {.modulated_layer_norm = cuda_modulated_layer_norm,
+          .rms_norm_rope = cuda_rms_norm_rope,
+          .group_moments = cuda_group_moments,
+          .channel_affine = cuda_channel_affine};
 }
 
 }  // namespace opensora::nn

@@ -35,6 +35,7 @@ ModulatedLayerNorm<T> modulated_layer_norm_of(const at::Tensor& out, const at::T
           .x_strides = row_strides(x),
           .shift_stride = shift.stride(0),
           .scale_stride = scale.stride(0),
+          .items = x.size(0),
           .length = x.size(1),
           .width = x.size(2),
           .eps = static_cast<float>(eps)};
@@ -51,6 +52,7 @@ RMSNormRope<T> rms_norm_rope_of(const at::Tensor& out, const at::Tensor& x, cons
           .sin = rope.sin.const_data_ptr<float>(),
           .out_strides = row_strides(out),
           .x_strides = row_strides(x),
+          .items = x.size(0),
           .length = x.size(1),
           .heads = x.size(2),
           .width = x.size(3),

@@ -6,10 +6,13 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "core/meta_device.h"
 #include "core/trace.h"
+#include "nn/fused.h"
 #include "nn/vectors.h"
 
 namespace opensora::nn {
@@ -198,8 +201,9 @@ void apply_affine_to_rows(const at::Tensor& x, const ChannelAffine& affine, cons
 // [B, C] -> [B, C, 1, 1, 1]
 at::Tensor per_channel(const at::Tensor& x) { return x.unflatten(1, {-1, 1, 1, 1}); }
 
-// The mean and the variance of each group, both [B, G] in float32, by LibTorch's operators on parts of the frames.
-std::pair<at::Tensor, at::Tensor> group_moments(const at::Tensor& x, int64_t groups) {
+}  // namespace
+
+std::pair<at::Tensor, at::Tensor> plain::group_moments(const at::Tensor& x, int64_t groups) {
   const auto grouped = [&](const at::Tensor& part) { return part.unflatten(1, {groups, -1}); };
   const std::vector<int64_t> dims = {2, 3, 4, 5};
   const int64_t frames = x.size(2), frame_bytes = static_cast<int64_t>(x.nbytes()) / frames;
@@ -219,6 +223,25 @@ std::pair<at::Tensor, at::Tensor> group_moments(const at::Tensor& x, int64_t gro
   return {mean.flatten(1), variance.flatten(1)};
 }
 
+void plain::apply_affine(const at::Tensor& x, const ChannelAffine& affine, const at::Tensor& out, bool with_silu) {
+  at::Tensor result = at::addcmul(per_channel(affine.shift), x, per_channel(affine.scale));
+  out.copy_(with_silu ? at::silu_(result) : result);
+}
+
+namespace {
+
+// Whether the device's own kernel has done it. The CPU's are the loops above.
+bool by_kernel(const at::Tensor& x, const at::Tensor& mean, const at::Tensor& variance) {
+  if (x.is_cpu() || x.is_meta()) return false;
+  const auto kernel = fused_kernels(x.device()).group_moments;
+  return kernel != nullptr && kernel(x, mean, variance);
+}
+bool by_kernel(const at::Tensor& x, const ChannelAffine& affine, const at::Tensor& out, bool with_silu) {
+  if (x.is_cpu() || x.is_meta()) return false;
+  const auto kernel = fused_kernels(x.device()).channel_affine;
+  return kernel != nullptr && kernel(out, x, affine.scale, affine.shift, with_silu);
+}
+
 }  // namespace
 
 GroupNorm::GroupNorm(const Weights& weights, int64_t channels, int64_t groups, double eps)
@@ -235,11 +258,8 @@ at::Tensor GroupNorm::operator()(const at::Tensor& x) const {
 ChannelAffine GroupNorm::affine(const at::Tensor& x) const {
   const TraceSpan span("GroupNorm statistics");
   const int64_t channels = x.size(1), width = channels / groups;
-  at::Tensor mean, variance;  // [B, G]
+  at::Tensor mean = at::empty({x.size(0), groups}, x.options().dtype(at::kFloat)), variance = at::empty_like(mean);
   if (suits_loops(x)) {
-    const auto options = at::TensorOptions().device(x.device()).dtype(at::kFloat);
-    mean = at::empty({x.size(0), groups}, options);
-    variance = at::empty_like(mean);
     for (int64_t b = 0; b < x.size(0) && !x.is_meta(); ++b) {
       const Moments m = x.scalar_type() == at::kFloat ? moments<float>(x, b) : moments<BFloat16>(x, b);
       for (int64_t g = 0; g < groups; ++g) {
@@ -249,8 +269,8 @@ ChannelAffine GroupNorm::affine(const at::Tensor& x) const {
         variance.mutable_data_ptr<float>()[b * groups + g] = static_cast<float>(group.squares[0] / group.count);
       }
     }
-  } else {
-    std::tie(mean, variance) = group_moments(x, groups);
+  } else if (!by_kernel(x, mean, variance)) {
+    std::tie(mean, variance) = plain::group_moments(x, groups);
   }
   const at::Tensor inverse = at::rsqrt(variance + eps).repeat_interleave(width, 1);  // [B, C]
   at::Tensor scale = inverse * weight.to(at::kFloat);
@@ -263,8 +283,7 @@ namespace {
 template <bool kWithSilu>
 void apply(const at::Tensor& x, const ChannelAffine& affine, const at::Tensor& out) {
   if (!suits_loops(x) || !suits_loops(out) || x.scalar_type() != out.scalar_type()) {
-    at::Tensor result = at::addcmul(per_channel(affine.shift), x, per_channel(affine.scale));
-    out.copy_(kWithSilu ? at::silu_(result) : result);
+    if (!by_kernel(x, affine, out, kWithSilu)) plain::apply_affine(x, affine, out, kWithSilu);
     return;
   }
   if (x.is_meta()) return;

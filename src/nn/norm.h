@@ -4,6 +4,8 @@
 
 #include <ATen/ATen.h>
 
+#include <utility>
+
 #include "core/weights.h"
 
 namespace opensora::nn {
@@ -53,5 +55,12 @@ struct GroupNorm {
 void apply_affine(const at::Tensor& x, const ChannelAffine& affine, const at::Tensor& out);
 // out = silu(x * scale + shift)
 void apply_affine_silu(const at::Tensor& x, const ChannelAffine& affine, const at::Tensor& out);
+
+// LibTorch's operators by themselves: what kernels must agree with (nn/fused.h).
+namespace plain {
+// The mean and the variance of each group, both [B, G] in float32, on parts of the frames.
+std::pair<at::Tensor, at::Tensor> group_moments(const at::Tensor& x, int64_t groups);
+void apply_affine(const at::Tensor& x, const ChannelAffine& affine, const at::Tensor& out, bool with_silu);
+}  // namespace plain
 
 }  // namespace opensora::nn

@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "core/meta_device.h"
 #include "nn/fused_kernels.h"
 #include "support/reference.h"
 
@@ -150,6 +151,40 @@ TEST(FusedKernels, ColumnsThatAreNotDenseTakeThePlainPath) {
   nn::modulated_layer_norm(out, x, shift, shift, kEps);
   nn::plain::modulated_layer_norm(expected, x.contiguous(), shift, shift, kEps);
   EXPECT_TRUE(test::close(out, expected, 2e-6, 2e-6));
+}
+
+TEST(FusedKernels, ThePlainPathTakesSomeTokensAtATime) {
+  // 5,461 tokens of a float32 copy of 32 MiB at a time, so twice and a rest.
+  const at::Tensor x = at::randn({1, 12000, 3, 512}), scale = at::randn({512}), angles = at::randn({12000, 256});
+  const nn::RotaryEmbedding rope{angles.cos(), angles.sin(), true};
+  const at::Tensor out = at::empty_like(x);
+  nn::plain::rms_norm_rope(out, x, scale, rope, kEps);
+  for (const auto& [first, count] : {std::pair(0, 1), std::pair(5460, 3), std::pair(11999, 1)}) {
+    const at::Tensor expected = at::empty({1, count, 3, 512});
+    nn::plain::rms_norm_rope(expected, x.narrow(1, first, count), scale, rope.slice(first, count), kEps);
+    EXPECT_TRUE(at::equal(out.narrow(1, first, count), expected)) << first;
+  }
+}
+
+// The highest memory of a plan's norms of 76,544 tokens, in MiB.
+double planned_mebibytes(at::DeviceType device, at::ScalarType dtype) {
+  MetaDevice plan{at::Device(device)};
+  const auto options = at::TensorOptions().device(at::kMeta);
+  const at::Tensor x = at::empty({1, 76544, 24, 128}, options.dtype(dtype));
+  const at::Tensor scale = at::empty({128}, options.dtype(dtype)), angles = at::empty({76544, 64}, options);
+  const at::Tensor modulation = at::empty({1, 1, 3072}, options.dtype(dtype));
+  const int64_t held = plan.live_bytes();
+  plan.reset_peak();
+  nn::rms_norm_rope(x, x, scale, {angles, angles, true}, kEps);
+  nn::modulated_layer_norm(x.flatten(2), x.flatten(2), modulation, modulation, kEps);
+  return static_cast<double>(plan.peak_bytes() - held) / (1 << 20);
+}
+
+TEST(FusedKernels, APlanCountsThePlainPathWhereItRuns) {
+  EXPECT_EQ(planned_mebibytes(at::kCPU, at::kBFloat16), 0);
+  const double plain = planned_mebibytes(at::kCPU, at::kHalf);
+  EXPECT_GT(plain, 64);
+  EXPECT_LT(plain, 300) << "where a float32 copy of all tokens takes 897";
 }
 
 TEST(FusedKernels, ShapesAreAllOnTheMetaDevice) {
