@@ -56,11 +56,19 @@ at::Tensor Conv::operator()(const at::Tensor& x) const {
   if (dtype != x.scalar_type()) return (*this)(x.to(dtype)).to(x.scalar_type());
   if (runs_in_parts(x)) return run_in_parts(x);
   const std::vector<int64_t> dilation(stride.size(), 1), output_padding(stride.size(), 0);
-  return at::convolution(x, weight.to(dtype), bias.defined() ? bias.to(dtype) : bias, stride, padding, dilation,
+  // A GPU's kernels for videos want the channels innermost, and leave them so: only what comes in otherwise is copied.
+  const bool wants_channels_last = kernel_device(x) != at::kCPU && x.dim() == 5 && groups == 1;
+  const at::Tensor input = wants_channels_last ? x.contiguous(at::MemoryFormat::ChannelsLast3d) : x;
+  return at::convolution(input, weight.to(dtype), bias.defined() ? bias.to(dtype) : bias, stride, padding, dilation,
                          /*transposed=*/false, output_padding, groups);
 }
 
 at::Tensor upsample_nearest(const at::Tensor& x, at::IntArrayRef factors) {
+  if (x.dim() == 5 && factors.size() == 3 && !x.is_contiguous() && x.is_contiguous(at::MemoryFormat::ChannelsLast3d)) {
+    // As if the channels were a fourth dimension, which is not enlarged.
+    return upsample_nearest(x.permute({0, 2, 3, 4, 1}), {factors[0], factors[1], factors[2], 1})
+        .permute({0, 4, 1, 2, 3});
+  }
   // Only one copy is made: each dimension is followed by a broadcast one of the factor's length, then both are merged.
   const int64_t kept = x.dim() - static_cast<int64_t>(factors.size());
   at::Tensor spread = x;
@@ -112,8 +120,10 @@ PaddedConv::PaddedConv(const at::Tensor& weight, const at::Tensor& bias, const a
     winograd_.emplace(weight, bias);
   } else {
     const at::ScalarType dtype = computing_dtype(x.scalar_type(), Work::kConvolution, kernel_device(x));
-    weight_ = weight.to(dtype);
+    const bool is_on_cpu = kernel_device(x) == at::kCPU;
+    weight_ = is_on_cpu ? weight.to(dtype) : weight.to(dtype).contiguous(at::MemoryFormat::ChannelsLast3d);
     bias_ = bias.to(dtype);
+    adds_bias_ = !is_on_cpu;
   }
 }
 
@@ -123,7 +133,13 @@ void PaddedConv::operator()(const at::Tensor& padded, const at::Tensor& out, boo
     (*winograd_)(padded, out, add);
     return;
   }
-  const at::Tensor result = at::conv3d(padded.to(weight_.scalar_type()), weight_, bias_, stride_);
+  const at::Tensor input = padded.to(weight_.scalar_type());
+  if (adds_bias_ && !add && out.scalar_type() == weight_.scalar_type()) {
+    at::Tensor result = out;  // the same tensor, as at::add_out takes no const reference
+    at::add_out(result, at::conv3d(input, weight_, {}, stride_), bias_.view({-1, 1, 1, 1}));
+    return;
+  }
+  const at::Tensor result = at::conv3d(input, weight_, bias_, stride_);
   add ? out.add_(result) : out.copy_(result);
 }
 

@@ -32,7 +32,8 @@ struct Conv {
 
   // `dims`: spatial dimensions, 2 or 3.
   Conv(const Weights& weights, int64_t dims, const ConvOptions& options);
-  // The result of a kernel of 3x3x3 that WinogradConv is for has its channels innermost in memory.
+  // The result of a kernel of 3x3x3 that WinogradConv is for has its channels innermost in memory; on a GPU, so have
+  // all of videos, but those of convolutions in groups.
   at::Tensor operator()(const at::Tensor& x) const;
 
  private:
@@ -40,7 +41,8 @@ struct Conv {
   at::Tensor run_in_parts(const at::Tensor& x) const;
 };
 
-// Repeats each element of the last factors.size() dimensions, factors[i] times along the i-th of them.
+// Repeats each element of the last factors.size() dimensions, factors[i] times along the i-th of them. Frames
+// [B, C, T, H, W] whose channels lie innermost in memory stay so.
 at::Tensor upsample_nearest(const at::Tensor& x, at::IntArrayRef factors);
 
 // A stretch of frames with a border, for convolutions that run in chunks of time. Frames come in order; each chunk is
@@ -80,6 +82,7 @@ class PaddedConv {
  private:
   std::optional<WinogradConv> winograd_;
   at::Tensor weight_, bias_;
+  bool adds_bias_ = false;  // itself, as it writes: a GPU's kernels would in a pass of its own
   std::vector<int64_t> stride_;
 };
 
