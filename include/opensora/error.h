@@ -48,7 +48,7 @@ struct ErrorOf : Error {
 using UsageError = ErrorOf<ExitCode::kUsage>;
 // A missing, corrupt or unsuitable checkpoint or tokenizer file.
 using CheckpointError = ErrorOf<ExitCode::kCheckpoint>;
-// A device that is not there, or whose libraries cannot be opened.
+// A device that is not there, whose libraries cannot be opened, or that failed.
 using DeviceError = ErrorOf<ExitCode::kDevice>;
 // An output that cannot be written: folder, permission, space, existing file, encoder.
 using OutputError = ErrorOf<ExitCode::kOutput>;

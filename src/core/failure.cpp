@@ -21,6 +21,8 @@ constexpr std::array<std::string_view, 4> kSystemWords = {
     "the address space has no room for it"};  // said of one file among several that were looked at
 constexpr std::array<std::string_view, 4> kLibraryWords = {"DefaultCPUAllocator", "alloc_cpu.cpp", "out of memory",
                                                            "Out of memory"};
+// Of LibTorch's errors on a GPU.
+constexpr std::array<std::string_view, 4> kDeviceWords = {"CUDA error", "CUBLAS_STATUS", "cuDNN error", "CUDNN_STATUS"};
 
 template <size_t N>
 bool holds_any(std::string_view text, const std::array<std::string_view, N>& words) {
@@ -47,6 +49,13 @@ Failure out_of_memory(const std::string& rest) {
 Failure internal(const std::string& what, const std::string& detail) {
   return {.code = static_cast<int>(ExitCode::kInternal),
           .message = "internal error: " + first_line(what),
+          .flags = {},
+          .detail = detail};
+}
+
+Failure device_failed(const std::string& what, const std::string& detail) {
+  return {.code = static_cast<int>(ExitCode::kDevice),
+          .message = "the device failed: " + first_line(what),
           .flags = {},
           .detail = detail};
 }
@@ -86,7 +95,8 @@ Failure describe_failure(const std::exception_ptr& error) {
   } catch (const c10::Error& other) {
     const std::string what = other.what_without_backtrace();
     if (says_out_of_memory(what)) return out_of_memory(wanted_memory(what));
-    return address_space_was_full() ? out_of_memory(": " + first_line(what)) : internal(what, other.what());
+    if (address_space_was_full()) return out_of_memory(": " + first_line(what));
+    return holds_any(what, kDeviceWords) ? device_failed(what, other.what()) : internal(what, other.what());
   } catch (const std::exception& other) {
     const std::string what = other.what();
     const bool lacks = says_out_of_memory(what) || address_space_was_full();

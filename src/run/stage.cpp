@@ -48,6 +48,10 @@ void rethrow_with_stage(const std::string& stage, at::Device device) {
       spdlog::debug("{}", failure.detail);
       throw Error(ExitCode::kInternal, "stage \"" + stage + "\": " + failure.message);
     }
+    if (failure.code == static_cast<int>(ExitCode::kDevice)) {
+      spdlog::debug("{}", failure.detail);
+      throw DeviceError("stage \"" + stage + "\": " + failure.message);
+    }
     throw OutOfMemoryError(failure.message + ", in the stage \"" + stage + "\"; peak so far " +
                            format_bytes(peak_resident_bytes()) + " resident; try " + flags_that_help(stage, device));
   }

@@ -58,6 +58,13 @@ TEST(Failure, AnythingElseIsNotMemory) {
   EXPECT_EQ(failure_with(TimeoutError("too long")).code, 124);
 }
 
+TEST(Failure, ADeviceThatFailsIsNoInternalError) {
+  const Failure failure = failure_of([] { TORCH_CHECK(false, "CUDA error: unspecified launch failure\nmore"); });
+  EXPECT_EQ(failure.code, static_cast<int>(ExitCode::kDevice));
+  EXPECT_EQ(failure.message, "the device failed: CUDA error: unspecified launch failure");
+  EXPECT_TRUE(contains(failure.detail, "frame #")) << failure.detail;
+}
+
 TEST(Failure, AnInternalErrorIsOneLineAndKeepsItsDetail) {
   const Failure torch = failure_of([] { at::zeros({2, 3}).matmul(at::zeros({2, 3})); });
   EXPECT_EQ(torch.code, 1);
