@@ -18,6 +18,7 @@ struct Branch {
   const TextEmbedding* text;
   bool conditioned;
   std::vector<double> weights;  // one, or one a latent frame
+  at::Tensor by_frame = {};     // the latter on the model's device, float32 [1, frames, 1, 1]
 };
 
 // What stays the same over all steps, on the model's device. Texts are embedded, as the transformer's blocks take them.
@@ -115,23 +116,44 @@ std::vector<Branch> needed_branches(const SamplerInput& input, const Session& se
   return branches;
 }
 
-// v [1, N, C] times one weight, or one a latent frame.
-at::Tensor scaled(const at::Tensor& v, const std::vector<double>& weights) {
-  if (weights.size() == 1) return v * weights.front();
-  const auto frames = static_cast<int64_t>(weights.size());
-  const at::Tensor by_frame = at::tensor(weights, at::kFloat).to(v.device()).view({1, frames, 1, 1});
-  return (v.view({1, frames, -1, v.size(2)}) * by_frame).view_as(v);
+// The branches of all steps. Weights by latent frame go to the device together: a copy within a step would have the
+// host wait for the device, and then the device for the host.
+std::vector<std::vector<Branch>> branches_by_step(const SamplerInput& input, const Session& session) {
+  const auto steps = static_cast<int64_t>(input.timesteps.size()) - 1;
+  std::vector<std::vector<Branch>> by_step;
+  std::vector<Branch*> by_frame;
+  std::vector<double> weights;  // theirs
+  for (int64_t i = 0; i < steps; ++i) by_step.push_back(needed_branches(input, session, i));
+  for (std::vector<Branch>& branches : by_step) {
+    for (Branch& branch : branches) {
+      if (branch.weights.size() == 1) continue;
+      by_frame.push_back(&branch);
+      weights.insert(weights.end(), branch.weights.begin(), branch.weights.end());
+    }
+  }
+  if (by_frame.empty()) return by_step;
+  const at::Tensor all = at::tensor(weights, at::kFloat).to(session.work.x.device());
+  const at::Tensor rows = all.view({-1, 1, session.latent_frames, 1, 1});
+  for (size_t i = 0; i < by_frame.size(); ++i) by_frame[i]->by_frame = rows[static_cast<int64_t>(i)];
+  return by_step;
+}
+
+// v [1, N, C] times the branch's weight, or its weights of the latent frames.
+at::Tensor scaled(const at::Tensor& v, const Branch& branch) {
+  if (!branch.by_frame.defined()) return v * branch.weights.front();
+  return (v.view({1, branch.by_frame.size(1), -1, v.size(2)}) * branch.by_frame).view_as(v);
 }
 
 // Computes the modulations of the steps from `first` on, with a row for each text that a step uses.
-StepModulations modulations_from(const Session& session, const SamplerInput& input, int64_t first) {
+StepModulations modulations_from(const Session& session, const SamplerInput& input,
+                                 const std::vector<std::vector<Branch>>& branches, int64_t first) {
   StepModulations some;
   std::vector<float> times;
   std::vector<at::Tensor> vecs;
-  const auto steps = static_cast<int64_t>(input.timesteps.size()) - 1;
+  const auto steps = static_cast<int64_t>(branches.size());
   for (some.end = first; some.end < steps; ++some.end) {
     const size_t before = some.rows.size();
-    for (const Branch& branch : needed_branches(input, session, some.end)) {
+    for (const Branch& branch : branches[some.end]) {
       const std::pair row(some.end, branch.text);
       if (std::find(some.rows.begin(), some.rows.end(), row) == some.rows.end()) some.rows.push_back(row);
     }
@@ -163,7 +185,7 @@ at::Tensor guided_velocity(Forwards& forwards, const at::Tensor& img, int64_t st
   at::Tensor velocity;
   for (const Branch& branch : branches) {
     const at::Tensor out = forwards(branch, img, modulations.of(step, branch.text));
-    const at::Tensor v = scaled(out.to(at::kFloat).contiguous(), branch.weights);
+    const at::Tensor v = scaled(out.to(at::kFloat).contiguous(), branch);
     velocity = velocity.defined() ? velocity + v : v;
   }
   return velocity;
@@ -297,11 +319,12 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
   Forwards forwards(session, input.graphs);
   SamplerResult result;
   at::Tensor img = diffusion::pack(input.noise.to(device), patch);  // [1, N, C]
-  const int64_t steps = static_cast<int64_t>(input.timesteps.size()) - 1;
+  const std::vector<std::vector<Branch>> by_step = branches_by_step(input, session);
+  const auto steps = static_cast<int64_t>(by_step.size());
   StepModulations modulations;
   for (int64_t i = 0; i < steps; ++i) {
-    if (i == modulations.end) modulations = modulations_from(session, input, i);
-    const std::vector<Branch> branches = needed_branches(input, session, i);
+    const std::vector<Branch>& branches = by_step[i];
+    if (i == modulations.end) modulations = modulations_from(session, input, by_step, i);
     const TraceSpan span("step", i + 1);
     const double dt = static_cast<double>(input.timesteps[i + 1]) - static_cast<double>(input.timesteps[i]);
     const at::Tensor velocity = guided_velocity(forwards, img, i, branches, modulations);
