@@ -13,8 +13,9 @@
 
 namespace opensora {
 
-// "auto", "cpu", "cuda" or "cuda:N" -> a device that is there. "auto" is the first CUDA device if there is one. Where the
-// program has registered a backend of its own with LibTorch (c10::register_privateuse1_backend), its name is one too.
+// "auto", "cpu", "cuda" or "cuda:N" -> a device that is there. "auto" is the first CUDA device if there is one. Where
+// the program has registered a backend of its own with LibTorch (c10::register_privateuse1_backend), its name is one
+// too.
 //
 // libtorch_cuda.so is opened when a CUDA device is asked for or the NVIDIA driver reports one, before anything asks
 // LibTorch about CUDA (it caches its first answer). Throws UsageError for another word, DeviceError for a device that

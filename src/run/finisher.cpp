@@ -40,13 +40,14 @@ void Finisher::submit(Job& job) {
         changed_, lock, [&] { return error_ || queue_.size() < kWaiting; }, throw_if_stopped);
     rethrow();
   }
-  queue_.push_back(&job);
+  queue_.push_back({&job, DeviceEvent(device_)});
+  queue_.back().sampled.record_current();
   changed_.notify_all();
 }
 
 void Finisher::finish_all() {
   if (!thread_.joinable()) {
-    for (Job* job : queue_) finish_(*job);
+    for (const Submitted& submitted : queue_) finish_(*submitted.job);
     queue_.clear();
     return;
   }
@@ -93,7 +94,8 @@ void Finisher::finish_submitted() {
   while (true) {
     changed_.wait(lock, [&] { return closed_ || !queue_.empty(); });
     if (queue_.empty()) return;
-    Job* job = queue_.front();
+    queue_.front().sampled.block_current();
+    Job* job = queue_.front().job;
     queue_.pop_front();
     working_ = true;
     changed_.notify_all();

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <thread>
 
+#include "core/device.h"
 #include "run/job.h"
 
 namespace opensora::run {
@@ -39,6 +40,11 @@ class Finisher {
   bool cancelled() const { return cancelled_; }
 
  private:
+  struct Submitted {
+    Job* job = nullptr;
+    DeviceEvent sampled;  // in the stream of whoever submitted it
+  };
+
   static constexpr size_t kWaiting = 2;
   void work();
   void finish_submitted();
@@ -48,7 +54,7 @@ class Finisher {
   std::function<void(Job&)> finish_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Job*> queue_;
+  std::deque<Submitted> queue_;
   bool closed_ = false, working_ = false;
   std::atomic<bool> cancelled_ = false;
   std::exception_ptr error_;

@@ -150,6 +150,11 @@ struct OutputWriter::State {
     if (error) std::rethrow_exception(error);
   }
 
+  struct Pushed {
+    at::Tensor frames;
+    DeviceEvent made;  // in the stream of whoever pushed them
+  };
+
   static constexpr size_t kWaiting = 2;
   GenerateRequest request;
   std::filesystem::path output;
@@ -158,7 +163,7 @@ struct OutputWriter::State {
   int64_t count;
   std::mutex mutex;
   std::condition_variable changed;
-  std::deque<at::Tensor> queue;
+  std::deque<Pushed> queue;
   int64_t taken = 0;    // frames of the queue's first
   int64_t given = 0;    // frames to the thread, in all
   int64_t written = 0;  // frames in all
@@ -193,7 +198,8 @@ void OutputWriter::push(const at::Tensor& frames, const StageClock& clock) {
   wait_looking(
       state.changed, lock, [&] { return state.ended || state.queue.size() < State::kWaiting; }, [&] { clock.look(); });
   state.rethrow();
-  state.queue.push_back(frames);
+  State::Pushed& pushed = state.queue.emplace_back(State::Pushed{frames, DeviceEvent(frames.device())});
+  pushed.made.record_current();
   state.changed.notify_all();
 }
 
@@ -270,8 +276,10 @@ at::Tensor OutputWriter::State::next_frame() {
   changed.wait(lock, [&] { return cancelled || (!queue.empty() && (given < count - 1 || finishing)); });
   if (cancelled) throw Cancelled{};
   ++given;
-  at::Tensor frame = queue.front()[taken++];
-  if (taken == queue.front().size(0)) {
+  const Pushed& next = queue.front();
+  next.made.block_current();
+  at::Tensor frame = next.frames[taken++];
+  if (taken == next.frames.size(0)) {
     taken = 0;
     queue.pop_front();
     changed.notify_all();

@@ -28,6 +28,7 @@ struct Options {
   // Which one fails, counted from 1 and from start(); 0: none. Those after it work again.
   int64_t failing_allocation = 0;  // of Counters::device_allocations, with c10::OutOfMemoryError
   int64_t failing_copy = 0;        // of Counters::copies, with a c10::Error that has the text of a CUDA error
+  int64_t ignored_wait = 0;        // of Counters::waits: a seeded fault
 };
 
 // Registers the device with LibTorch if it is not yet; from then on at::accelerator means it. Then waits for all its
@@ -42,7 +43,9 @@ struct Counters {
   int64_t copies = 0;            // between host and device
   int64_t bytes_to_device = 0;
   int64_t bytes_to_host = 0;
-  int64_t device_allocations = 0;  // that the cache could not serve
+  int64_t device_allocations = 0;       // that the cache could not serve
+  int64_t waits = 0;                    // of a stream for an event, and of the host for an event or a stream
+  int64_t thread_synchronizations = 0;  // those of this thread
 };
 Counters counters();
 
