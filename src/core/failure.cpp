@@ -19,10 +19,19 @@ namespace {
 constexpr std::array<std::string_view, 4> kSystemWords = {
     "annot allocate memory", "failed to map segment", "cannot create shared object descriptor",
     "the address space has no room for it"};  // said of one file among several that were looked at
-constexpr std::array<std::string_view, 4> kLibraryWords = {"DefaultCPUAllocator", "alloc_cpu.cpp", "out of memory",
-                                                           "Out of memory"};
-// Of LibTorch's errors on a GPU.
-constexpr std::array<std::string_view, 4> kDeviceWords = {"CUDA error", "CUBLAS_STATUS", "cuDNN error", "CUDNN_STATUS"};
+// Those of LibTorch's allocators, and the status of CUDA's libraries: CUBLAS_STATUS_ALLOC_FAILED,
+// CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED, CUDA_ERROR_OUT_OF_MEMORY, NVRTC_ERROR_OUT_OF_MEMORY, …
+constexpr std::array<std::string_view, 8> kLibraryWords = {
+    "DefaultCPUAllocator", "alloc_cpu.cpp",      "out of memory",       "Out of memory",
+    "_ALLOC_FAILED",       "_ALLOCATION_FAILED", "ERROR_OUT_OF_MEMORY", "cudaErrorMemoryAllocation"};
+// Of LibTorch's other errors on a GPU.
+constexpr std::array<std::string_view, 5> kDeviceWords = {"CUDA error", "CUDA driver error", "CUBLAS_STATUS",
+                                                          "cuDNN error", "CUDNN_STATUS"};
+
+// Segments that grow need the driver's virtual memory, which some virtual GPUs lack: then each allocation fails so.
+constexpr std::string_view kNoVirtualMemory = "CUDA driver error: operation not supported";
+constexpr const char* kWithoutIt =
+    "; where the GPU has no virtual memory management, set PYTORCH_ALLOC_CONF=expandable_segments:False";
 
 template <size_t N>
 bool holds_any(std::string_view text, const std::array<std::string_view, N>& words) {
@@ -47,8 +56,9 @@ Failure out_of_memory(const std::string& rest) {
 }
 
 Failure internal(const std::string& what, const std::string& detail) {
+  const bool lacks_virtual_memory = what.find(kNoVirtualMemory) != std::string::npos;
   return {.code = static_cast<int>(ExitCode::kInternal),
-          .message = "internal error: " + first_line(what),
+          .message = "internal error: " + first_line(what) + (lacks_virtual_memory ? kWithoutIt : ""),
           .flags = {},
           .detail = detail};
 }

@@ -17,8 +17,9 @@ struct Failure {
   std::string detail;                                // of an internal error: all that the library says; else empty
 };
 
-// OutOfMemoryError, std::bad_alloc, LibTorch's allocators, a thread that cannot be started, a library or file that
-// cannot be mapped for lack of memory: kOutOfMemory. Any other Error: as it says. All else is an internal error.
+// OutOfMemoryError, std::bad_alloc, LibTorch's allocators, CUDA's libraries, a thread that cannot be started, a library
+// or file that cannot be mapped for lack of memory: kOutOfMemory. Any other Error: as it says. All else is an internal
+// error.
 Failure describe_failure(const std::exception_ptr& error);
 
 // Whether a library's or the system's words mean that memory has run out.

@@ -14,25 +14,34 @@
 namespace opensora::run {
 namespace {
 
-std::string flags_that_help(const std::string& stage, at::Device device) {
-  std::vector<std::string> flags;
-  if (stage == "decode") flags.emplace_back("`vae_tiling`");
-  if (stage == "denoise" || stage == "image") {
-    flags.emplace_back(device.is_cpu() ? "`offload` model (the default)" : "`offload` block");
-  }
-  if (stage == "text") {
-    flags.emplace_back("texts encoded before (`text_embeddings`)");
-  } else {
-    flags.insert(flags.end(), {"a smaller size", "fewer frames"});
-  }
-  if (!computes_in_float32(at::kBFloat16, device)) flags.emplace_back("`dtype` bf16");
-  if (!device.is_cpu()) flags.emplace_back("`device` cpu");
-  const std::string last = flags.size() > 1 ? " or " + flags.back() : "";
-  if (flags.size() > 1) flags.pop_back();
-  return fmt::format("{}{}", fmt::join(flags, ", "), last);
+// A device's figure stands first, as it is the device that ran out.
+std::string peaks_text(at::Device device) {
+  const std::string resident = format_bytes(peak_resident_bytes()) + " resident";
+  const int64_t on_device = peak_device_bytes(device);
+  return on_device > 0 ? format_bytes(on_device) + " on the device, " + resident : resident;
 }
 
 }  // namespace
+
+std::string flags_that_help(const std::string& stage, at::Device device) {
+  const bool on_cpu = device.is_cpu(), samples = stage == "denoise" || stage == "image";
+  const bool only_encodes = stage == "t5" || stage == "clip";  // stages of encode-text
+  std::vector<std::string> flags;
+  if (stage == "decode") flags.emplace_back("`vae_tiling`");
+  if (samples && on_cpu) flags.emplace_back("`offload` model (the default)");
+  if ((samples || stage == "text") && !on_cpu) flags.emplace_back("`offload` block");
+  if (stage == "text") {
+    flags.emplace_back(on_cpu ? "texts encoded before (`text_embeddings`)"
+                              : "texts encoded by opensora encode-text with `device` cpu (`text_embeddings`)");
+  } else if (!only_encodes) {
+    flags.insert(flags.end(), {"a smaller size", "fewer frames"});
+  }
+  if (!computes_in_float32(at::kBFloat16, device)) flags.emplace_back("`dtype` bf16");
+  flags.emplace_back(on_cpu ? "a machine with more memory" : "`device` cpu");
+  const std::string last = flags.size() > 1 ? " or " + flags.back() : flags.back();
+  flags.pop_back();
+  return fmt::format("{}{}", fmt::join(flags, ", "), last);
+}
 
 void rethrow_with_stage(const std::string& stage, at::Device device) {
   const Failure failure = describe_failure(std::current_exception());
@@ -52,8 +61,8 @@ void rethrow_with_stage(const std::string& stage, at::Device device) {
       spdlog::debug("{}", failure.detail);
       throw DeviceError("stage \"" + stage + "\": " + failure.message);
     }
-    throw OutOfMemoryError(failure.message + ", in the stage \"" + stage + "\"; peak so far " +
-                           format_bytes(peak_resident_bytes()) + " resident; try " + flags_that_help(stage, device));
+    throw OutOfMemoryError(failure.message + ", in the stage \"" + stage + "\"; peak so far " + peaks_text(device) +
+                           "; try " + flags_that_help(stage, device));
   }
 }
 
@@ -73,7 +82,7 @@ StageClock::Clock::time_point StageClock::begin(const std::string& name) {
 }
 
 void StageClock::end(const std::string& name, Clock::time_point start) {
-  release_cached_memory(device_);
+  if (!shares_device_) release_cached_memory(device_);
   const double seconds = seconds_since(start);
   running_since_.reset();
   seconds_.emplace_back(name, seconds);

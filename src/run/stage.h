@@ -23,6 +23,9 @@ namespace opensora::run {
 // that help there. Call it in a catch block.
 [[noreturn]] void rethrow_with_stage(const std::string& stage, at::Device device);
 
+// "`vae_tiling`, a smaller size or fewer frames": what helps where memory runs out in a stage.
+std::string flags_that_help(const std::string& stage, at::Device device);
+
 // Thrown to abandon work half-way when there is nothing left to tell: the run is over, and why is known already.
 struct Cancelled {};
 
@@ -32,6 +35,10 @@ class StageClock {
   // `label` is put in front of log lines. `look` is called during waits; like `progress`, it may throw to stop the run.
   StageClock(at::Device device, ProgressCallback progress, std::string label = {}, std::function<void()> look = {})
       : device_(device), progress_(std::move(progress)), label_(std::move(label)), look_(std::move(look)) {}
+
+  // From now on another thread works on the device at the same time: cached memory stays with the process, as releasing
+  // it would wait for that thread's work.
+  void share_device() { shares_device_ = true; }
 
   // Runs `work` as the stage `name`, and then releases cached device memory.
   template <typename Work>
@@ -82,6 +89,7 @@ class StageClock {
   ProgressCallback progress_;
   std::string label_;
   std::function<void()> look_;
+  bool shares_device_ = false;
   double lost_seconds_ = 0;  // in stages that failed: memory ran out, and they were tried again
   std::optional<Clock::time_point> running_since_;
   std::vector<std::pair<std::string, double>> seconds_;

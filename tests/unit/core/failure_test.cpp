@@ -51,6 +51,36 @@ TEST(Failure, MemoryThatRanOutIsOneKindInAllWords) {
   EXPECT_EQ(known.flags, std::vector<std::string>{"`vae_tiling`"});
 }
 
+// As LibTorch passes on what CUDA's libraries say.
+TEST(Failure, CudasLibrariesHaveWordsOfTheirOwn) {
+  for (const char* text : {
+           "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+           "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+           "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+           "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+           "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED",
+           "CUDA driver error: out of memory",
+           "cuLaunchKernel failed with CUDA_ERROR_OUT_OF_MEMORY",
+           "cudaErrorMemoryAllocation: too many resources",
+           "cuFFT error: CUFFT_ALLOC_FAILED",
+       }) {
+    const Failure torch = failure_of([&] { TORCH_CHECK(false, text); });
+    EXPECT_EQ(torch.code, 6) << text;
+    EXPECT_TRUE(torch.message.starts_with("out of memory")) << torch.message;
+    EXPECT_EQ(failure_with(std::runtime_error(text)).code, 6) << text;
+  }
+  for (const char* text : {"CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`",
+                           "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED", "CUDA error: an illegal memory access"}) {
+    EXPECT_EQ(failure_of([&] { TORCH_CHECK(false, text); }).code, 1) << text;
+  }
+}
+
+TEST(Failure, NamesTheSettingForGpusWithoutVirtualMemory) {
+  const Failure failure = failure_of([] { TORCH_CHECK(false, "CUDA driver error: operation not supported"); });
+  EXPECT_EQ(failure.code, 1);
+  EXPECT_TRUE(contains(failure.message, "PYTORCH_ALLOC_CONF=expandable_segments:False")) << failure.message;
+}
+
 TEST(Failure, AnythingElseIsNotMemory) {
   EXPECT_EQ(failure_with(UsageError("`output`: failed to map segment.mp4: expected .mp4")).code, 2);
   EXPECT_EQ(failure_with(OutputError("out of memory.mp4 exists")).code, 7);
