@@ -60,8 +60,8 @@ struct GenerateRequest {
   int threads = 0;              // CPU threads; 0: LibTorch's choice
   bool keep_models = false;     // keep transformers and autoencoders until the end instead of one at a time
   // Where weights are. "none": whole models on the device, kept until the end; "model": one whole model after the other
-  // (the CPU works on the file itself, mapped); "block": a transformer's blocks come to the device as they are used;
-  // "auto": "model" where the device has room for a transformer, else "block".
+  // (the CPU works on the file itself, mapped); "block": the blocks of a transformer, and on a GPU of T5, come to the
+  // device as they are used; "auto": for each of them "model" where the device has room for it, else "block".
   std::string offload = "auto";
   // Bytes that the run may take on the device; more is an OutOfMemoryError that names `max_memory`. On the CPU mapped
   // files do not count, and their pages are let go of behind the blocks in use. 0: no limit.

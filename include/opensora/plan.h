@@ -15,7 +15,9 @@ struct StagePlan {
   std::string stage;         // as Progress names it: "text", "image", "encode", "denoise", "decode", "write"
   std::string model;         // the configuration's section: "clip", "t5", "model", "ae", …; empty: none
   int64_t stored_bytes = 0;  // the weights that it uses, in the file
-  int64_t weight_bytes = 0;  // in memory: as stored on the CPU, in the run's dtype on a GPU
+  // In memory: as stored on the CPU; on a GPU in the run's dtype, without what stays on the host.
+  int64_t weight_bytes = 0;
+  bool streams_blocks = false;  // the weights of its blocks come to the device as they are used
   // The highest memory while it runs. On the CPU all that the process then holds resident; on a GPU what is allocated
   // there, without the CUDA context.
   int64_t peak_bytes = 0;
@@ -34,8 +36,12 @@ struct StagePlan {
 // Whether a run fits, and otherwise what would make it fit.
 struct MemoryVerdict {
   int64_t available_bytes = 0;
-  std::string source;  // "`max_memory`", "`device_memory`", "available on this machine", the GPU's name
-  // What has to fit: RunPlan::anonymous_bytes; under --max-memory budget_bytes.
+  // "`max_memory`", "`device_memory`", "available on this machine", the GPU's name, ", free" behind it where that could
+  // be asked. Of a GPU's memory and --max-memory it is the one that leaves less.
+  std::string source;
+  // Of needed_bytes, what a GPU's memory holds beside the run's own: CUDA's context, workspaces of its libraries.
+  int64_t reserve_bytes = 0;
+  // What has to fit: RunPlan::anonymous_bytes, with the reserve; under --max-memory budget_bytes.
   int64_t needed_bytes = 0;
   bool fits = true;
   // Where it does not: the first of the tried sets of flags that fits ("`vae_tiling`", "`dtype` bf16", …), without
@@ -74,7 +80,8 @@ struct BaseMemory {
 BaseMemory base_memory();
 
 struct PlanOptions {
-  // Bytes that the device has. nullopt: of a GPU its memory, of the CPU what is available now. With it and no --device,
+  // Bytes that the device has. nullopt: of a GPU what is free now, or all of its memory where only the driver can be
+  // asked; of the CPU what is available now. With it and no --device,
   // the plan is for a GPU, whether there is one or not.
   std::optional<int64_t> device_memory;
   std::optional<BaseMemory> base;  // nullopt: base_memory()

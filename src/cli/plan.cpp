@@ -41,6 +41,7 @@ ordered_json to_json(const MemoryVerdict& memory) {
   return {{"available_bytes", memory.available_bytes},
           {"source", request::with_flags(memory.source)},
           {"needed_bytes", memory.needed_bytes},
+          {"reserve_bytes", memory.reserve_bytes},
           {"fits", memory.fits},
           {"flags", request::with_flags(memory.flags)},
           {"peak_with_flags_bytes", memory.flags.empty() ? ordered_json() : ordered_json(memory.peak_with_flags)}};
@@ -61,6 +62,7 @@ ordered_json to_json(const RunPlan& plan) {
                       {"model", stage.model.empty() ? ordered_json() : ordered_json(stage.model)},
                       {"stored_bytes", stage.stored_bytes},
                       {"weight_bytes", stage.weight_bytes},
+                      {"streams_blocks", stage.streams_blocks},
                       {"peak_memory_bytes", stage.peak_bytes},
                       {"anonymous_bytes", stage.anonymous_bytes},
                       {"forwards", stage.forwards},
@@ -91,13 +93,28 @@ std::string verdict_text(const RunPlan& plan) {
   if (!plan.memory) return "memory: how much the device has is not known; say so with --device-memory";
   const MemoryVerdict& memory = *plan.memory;
   const std::string have = format_bytes(memory.available_bytes) + " (" + request::with_flags(memory.source) + ")";
-  const std::string need = format_bytes(memory.needed_bytes) +
-                           (plan.device == "cpu" ? " beside mapped files" : ", without CUDA's context and workspaces,");
+  std::string need = format_bytes(memory.needed_bytes);
+  if (plan.device == "cpu") {
+    need += " beside mapped files";
+  } else if (memory.reserve_bytes > 0) {
+    need += ", with " + format_bytes(memory.reserve_bytes) + " for CUDA's context and libraries,";
+  } else {
+    need += ", without CUDA's context and libraries,";
+  }
   if (memory.fits) return "fits: " + need + " of " + have;
   const std::string lack = "does not fit: " + need + " is more than " + have;
   if (memory.flags.empty()) return lack + "; none of the tried flags makes it fit";
   return lack + "; with " + joined(request::with_flags(memory.flags)) + " it does, with " +
          format_bytes(memory.peak_with_flags);
+}
+
+// Empty where no model's are.
+std::string streaming_text(const RunPlan& plan) {
+  std::string models;
+  for (const StagePlan& stage : plan.stages) {
+    if (stage.streams_blocks) models.append(models.empty() ? "" : ", ").append(stage.model);
+  }
+  return models.empty() ? "" : "streamed block by block (`offload`): " + models + "\n";
 }
 
 std::string time_text(const RunPlan& plan) {
@@ -124,7 +141,7 @@ void print_table(const RunPlan& plan) {
   }
   std::cout << fmt::format("peak memory {}, {}FLOP, {} of about {}\n", format_bytes(plan.peak_bytes),
                            flops_text(plan.flops), plan.output.string(), format_bytes(plan.output_bytes));
-  std::cout << time_text(plan) << '\n' << verdict_text(plan) << '\n';
+  std::cout << request::with_flags(streaming_text(plan)) << time_text(plan) << '\n' << verdict_text(plan) << '\n';
 }
 
 ordered_json to_json(const PlannedRow& row) {
@@ -136,7 +153,10 @@ ordered_json to_json(const PlannedRow& row) {
 
 // The values of a request that decide its plan. Rows that differ only in texts and seeds have the same.
 std::string plan_key(const GenerateRequest& request) {
-  ordered_json values = ordered_json::parse(effective_values(request));
+  GenerateRequest anywhere = request;
+  anywhere.device = "cpu";  // what is planned for need not be here
+  ordered_json values = ordered_json::parse(effective_values(anywhere));
+  values["device"] = request.device;
   for (const char* name : {"prompt", "negative_prompt", "seed"}) values.erase(name);
   return values.dump();
 }

@@ -74,7 +74,9 @@ void check_unique_names(const std::vector<batch::Row>& rows, batch::RowErrors& e
 void check_videos(const std::vector<RowRequest>& requests, batch::RowErrors& errors) {
   for (const RowRequest& row : requests) {
     try {
-      effective_values(row.request);
+      GenerateRequest anywhere = row.request;
+      anywhere.device = "cpu";  // a plan's device need not be here
+      effective_values(anywhere);
     } catch (const UsageError& error) {
       errors.add(row.line, error.what());
     }

@@ -191,6 +191,16 @@ int64_t peak_device_bytes(at::Device device) {
   return at::accelerator::getDeviceStats(device.index()).allocated_bytes[kAggregate].peak;
 }
 
+DeviceMemory device_memory(at::Device device) {
+  DeviceMemory memory{.free = static_cast<int64_t>(at::accelerator::getMemoryInfo(device.index()).first)};
+  if (!has_memory_figures(device)) return memory;
+  constexpr size_t kAggregate = 0;
+  const auto stats = at::accelerator::getDeviceStats(device.index());
+  memory.allocated = stats.allocated_bytes[kAggregate].current;
+  memory.cached = stats.reserved_bytes[kAggregate].current - memory.allocated;
+  return memory;
+}
+
 void reset_peak_bytes(at::Device device) {
   std::ofstream("/proc/self/clear_refs") << "5";  // proc(5): resets the peak resident set size and nothing else
   if (has_memory_figures(device)) at::accelerator::resetPeakStats(device.index());

@@ -62,7 +62,15 @@ int64_t peak_resident_bytes();
 // Highest memory that LibTorch had allocated on `device`, in bytes; 0 on the CPU.
 int64_t peak_device_bytes(at::Device device);
 
-// Starts both figures above anew, at what is held now. Where the system does not allow it for resident memory (the
+// Memory of a device now, in bytes. Throws c10::Error where the device does not tell.
+struct DeviceMemory {
+  int64_t free = 0;       // as the driver says
+  int64_t allocated = 0;  // by LibTorch, for this process
+  int64_t cached = 0;     // likewise, and not in use
+};
+DeviceMemory device_memory(at::Device device);  // not of the CPU
+
+// Starts both peaks above anew, at what is held now. Where the system does not allow it for resident memory (the
 // kernel is not Linux, /proc is not there), that stays the highest so far.
 void reset_peak_bytes(at::Device device);
 

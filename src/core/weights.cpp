@@ -2,6 +2,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "core/cpu_features.h"
@@ -34,12 +36,21 @@ std::optional<at::Tensor> MetaSource::find(const std::string& name, at::IntArray
       .make_tensor();
 }
 
+int64_t WeightBytes::whole() const { return std::accumulate(blocks.begin(), blocks.end(), outside); }
+
+int64_t WeightBytes::streamed(int64_t ahead) const {
+  if (blocks.empty()) return outside;
+  const int64_t present = std::min(ahead + 1, static_cast<int64_t>(blocks.size()));
+  return outside + present * *std::max_element(blocks.begin(), blocks.end());
+}
+
 struct Weights::Binding {
   std::shared_ptr<const WeightSource> source;
   at::Device device;
   at::ScalarType dtype;
   WeightOptions options;
   std::shared_ptr<WeightStream> stream = {};
+  WeightBytes bytes = {};
   std::vector<std::string> problems = {};
   std::set<std::string> bound = {};
 
@@ -81,10 +92,10 @@ Weights Weights::on_host() const {
 }
 
 Weights Weights::begin_block() const {
-  if (!binding_->stream) return *this;
   Weights scope = *this;
   scope.in_block_ = true;
-  binding_->stream->begin_group();
+  binding_->bytes.blocks.push_back(0);
+  if (binding_->stream) binding_->stream->begin_group();
   return scope;
 }
 
@@ -93,6 +104,7 @@ std::shared_ptr<WeightStream> Weights::stream() const { return binding_->stream;
 at::Device Weights::device() const { return binding_->device; }
 at::Device Weights::kernel_device() const { return binding_->kernel_device(); }
 at::ScalarType Weights::dtype() const { return binding_->dtype; }
+const WeightBytes& Weights::bytes() const { return binding_->bytes; }
 
 bool Weights::has(std::string_view name) const {
   const std::string full = prefix_ + std::string(name);
@@ -119,13 +131,21 @@ at::Tensor Weights::tensor(std::string_view name, at::IntArrayRef shape) const {
     binding.problems.push_back(full + ": dtype " + c10::toString(found->scalar_type()) + ", expected floating point");
     return {};
   }
+  count(*found);
   return place(*found);
+}
+
+void Weights::count(const at::Tensor& found) const {
+  if (on_host_) return;
+  WeightBytes& bytes = binding_->bytes;
+  const at::ScalarType held = binding_->held().value_or(found.scalar_type());
+  (in_block_ ? bytes.blocks.back() : bytes.outside) += found.numel() * static_cast<int64_t>(c10::elementSize(held));
 }
 
 at::Tensor Weights::place(const at::Tensor& found) const {
   const Binding& binding = *binding_;
   if (on_host_) return found;
-  if (in_block_) return binding.stream->add(found);
+  if (in_block_ && binding.stream) return binding.stream->add(found);
   const at::ScalarType held = binding.held().value_or(found.scalar_type());
   const bool is_fine = binding.options.residence != Residence::kDevice || found.scalar_type() == held;
   if (binding.works_on_views() && is_fine) return found;

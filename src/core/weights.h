@@ -86,6 +86,17 @@ class MetaSource : public WeightSource {
   mutable std::vector<Entry> requested_;
 };
 
+// What a model's weights take on the device, in the dtype in which it holds them: bytes, without those that stay on the
+// host.
+struct WeightBytes {
+  int64_t outside = 0;               // of all blocks
+  std::vector<int64_t> blocks = {};  // of each
+
+  int64_t whole() const;
+  // Where blocks are streamed: those in use and on their way take what the largest takes.
+  int64_t streamed(int64_t ahead = WeightOptions{}.ahead) const;
+};
+
 // A name prefix within a source. Cheap to copy; copies share the list of problems.
 class Weights {
  public:
@@ -99,7 +110,7 @@ class Weights {
   // The same scope, whose tensors stay as the source has them: for weights that are used once, or by another device.
   Weights on_host() const;
   // The same scope for a block of many, the next of the model's stream(): its tensors hold data between
-  // stream()->use(its group) and the next use(). Where there is no stream, just this scope.
+  // stream()->use(its group) and the next use(). Where there is no stream, they hold it all the time.
   Weights begin_block() const;
   // nullptr: weights are there all the time.
   std::shared_ptr<WeightStream> stream() const;
@@ -114,6 +125,8 @@ class Weights {
   // Whose kernels will run: the device, or what it stands in for.
   at::Device kernel_device() const;
   at::ScalarType dtype() const;
+  // What all that was bound so far takes on the device, wherever it was bound to.
+  const WeightBytes& bytes() const;
 
   // Throws CheckpointError listing every missing or mis-shaped tensor by full name with both shapes; then warns of
   // tensors under this prefix that nothing asked for, if `warn_unused`.
@@ -121,6 +134,7 @@ class Weights {
 
  private:
   struct Binding;
+  void count(const at::Tensor& found) const;
   at::Tensor place(const at::Tensor& found) const;
 
   std::shared_ptr<Binding> binding_;

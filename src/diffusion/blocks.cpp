@@ -40,6 +40,10 @@ Workspace::Workspace(const MMDiTConfig& config, int64_t batch, int64_t tokens, c
       qkv(at::empty({3 * x.numel()}, options)),
       hidden(at::empty({batch * std::min(tokens, kMlpTokens) * (config.hidden_size + config.mlp_hidden())}, options)) {}
 
+int64_t Workspace::nbytes() const {
+  return static_cast<int64_t>(x.nbytes() + normed.nbytes() + qkv.nbytes() + hidden.nbytes());
+}
+
 QKV Workspace::split_qkv(int64_t num_heads, bool fused) const {
   const int64_t batch = x.size(0), tokens = x.size(1), width = x.size(2);
   const std::vector<int64_t> shape = {batch, tokens, num_heads, width / num_heads};

@@ -13,7 +13,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/weight_stream.h"
 #include "core/weights.h"
 #include "diffusion/modulation.h"
 #include "diffusion/sequence.h"
@@ -46,6 +45,8 @@ struct Workspace {
 
   // `options`: of the activations.
   Workspace(const MMDiTConfig& config, int64_t batch, int64_t tokens, const at::TensorOptions& options);
+
+  int64_t nbytes() const;  // without converted weights
 
   QKV split_qkv(int64_t num_heads, bool fused) const;
   // A part of `hidden` as [B, tokens, width].
@@ -133,32 +134,6 @@ struct SingleStreamBlock {
  private:
   nn::Linear mlp_in() const;
   void project(const QKV& out, const at::Tensor& x, nn::WeightBuffer& weights) const;
-};
-
-// Blocks of one kind, whose weights may come to the device as they are used: each block has its own until the next is
-// asked for.
-template <typename Block>
-class BlockList {
- public:
-  BlockList(const Weights& weights, int64_t count, const MMDiTConfig& config) : stream_(weights.stream()) {
-    if (stream_) first_ = stream_->groups();
-    blocks_.reserve(count);
-    for (int64_t i = 0; i < count; ++i) blocks_.emplace_back(weights[i].begin_block(), config);
-  }
-
-  size_t size() const { return blocks_.size(); }
-  // Weights are not there all the time.
-  bool is_streamed() const { return stream_ != nullptr; }
-
-  const Block& operator[](size_t index) const {
-    if (stream_) stream_->use(first_ + static_cast<int64_t>(index));
-    return blocks_[index];
-  }
-
- private:
-  std::shared_ptr<WeightStream> stream_;
-  int64_t first_ = 0;  // group of the first block
-  std::vector<Block> blocks_;
 };
 
 struct LastLayer {

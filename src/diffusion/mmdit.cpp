@@ -1,7 +1,9 @@
 #include "diffusion/mmdit.h"
-#include "opensora/process.h"
+
+#include <algorithm>
 
 #include "core/cpu_features.h"
+#include "opensora/process.h"
 
 namespace opensora::diffusion {
 namespace {
@@ -76,6 +78,20 @@ at::Tensor MMDiT::forward(const MMDiTInput& input, const RotaryEmbedding& pe) co
   const at::Tensor txt = embed_text(input.txt);
   const Workspace work = workspace(input.img.size(0), input.img.size(1) + txt.size(1), input.img.device());
   return forward(MMDiTStep{.img = input.img, .txt = txt, .cond = input.cond, .modulations = mods}, pe, work);
+}
+
+int64_t forward_bytes(const MMDiTConfig& config, int64_t tokens, at::ScalarType computes_in) {
+  constexpr int64_t kFloat = sizeof(float);
+  const auto width = static_cast<int64_t>(c10::elementSize(computes_in));
+  const Workspace work(config, 1, tokens, at::TensorOptions(computes_in).device(at::kMeta));
+  const int64_t rotary = tokens * config.head_dim() * kFloat;  // a cosine and a sine for each pair
+  // Beside attention's output or, before the first forward, a modulation's weight on its way from the host.
+  const int64_t passing = std::max(tokens, 6 * config.hidden_size) * config.hidden_size * width;
+  const int64_t modulations =
+      kModulationRows * (12 * config.depth + 3 * config.depth_single_blocks + 2) * config.hidden_size * width;
+  // The latent before and after a step, the velocity, one branch's, and what makes one of the other.
+  const int64_t latents = 6 * tokens * config.in_channels * kFloat;
+  return work.nbytes() + rotary + passing + modulations + latents;
 }
 
 }  // namespace opensora::diffusion

@@ -7,6 +7,7 @@
 
 #include "core/weights.h"
 #include "diffusion/blocks.h"
+#include "nn/block_list.h"
 #include "opensora/config.h"
 
 namespace opensora::diffusion {
@@ -36,8 +37,8 @@ struct MMDiT {
   MLPEmbedder time_in, vector_in;
   std::optional<MLPEmbedder> guidance_in;
   std::optional<nn::Linear> cond_in;
-  BlockList<DoubleStreamBlock> double_blocks;
-  BlockList<SingleStreamBlock> single_blocks;
+  nn::BlockList<DoubleStreamBlock> double_blocks;
+  nn::BlockList<SingleStreamBlock> single_blocks;
   LastLayer final_layer;
   ModulationLayers modulation_layers;
 
@@ -59,5 +60,9 @@ struct MMDiT {
                    const at::Tensor& scratch) const;
   Workspace workspace(int64_t batch, int64_t tokens, at::Device device) const;
 };
+
+// About what a forward of a sampling over so many tokens, of text and image, takes beside the model's weights, in
+// bytes: the workspace, rotary tables, attention's output, the steps' modulations, the latent and its velocities.
+int64_t forward_bytes(const MMDiTConfig& config, int64_t tokens, at::ScalarType computes_in);
 
 }  // namespace opensora::diffusion

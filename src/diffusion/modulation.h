@@ -14,6 +14,9 @@
 
 namespace opensora::diffusion {
 
+// They are computed for as many steps at once as use so many times and texts.
+constexpr int64_t kModulationRows = 128;
+
 // (1 + scale) * norm(x) + shift before a layer, gate after it.
 struct Modulation {
   at::Tensor shift, scale, gate;  // [B, 1, C]

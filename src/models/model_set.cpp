@@ -1,15 +1,15 @@
 #include "models/model_set.h"
 
-#include <ATen/DeviceAccelerator.h>
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
 
 #include "core/cpu_features.h"
+#include "core/units.h"
 #include "io/checkpoint.h"
 #include "io/random_checkpoint.h"
-#include "opensora/error.h"
 
 namespace opensora::models {
 namespace {
@@ -78,48 +78,6 @@ ModelBytes bytes_of(const MetaSource& source, std::optional<at::ScalarType> dtyp
 
 }  // namespace
 
-Offload parse_offload(const std::string& word) {
-  if (word == "none") return Offload::kNone;
-  if (word == "model") return Offload::kModel;
-  if (word == "block") return Offload::kBlock;
-  if (word == "auto") return Offload::kAuto;
-  throw UsageError("`offload`: expected none, model, block or auto, found \"" + word + "\"");
-}
-
-Offload settle_offload(Offload wanted, at::Device device, int64_t needed_bytes, std::optional<int64_t> free_bytes) {
-  if (wanted != Offload::kAuto) return wanted;
-  if (device.is_cpu() || !free_bytes) return Offload::kModel;
-  return needed_bytes <= *free_bytes ? Offload::kModel : Offload::kBlock;
-}
-
-int64_t transformer_activation_bytes(const MMDiTConfig& config, int64_t tokens, at::ScalarType dtype) {
-  // At the widest point of a single block: its input, normalised; q, k, v before and after RoPE; attention's output
-  // beside the MLP's hidden layer, before and after GELU.
-  const int64_t width = 12 * config.hidden_size + 3 * config.mlp_hidden();
-  return tokens * width * static_cast<int64_t>(c10::elementSize(dtype));
-}
-
-std::optional<int64_t> free_device_bytes(int64_t max_memory, at::Device device) {
-  std::optional<int64_t> limit;
-  if (max_memory > 0) limit = max_memory;
-  if (device.is_cpu()) return limit;
-  const auto free = static_cast<int64_t>(at::accelerator::getMemoryInfo(device.index()).first);
-  return std::min(limit.value_or(free), free);
-}
-
-WeightOptions transformer_weights(Offload offload, int64_t max_memory) {
-  WeightOptions options = model_weights(offload);
-  if (offload == Offload::kBlock) options.residence = Residence::kStreamed;
-  options.gives_back_pages = max_memory > 0;
-  return options;
-}
-
-WeightOptions model_weights(Offload offload) {
-  WeightOptions options;
-  if (offload == Offload::kNone) options.residence = Residence::kDevice;
-  return options;
-}
-
 ModelBytes& ModelBytes::operator+=(const ModelBytes& other) {
   stored += other.stored;
   held += other.held;
@@ -185,37 +143,68 @@ ModelSet::Opened ModelSet::open(Component component) const {
   return opened;
 }
 
-WeightOptions ModelSet::weight_options(Component component, const Opened& opened) const {
-  if (component == Component::kClip || component == Component::kT5) return {};
-  if (!is_transformer(component)) return model_weights(options_.offload);
-  if (options_.offload != Offload::kAuto) return transformer_weights(options_.offload, options_.max_memory);
-  const MMDiTConfig& config = transformer_config(component, choice_.config);
-  int64_t elements = 0;
-  if (opened.checkpoint) {
-    elements = opened.checkpoint->elements();
-  } else {
-    const auto source = std::make_shared<MetaSource>();
-    diffusion::MMDiT(Weights(source, at::kMeta, at::kBFloat16, {.stands_for = at::kCPU}), config);
-    for (const MetaSource::Entry& tensor : source->requested()) elements += tensor.elements();
+// Binds the model to names and shapes, without memory: that tells what it asks for, and what of it stays on the host.
+DeviceNeed ModelSet::need(Component component, const Opened& opened) const {
+  std::shared_ptr<const MetaSource> source = std::make_shared<MetaSource>(published_dtype(component));
+  if (opened.checkpoint) source = std::make_shared<io::HeaderSource>(opened.checkpoint, /*tells_names=*/false);
+  const Weights weights(source, at::kMeta, options_.dtype, {.works_on_views = true, .stands_for = options_.device});
+  bind_model(component, weights, choice_.config, Half::kBoth, opened.sizes);
+  const at::ScalarType computes_in = computing_dtype(options_.dtype, Work::kProduct, options_.device);
+  DeviceNeed need{.weights = weights.bytes()};
+  if (is_transformer(component)) {
+    const int64_t tokens = component == Component::kModel ? options_.video_tokens : options_.picture_tokens;
+    need.activations = diffusion::forward_bytes(transformer_config(component, choice_.config), tokens, computes_in);
+  } else if (component == Component::kT5) {
+    need.activations = text::forward_bytes(opened.sizes.t5, choice_.config.t5.max_length, computes_in);
   }
-  const int64_t tokens = component == Component::kModel ? options_.video_tokens : options_.picture_tokens;
-  const int64_t weight_bytes = elements * static_cast<int64_t>(c10::elementSize(options_.dtype));
-  const int64_t activation_bytes =
-      transformer_activation_bytes(config, tokens, computing_dtype(options_.dtype, Work::kProduct, options_.device));
-  const Offload offload =
-      settle_offload(Offload::kAuto, options_.device, weight_bytes + activation_bytes,
-                     opened.headers ? options_.free_bytes : free_device_bytes(options_.max_memory, options_.device));
-  return transformer_weights(offload, options_.max_memory);
+  return need;
+}
+
+int64_t ModelSet::running_bytes(Component component) const {
+  const Opened opened = open(component);
+  return need(component, opened).with(settled_offload(component, opened));
+}
+
+std::optional<int64_t> ModelSet::room_for(Component component) const {
+  std::optional<int64_t> room;
+  if (options_.room) {
+    room = options_.room();
+  } else if (!device().is_meta()) {
+    room = room_on(options_.device, options_.max_memory);
+  }
+  if (room && component == Component::kModel) *room -= options_.beside_bytes;
+  return room;
+}
+
+Offload ModelSet::settled_offload(Component component, const Opened& opened) const {
+  const bool is_open = options_.offload == Offload::kAuto && !options_.device.is_cpu();
+  if (!is_open) return settle_offload(options_.offload, options_.device, {}, std::nullopt);
+  return settle_offload(Offload::kAuto, options_.device, need(component, opened), room_for(component));
+}
+
+WeightOptions ModelSet::weight_options(Component component, const Opened& opened) const {
+  const bool is_text = component == Component::kClip || component == Component::kT5;
+  if (is_text && (options_.device.is_cpu() || component == Component::kClip)) return {};
+  if (!is_text && !is_transformer(component)) return model_weights(options_.offload);
+  return block_weights(settled_offload(component, opened), options_.device, options_.max_memory);
+}
+
+void ModelSet::tell_streaming(Component component, const Opened& opened) const {
+  std::string why;
+  if (options_.offload == Offload::kAuto) {
+    why = fmt::format(": at work the whole model would take {}, and {} of the device are left",
+                      format_bytes(need(component, opened).with(Offload::kModel)),
+                      format_bytes(room_for(component).value_or(0)));
+  }
+  spdlog::info("{}: blocks are streamed to the device{}", event_name(component), why);
 }
 
 void ModelSet::load(Component component, Half half, Slot& slot) {
   const Opened opened = open(component);
   WeightOptions options = weight_options(component, opened);
   if (opened.headers) options.stands_for = options_.device;
-  if (options.residence == Residence::kStreamed && !opened.headers) {
-    spdlog::info("{}: blocks are streamed to the device",
-                 std::filesystem::path(opened.weights->description()).filename().string());
-  }
+  slot.is_streamed = options.residence == Residence::kStreamed;
+  if (slot.is_streamed && !opened.headers) tell_streaming(component, opened);
   const Weights weights(opened.weights, device(), options_.dtype, options);
   Config config = choice_.config;
   config.ae = slot.config;
@@ -230,6 +219,7 @@ void ModelSet::load(Component component, Half half, Slot& slot) {
     blocks = model.depth + model.depth_single_blocks;
   }
   slot.bytes = bytes_of(*opened.headers, held_dtype, maps, blocks, options);
+  if (!options_.device.is_cpu()) slot.bytes.held = weights.bytes().whole();
 }
 
 ModelSet::Slot& ModelSet::bound(Component component, Half half) {
@@ -292,6 +282,7 @@ void ModelSet::release(Component component, Half half) {
   found->second.model = {};
   found->second.headers.reset();
   found->second.bytes = {};
+  found->second.is_streamed = false;
 }
 
 std::vector<MetaSource::Entry> ModelSet::tensors(Component component) const {
@@ -310,6 +301,11 @@ ModelBytes ModelSet::bytes(Component component) const {
     if (key.first == component) sum += slot.bytes;
   }
   return sum;
+}
+
+bool ModelSet::is_streamed(Component component) const {
+  return std::any_of(slots_.begin(), slots_.end(),
+                     [&](const auto& slot) { return slot.first.first == component && slot.second.is_streamed; });
 }
 
 int64_t ModelSet::mapped_bytes() const {

@@ -17,38 +17,12 @@
 #include "core/weights.h"
 #include "diffusion/mmdit.h"
 #include "models/model_files.h"
+#include "models/offload.h"
 #include "models/text_encoder.h"
 #include "opensora/config.h"
 #include "text/encoders.h"
 
 namespace opensora::models {
-
-// Where the weights of a run's models are while it runs: --offload.
-enum class Offload {
-  kNone,   // whole models on the device, in the run's dtype, until the end
-  kModel,  // whole models, one after the other; on the CPU they stay in their file
-  kBlock,  // as kModel, but a transformer's blocks come to the device as they are used
-  kAuto,   // kModel where a transformer fits beside its activations, else kBlock
-};
-
-// "none", "model", "block", "auto". Throws UsageError.
-Offload parse_offload(const std::string& word);
-
-// What kAuto comes to for a transformer that needs so many bytes for its weights (in the run's dtype) and its
-// activations, on a device that has `free_bytes` (nullopt: not known). Never kAuto. On the CPU the file is the model's
-// memory already: kModel.
-Offload settle_offload(Offload wanted, at::Device device, int64_t needed_bytes, std::optional<int64_t> free_bytes);
-
-// About what a forward of so many tokens (of video and text) takes beside its weights.
-int64_t transformer_activation_bytes(const MMDiTConfig& config, int64_t tokens, at::ScalarType dtype);
-
-// What the device has free, within `max_memory` bytes (--max-memory; 0: no limit); nullopt on the CPU without limit.
-std::optional<int64_t> free_device_bytes(int64_t max_memory, at::Device device);
-
-// How a transformer's weights are bound where `offload` is settled.
-WeightOptions transformer_weights(Offload offload, int64_t max_memory);
-// The same for a model without blocks.
-WeightOptions model_weights(Offload offload);
 
 // What models are bound to.
 enum class Source {
@@ -67,13 +41,16 @@ struct SetOptions {
   // Tokens that a transformer reads at once, text included, for the largest video and for FLUX's picture. --offload
   // auto estimates activations from them.
   int64_t video_tokens = 0, picture_tokens = 0;
-  std::optional<int64_t> free_bytes = {};  // of that device, without data; nullopt: not known
+  int64_t beside_bytes = 0;  // of the device, for what runs while the transformer does
+  // What the device has left, asked when a model is to be loaded; nullopt: not known. Default: room_on() that device,
+  // with data, and not known without.
+  std::function<std::optional<int64_t>()> room = {};
 };
 
 // What a model that is bound without data would take.
 struct ModelBytes {
   int64_t stored = 0;  // in its file
-  int64_t held = 0;    // in memory, in the dtype in which the device holds them
+  int64_t held = 0;  // in memory, in the dtype in which the device holds them; on a GPU without what stays on the host
   int64_t mapped = 0;  // of the file's pages, what stays in memory
 
   ModelBytes& operator+=(const ModelBytes& other);
@@ -122,6 +99,9 @@ class ModelSet {
   void release(Component component);
   void release(Component component, autoencoder::Half half);
 
+  // What a transformer or T5 takes on the device while it runs, weights and activations, if it is loaded now.
+  int64_t running_bytes(Component component) const;
+
   const ModelChoice& choice() const { return choice_; }
   const SetOptions& options() const { return options_; }
   // Where the models compute: the meta device without data.
@@ -130,6 +110,7 @@ class ModelSet {
   // For a set without data: what a bound component has asked for, in all its halves.
   std::vector<MetaSource::Entry> tensors(Component component) const;
   ModelBytes bytes(Component component) const;
+  bool is_streamed(Component component) const;  // while it is bound: its blocks come to the device as they are used
   // The sum over all that are bound.
   int64_t mapped_bytes() const;
 
@@ -139,13 +120,18 @@ class ModelSet {
     VideoAutoencoderConfig config;              // that an autoencoder of videos is bound with
     std::shared_ptr<const MetaSource> headers;  // without data
     ModelBytes bytes;                           // likewise
+    bool is_streamed = false;
   };
   struct Opened;
 
   Slot& bound(Component component, autoencoder::Half half);
   Opened open(Component component) const;
   void load(Component component, autoencoder::Half half, Slot& slot);
+  DeviceNeed need(Component component, const Opened& opened) const;
+  std::optional<int64_t> room_for(Component component) const;
+  Offload settled_offload(Component component, const Opened& opened) const;
   WeightOptions weight_options(Component component, const Opened& opened) const;
+  void tell_streaming(Component component, const Opened& opened) const;
 
   ModelChoice choice_;
   SetOptions options_;

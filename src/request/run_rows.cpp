@@ -50,10 +50,12 @@ void append_machine(Rows& table) {
        on_off("--keep-models",
               "Keep transformers and autoencoders until the end, if memory allows: none is loaded twice",
               &GenerateRequest::keep_models),
-       choice("--offload",
-              "Where weights are: none (on the device, all models, to the end), model (one model at a time), block "
-              "(a transformer's blocks as they are used), auto (model, or block where that does not fit)",
-              {"none", "model", "block", "auto"}, &GenerateRequest::offload)
+       choice(
+           "--offload",
+           "Where weights are: none (on the device, all models, to the end), model (one model at a time), block "
+           "(the blocks of a transformer, and on a GPU of T5, as they are used), auto (model, or block where that does "
+           "not fit)",
+           {"none", "model", "block", "auto"}, &GenerateRequest::offload)
            .showing_default(),
        bytes("--max-memory",
              "Limit of the run's memory on the device, such as 4GiB; on the CPU without mapped weights (default: none)",
@@ -157,7 +159,9 @@ void append_batch(Rows& table) {
        std::move(shard),
        real("--timeout", "Seconds that one video may take; it fails then (0: any)", {0, kLongestTimeout},
             &BatchOptions::timeout),
-       choice("--overlap", "on: decode and write a video while the next is sampled; off; auto: on with a GPU",
+       choice("--overlap",
+              "on: decode and write a video while the next is sampled; off; auto: on with a GPU that has "
+              "room for both models",
               {"auto", "on", "off"}, &BatchOptions::overlap)
            .showing_default(),
        on_off("--keep-latents", "Leave each video's latent beside it, as NAME.latent.safetensors",

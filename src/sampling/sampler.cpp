@@ -157,7 +157,7 @@ StepModulations modulations_from(const Session& session, const SamplerInput& inp
       const std::pair row(some.end, branch.text);
       if (std::find(some.rows.begin(), some.rows.end(), row) == some.rows.end()) some.rows.push_back(row);
     }
-    if (before > 0 && static_cast<int64_t>(some.rows.size()) > kModulationRows) {
+    if (before > 0 && static_cast<int64_t>(some.rows.size()) > diffusion::kModulationRows) {
       some.rows.resize(before);
       break;
     }
@@ -318,11 +318,15 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
 
   Forwards forwards(session, input.graphs);
   SamplerResult result;
-  at::Tensor img = diffusion::pack(input.noise.to(device), patch);  // [1, N, C]
+  SamplerState begun;
+  SamplerState& state = input.state != nullptr ? *input.state : begun;
+  at::Tensor& img = state.img;  // [1, N, C]
+  if (!img.defined()) img = diffusion::pack(input.noise.to(device), patch);
   const std::vector<std::vector<Branch>> by_step = branches_by_step(input, session);
   const auto steps = static_cast<int64_t>(by_step.size());
   StepModulations modulations;
-  for (int64_t i = 0; i < steps; ++i) {
+  modulations.end = state.step;
+  for (int64_t i = state.step; i < steps; ++i) {
     const std::vector<Branch>& branches = by_step[i];
     if (i == modulations.end) modulations = modulations_from(session, input, by_step, i);
     const TraceSpan span("step", i + 1);
@@ -330,14 +334,16 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
     const at::Tensor velocity = guided_velocity(forwards, img, i, branches, modulations);
     const at::Tensor noisy = input.on_estimate ? img : at::Tensor();
     img = img + dt * velocity;
-    result.forwards += static_cast<int64_t>(branches.size());
     check_finite(img, i + 1, steps);
+    state.step = i + 1;
+    state.forwards += static_cast<int64_t>(branches.size());
     if (input.on_estimate) {
       const double t = input.timesteps[i];
       input.on_estimate(i + 1, steps, [&] { return unpacked(noisy - t * velocity, input.noise, patch); });
     }
     if (input.on_step) input.on_step(i + 1, steps);
   }
+  result.forwards = state.forwards;
   result.replayed = forwards.replayed();
   result.dropped_graphs = forwards.dropped();
   result.latent = unpacked(img, input.noise, patch);

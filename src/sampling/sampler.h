@@ -88,6 +88,13 @@ struct TextEmbedding {
   TextEmbedding to(at::Device device, at::ScalarType dtype) const;
 };
 
+// How far a sampling has come: what is needed to go on where it ended.
+struct SamplerState {
+  int64_t step = 0;  // the next one, from 0
+  at::Tensor img;    // [1, N, C], packed, float32, on the model's device; undefined: not begun
+  int64_t forwards = 0;
+};
+
 struct SamplerInput {
   at::Tensor noise;                // [1, C, T, H, W], float32
   TextEmbedding prompt, negative;  // negative may be undefined where no step needs it
@@ -100,12 +107,11 @@ struct SamplerInput {
   // Called before on_step with what makes the estimate of the clean latent, x - t * v: [1, C, T, H, W], float32, on the
   // model's device. It is only made when asked for, while the call lasts. Does not change the result.
   std::function<void(int64_t step, int64_t steps, const std::function<at::Tensor()>& clean)> on_estimate = {};
+  // Sampling begins at it, and keeps it up to date after each step; null: from the noise.
+  SamplerState* state = nullptr;
   GraphRecorder* graphs = nullptr;  // records the forwards, so that they are replayed; null: none are
   TimestepRounding timestep_rounding = TimestepRounding::kNone;
 };
-
-// The transformer's modulations are computed for as many steps at once as use so many times and texts.
-constexpr int64_t kModulationRows = 128;
 
 struct SamplerResult {
   at::Tensor latent;     // [1, C, T, H, W], float32, on the model's device

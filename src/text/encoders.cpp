@@ -26,13 +26,6 @@ nn::Embedding bind_embedding(const Weights& weights, const T5Config& config) {
   return {!weights["shared"].has("weight") && has_tied ? tied : weights["shared"], config.vocab_size, config.d_model};
 }
 
-std::vector<T5Block> bind_blocks(const Weights& weights, const T5Config& config) {
-  std::vector<T5Block> blocks;
-  blocks.reserve(static_cast<size_t>(config.num_layers));
-  for (int64_t i = 0; i < config.num_layers; ++i) blocks.emplace_back(weights[i]["layer"], config);
-  return blocks;
-}
-
 // T5's logarithmic buckets of relative position, both directions: half for keys before the query, half for after.
 int64_t relative_position_bucket(int64_t relative_position, int64_t num_buckets, int64_t max_distance) {
   const int64_t half = num_buckets / 2, exact = half / 2;
@@ -90,7 +83,9 @@ ClipEncoder::Output ClipEncoder::forward(const at::Tensor& ids) const {
   return {x, x.index({at::arange(ids.size(0), end.options()), end})};
 }
 
-T5Block::T5Block(const Weights& layer, const T5Config& config)
+T5Block::T5Block(const Weights& block, const T5Config& config) : T5Block(config, block["layer"]) {}
+
+T5Block::T5Block(const T5Config& config, const Weights& layer)
     : num_heads(config.num_heads),
       attention_norm(layer[0]["layer_norm"], config.d_model, config.layer_norm_epsilon, "weight"),
       mlp_norm(layer[1]["layer_norm"], config.d_model, config.layer_norm_epsilon, "weight"),
@@ -131,7 +126,7 @@ T5Encoder::T5Encoder(const Weights& weights, const T5Config& config)
       shared(bind_embedding(weights, config)),
       relative_attention_bias(weights["encoder"]["block"][0]["layer"][0]["SelfAttention"]["relative_attention_bias"],
                               config.relative_attention_num_buckets, config.num_heads),
-      blocks(bind_blocks(weights["encoder"]["block"], config)),
+      blocks(weights["encoder"]["block"], config.num_layers, config),
       final_layer_norm(weights["encoder"]["final_layer_norm"], config.d_model, config.layer_norm_epsilon, "weight") {
   weights["encoder"].finish();
 }
@@ -151,8 +146,17 @@ at::Tensor T5Encoder::position_bias(int64_t length) const {
 at::Tensor T5Encoder::forward(const at::Tensor& ids) const {
   at::Tensor x = shared(ids, computes_in);
   const at::Tensor bias = position_bias(ids.size(1));
-  for (const T5Block& block : blocks) x = block(x, bias);
+  for (size_t i = 0; i < blocks.size(); ++i) x = blocks[i](x, bias);
   return final_layer_norm(x).to(dtype);
+}
+
+int64_t forward_bytes(const T5Config& config, int64_t length, at::ScalarType dtype) {
+  // The stream, normalised, q, k, v, and attention's output, some of them twice for a moment; three of the MLP's inner
+  // width; the bias, once more for each block's kernel.
+  const int64_t rows = 10 * config.d_model + 3 * config.d_ff;
+  const int64_t bias = 2 * config.num_heads * length;
+  const int64_t wide_weight = dtype == at::kHalf ? config.d_model * config.d_ff * int64_t{sizeof(float)} : 0;  // of wo
+  return length * (rows + bias) * static_cast<int64_t>(c10::elementSize(dtype)) + wide_weight;
 }
 
 }  // namespace opensora::text

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/weights.h"
+#include "nn/block_list.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
 #include "text/encoder_config.h"
@@ -44,11 +45,12 @@ struct T5Block {
   nn::Linear q, k, v, o;
   nn::Linear wi_0, wi_1, wo;
 
-  T5Block(const Weights& weights, const T5Config& config);
+  T5Block(const Weights& block, const T5Config& config);
   // x [B, L, d_model], bias [1, H, L, L]
   at::Tensor operator()(const at::Tensor& x, const at::Tensor& bias) const;
 
  private:
+  T5Block(const T5Config& config, const Weights& layer);
   at::Tensor attend(const at::Tensor& x, const at::Tensor& bias) const;
   at::Tensor gated_mlp(const at::Tensor& x) const;
 };
@@ -58,7 +60,7 @@ struct T5Encoder {
   at::ScalarType dtype, computes_in;  // of results, and of the activations before them
   nn::Embedding shared;
   nn::Embedding relative_attention_bias;  // [buckets, heads], block 0's, used by all
-  std::vector<T5Block> blocks;
+  nn::BlockList<T5Block> blocks;
   nn::RMSNorm final_layer_norm;
 
   T5Encoder(const Weights& weights, const T5Config& config);
@@ -67,5 +69,8 @@ struct T5Encoder {
 
   at::Tensor position_bias(int64_t length) const;  // [1, H, L, L]
 };
+
+// About what T5's forward over one text of `length` ids takes beside its weights, in bytes.
+int64_t forward_bytes(const T5Config& config, int64_t length, at::ScalarType dtype);
 
 }  // namespace opensora::text

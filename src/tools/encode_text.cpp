@@ -131,12 +131,14 @@ EncodeTextResult encode_text(const EncodeTextRequest& request, const ProgressCal
   if (!request.t5 && !request.clip) throw UsageError("no text encoder was asked for");
   const at::Device device = resolve_device(request.device);
   run::StageClock clock(device, progress);
-  EncodingRun work{.request = request,
-                   .encoders = {},
-                   .models = models::ModelSet(models::choice_of(request),
-                                              {.device = device, .dtype = resolve_dtype(request.dtype, device)}),
-                   .identities = {},
-                   .clock = clock};
+  EncodingRun work{
+      .request = request,
+      .encoders = {},
+      .models = models::ModelSet(
+          models::choice_of(request),
+          {.device = device, .dtype = resolve_dtype(request.dtype, device), .offload = models::Offload::kAuto}),
+      .identities = {},
+      .clock = clock};
   if (request.clip) work.encoders.push_back(Component::kClip);
   if (request.t5) work.encoders.push_back(Component::kT5);
   work.models.hold_tokenizers(check_models(work.encoders, work.models.choice()));

@@ -3,11 +3,13 @@
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -18,6 +20,7 @@
 #include "core/machine.h"
 #include "core/threads.h"
 #include "media/ffmpeg.h"
+#include "models/offload.h"
 #include "opensora/error.h"
 #include "opensora/generate.h"
 #include "opensora/plan.h"
@@ -169,7 +172,7 @@ RunPlan describe(const run::Job& job, const Circumstances& there) {
   return run;
 }
 
-RunPlan plan_on(const GenerateRequest& request, const Circumstances& there, std::optional<int64_t> free_bytes) {
+RunPlan plan_on(const GenerateRequest& request, const Circumstances& there, std::optional<int64_t> room) {
   GenerateRequest here = request;
   here.device = "cpu";  // the meta device stands in for any
   run::Job job = run::make_job(here);
@@ -177,7 +180,7 @@ RunPlan plan_on(const GenerateRequest& request, const Circumstances& there, std:
   job.dtype = there.dtype;
   if (!there.published) run::check_model_files(request, !request.references.empty() || job.makes_picture);
   RunPlan run = describe(job, there);
-  run.stages = tools::simulate(job, there.device, free_bytes, there.published);
+  run.stages = tools::simulate(job, there.device, room, there.published);
   for (StagePlan& stage : run.stages) {
     run.budget_bytes = std::max(run.budget_bytes, stage.anonymous_bytes);
     if (there.device.is_cpu()) {
@@ -197,37 +200,72 @@ RunPlan plan_on(const GenerateRequest& request, const Circumstances& there, std:
 
 constexpr const char* kLimit = "`max_memory`";
 
-// A GPU's memory as its driver reports it, or what is available to this process; nullopt: nobody tells.
-std::optional<MemoryVerdict> memory_of(const GenerateRequest& request, at::Device device, const PlanOptions& options) {
+// What is free on a GPU now, with what this process holds of it; nullopt where it cannot be used.
+std::optional<int64_t> free_on(const std::string& name) {
+  try {
+    const at::Device device = resolve_device(name);
+    if (device.is_cpu()) return std::nullopt;
+    const DeviceMemory memory = device_memory(device);
+    return memory.free + memory.cached + memory.allocated;
+  } catch (const std::exception& error) {
+    spdlog::debug("{}: {}", name, error.what());
+    return std::nullopt;
+  }
+}
+
+// Of a GPU that is here; nullopt: nobody tells.
+std::optional<MemoryVerdict> memory_of_gpu(const std::string& name) {
   MemoryVerdict verdict;
-  if (request.max_memory > 0) {
-    verdict.available_bytes = request.max_memory;
-    verdict.source = kLimit;
-    return verdict;
-  }
-  if (options.device_memory) {
-    verdict.available_bytes = *options.device_memory;
-    verdict.source = "`device_memory`";
-    return verdict;
-  }
-  if (device.is_cpu()) {
-    const std::optional<int64_t> available = memory_info().available;
-    if (!available) return std::nullopt;
-    verdict.available_bytes = *available + anonymous_bytes();  // what this process holds is in the plan's figures
-    verdict.source = "available on this machine";
-    return verdict;
-  }
   const std::vector<GpuInfo> gpus = nvidia_gpus();
-  const size_t colon = request.device.find(':');
-  const size_t index = colon == std::string::npos ? 0 : std::strtoul(request.device.c_str() + colon + 1, nullptr, 10);
-  if (index >= gpus.size() || gpus[index].memory_bytes == 0) return std::nullopt;
-  verdict.available_bytes = gpus[index].memory_bytes;
-  verdict.source = gpus[index].name;
+  const size_t colon = name.find(':');
+  const size_t index = colon == std::string::npos ? 0 : std::strtoul(name.c_str() + colon + 1, nullptr, 10);
+  if (index < gpus.size()) {
+    verdict.available_bytes = gpus[index].memory_bytes;
+    verdict.source = gpus[index].name;
+  }
+  if (const auto free = free_on(name)) {
+    verdict.available_bytes = *free;
+    verdict.source = (verdict.source.empty() ? name : verdict.source) + ", free";
+  }
+  if (verdict.available_bytes == 0) return std::nullopt;
+  verdict.reserve_bytes = models::kDeviceReserve;
   return verdict;
 }
 
+std::optional<MemoryVerdict> memory_of_cpu() {
+  const std::optional<int64_t> available = memory_info().available;
+  if (!available) return std::nullopt;
+  MemoryVerdict verdict;
+  verdict.available_bytes = *available + anonymous_bytes();  // what this process holds is in the plan's figures
+  verdict.source = "available on this machine";
+  return verdict;
+}
+
+// What the run may allocate.
+int64_t room_of(const MemoryVerdict& memory) { return memory.available_bytes - memory.reserve_bytes; }
+
+// nullopt: nobody tells.
+std::optional<MemoryVerdict> memory_of(const GenerateRequest& request, at::Device device, const PlanOptions& options) {
+  std::optional<MemoryVerdict> own;
+  if (options.device_memory) {
+    own.emplace();
+    own->available_bytes = *options.device_memory;
+    own->source = "`device_memory`";
+    own->reserve_bytes = device.is_cpu() ? 0 : models::kDeviceReserve;
+  } else if (!device.is_cpu()) {
+    own = memory_of_gpu(request.device);
+  }
+  if (request.max_memory > 0) {
+    MemoryVerdict limit;
+    limit.available_bytes = request.max_memory;
+    limit.source = kLimit;
+    if (device.is_cpu() || !own || limit.available_bytes <= room_of(*own)) return limit;
+  }
+  return own || !device.is_cpu() ? own : memory_of_cpu();
+}
+
 int64_t needed_bytes(const RunPlan& run, const MemoryVerdict& memory) {
-  return memory.source == kLimit ? run.budget_bytes : run.anonymous_bytes;
+  return memory.source == kLimit ? run.budget_bytes : run.anonymous_bytes + memory.reserve_bytes;
 }
 
 // What the run needs with these savings, if that fits.
@@ -237,7 +275,7 @@ std::optional<int64_t> needed_with(const Savings& savings, const GenerateRequest
     const GenerateRequest changed = with(request, savings);
     Circumstances there = circumstances;
     there.dtype = resolve_dtype(changed.dtype, there.device);
-    const int64_t needed = needed_bytes(plan_on(changed, there, memory.available_bytes), memory);
+    const int64_t needed = needed_bytes(plan_on(changed, there, room_of(memory)), memory);
     return needed <= memory.available_bytes ? std::optional(needed) : std::nullopt;
   } catch (const UsageError&) {  // too short for its reference, …
     return std::nullopt;
@@ -309,7 +347,7 @@ RunPlan plan_run(const GenerateRequest& request, const PlanOptions& options) {
   here.base.anonymous += kLibraryBytes;
   here.published = options.may_lack_weights && run::lacks_weights(request);
   std::optional<MemoryVerdict> memory = memory_of(request, device, options);
-  RunPlan run = plan_on(request, here, memory ? std::optional(memory->available_bytes) : std::nullopt);
+  RunPlan run = plan_on(request, here, memory ? std::optional(room_of(*memory)) : std::nullopt);
   if (options.measures_time && device.is_cpu()) add_seconds(request, here.dtype, run);
   run.memory = std::move(memory);
   if (!run.memory) return run;

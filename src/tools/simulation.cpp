@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <utility>
 
@@ -29,21 +30,22 @@ run::Job on_meta_device(run::Job job) {
   return job;
 }
 
-models::SetOptions without_data(const run::Job& job, at::Device device, std::optional<int64_t> free_bytes,
-                                bool published) {
+models::SetOptions without_data(const run::Job& job, at::Device device, bool published,
+                                std::function<std::optional<int64_t>()> room) {
   models::SetOptions set = run::set_options(job);
   set.source = published ? models::Source::kPublished : models::Source::kHeaders;
   set.device = device;
-  set.free_bytes = free_bytes;
+  set.room = std::move(room);
   return set;
 }
 
 class Simulation {
  public:
-  Simulation(const run::Job& job, at::Device device, std::optional<int64_t> free_bytes, bool published)
+  Simulation(const run::Job& job, at::Device device, std::optional<int64_t> room, bool published)
       : job_(on_meta_device(job)),
         meta_device_(device),
-        models_(models::choice_of(job.request), without_data(job, device, free_bytes, published)),
+        room_(room),
+        models_(models::choice_of(job.request), without_data(job, device, published, [this] { return room_left(); })),
         keeps_models_(job.request.keep_models || models_.options().offload == models::Offload::kNone) {}
 
   std::vector<StagePlan> run() {
@@ -71,6 +73,11 @@ class Simulation {
   }
 
  private:
+  // A run has less for a model by what it holds already.
+  std::optional<int64_t> room_left() const {
+    return room_ ? std::optional(*room_ - meta_device_.live_bytes()) : std::nullopt;
+  }
+
   template <typename Work>
   void stage(const char* name, std::optional<Component> component, Work&& work) {
     StagePlan stage{.stage = name, .model = component ? models::component_name(*component) : ""};
@@ -84,6 +91,7 @@ class Simulation {
       const models::ModelBytes bytes = models_.bytes(*component);
       stage.stored_bytes = bytes.stored;
       stage.weight_bytes = bytes.held;
+      stage.streams_blocks = models_.is_streamed(*component);
       const bool is_text_encoder = component == Component::kClip || component == Component::kT5;
       if (!keeps_models_ || is_text_encoder) models_.release(*component);
     }
@@ -122,7 +130,7 @@ class Simulation {
   at::Tensor sample(StagePlan& stage, const diffusion::MMDiT& model, sampling::SamplerInput input, int64_t forwards) {
     input.timesteps = {1, 0};
     // The other steps' modulations are there too, a row for each time and text.
-    const int64_t rows = std::min({forwards, 2 * job_.schedule.num_steps, sampling::kModulationRows});
+    const int64_t rows = std::min({forwards, 2 * job_.schedule.num_steps, diffusion::kModulationRows});
     const diffusion::Modulations others =
         model.modulations(meta({std::max<int64_t>(0, rows - 2), model.config.hidden_size}, model.computes_in));
     meta_device_.reset_flops();
@@ -177,6 +185,7 @@ class Simulation {
   run::Job job_;
   const c10::InferenceMode inference_;
   MetaDevice meta_device_;
+  std::optional<int64_t> room_;
   models::ModelSet models_;
   bool keeps_models_;
   Progress progress_;  // the last that the stage has told
@@ -188,9 +197,8 @@ class Simulation {
 
 }  // namespace
 
-std::vector<StagePlan> simulate(const run::Job& job, at::Device device, std::optional<int64_t> free_bytes,
-                                bool published) {
-  return Simulation(job, device, free_bytes, published).run();
+std::vector<StagePlan> simulate(const run::Job& job, at::Device device, std::optional<int64_t> room, bool published) {
+  return Simulation(job, device, room, published).run();
 }
 
 }  // namespace opensora::tools

@@ -150,6 +150,26 @@ TEST(Plan, AVideoThatIsContinuedGetsFramesToMake) {
   EXPECT_TRUE(test::contains(result.err, "--num-frames 49 (at least 37")) << result.err;
 }
 
+// A GPU of that memory need not be here, whoever names it.
+TEST(Plan, ForAGpuThatIsNotHere) {
+  const std::string dir = std::string(OPENSORA_CONFIGS) + "/demo";
+  const test::TemporaryFolder folder;
+  const auto prompts = folder.write("p.csv", "text\na red circle\na blue square\n");
+  for (const Arguments& what : {Arguments{"-p", "sea"}, Arguments{"--prompts-file", prompts}}) {
+    Arguments flags = {"plan", "--model-dir", dir, "--device", "cuda", "--device-memory", "24GiB", "-q"};
+    flags.insert(flags.end(), what.begin(), what.end());
+    const test::ProgramResult result = test::run_program(flags);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_TRUE(test::contains(result.out, "fits: ")) << result.out;
+  }
+}
+
+TEST(Plan, SaysWhichModelsAreStreamed) {
+  const test::ProgramResult result = run_without_weights({"plan", "--config", "768px", "--device-memory", "8GiB"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_TRUE(test::contains(result.out, "streamed block by block (--offload): t5, model\n")) << result.out;
+}
+
 TEST(Plan, RefusesAnAmountThatIsNone) {
   for (const char* amount : {"lots", "24XB", "-1GiB", "0", "24GiB!"}) {
     const test::ProgramResult result = run("plan", {"--device-memory=" + std::string(amount)});

@@ -5,6 +5,7 @@
 
 #include "diffusion/sequence.h"
 #include "opensora/config.h"
+#include "opensora/error.h"
 #include "support/reference.h"
 
 namespace opensora {
@@ -47,13 +48,8 @@ sampling::TextEmbedding random_text(const MMDiTConfig& config) {
   return {at::randn({1, 6, config.context_in_dim}), at::randn({1, config.vec_in_dim})};
 }
 
-class Sampler : public ::testing::TestWithParam<std::tuple<int64_t, bool>> {};
-
-TEST_P(Sampler, IsItsStepsOneByOne) {
-  const auto [steps, has_condition] = GetParam();
+sampling::SamplerInput random_input(const MMDiTConfig& config, int64_t steps, bool has_condition) {
   at::manual_seed(3);
-  const MMDiTConfig config = load_config(test::checkpoint_dir() / "tiny.json").model;
-  const diffusion::MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), config);
   sampling::SamplerInput input{.noise = at::randn({1, 16, 2, 4, 6}),
                                .prompt = random_text(config),
                                .negative = random_text(config),
@@ -65,16 +61,51 @@ TEST_P(Sampler, IsItsStepsOneByOne) {
   for (int64_t i = 0; i <= steps; ++i) {
     input.timesteps.push_back(1 - static_cast<float>(i) / static_cast<float>(steps));
   }
+  return input;
+}
+
+class Sampler : public ::testing::TestWithParam<std::tuple<int64_t, bool>> {};
+
+TEST_P(Sampler, IsItsStepsOneByOne) {
+  const auto [steps, has_condition] = GetParam();
+  const MMDiTConfig config = load_config(test::checkpoint_dir() / "tiny.json").model;
+  const diffusion::MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), config);
+  const sampling::SamplerInput input = random_input(config, steps, has_condition);
   const sampling::SamplerResult result = sampling::sample(model, input, at::kCPU);
   EXPECT_TRUE(close(result.latent, Loop{model, input}.run(), 1e-3, 1e-3));
 }
 
 // More steps than the modulations of are computed at once, and fewer.
 INSTANTIATE_TEST_SUITE_P(
-    Steps, Sampler, ::testing::Combine(::testing::Values(3, 2 * sampling::kModulationRows / 3 + 7), ::testing::Bool()),
+    Steps, Sampler, ::testing::Combine(::testing::Values(3, 2 * diffusion::kModulationRows / 3 + 7), ::testing::Bool()),
     [](const auto& info) {
       return std::to_string(std::get<0>(info.param)) + (std::get<1>(info.param) ? "Conditioned" : "TextAlone");
     });
+
+// Whatever ended it, in a step or behind one.
+TEST(SamplerState, LetsASamplingGoOnWhereItEnded) {
+  constexpr int64_t kSteps = 5;
+  const MMDiTConfig config = load_config(test::checkpoint_dir() / "tiny.json").model;
+  const diffusion::MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), config);
+  sampling::SamplerInput input = random_input(config, kSteps, /*has_condition=*/true);
+  const sampling::SamplerResult whole = sampling::sample(model, input, at::kCPU);
+  for (int64_t last = 1; last <= kSteps; ++last) {
+    SCOPED_TRACE(last);
+    sampling::SamplerState state;
+    input.state = &state;
+    input.on_step = [&](int64_t step, int64_t) {
+      if (step == last) throw OutOfMemoryError("no room");
+    };
+    EXPECT_THROW(sampling::sample(model, input, at::kCPU), OutOfMemoryError);
+    EXPECT_EQ(state.step, last);
+    std::vector<int64_t> told;
+    input.on_step = [&](int64_t step, int64_t) { told.push_back(step); };
+    const sampling::SamplerResult rest = sampling::sample(model, input, at::kCPU);
+    EXPECT_EQ(told.size(), static_cast<size_t>(kSteps - last));
+    EXPECT_TRUE(at::equal(rest.latent, whole.latent));
+    EXPECT_EQ(rest.forwards, whole.forwards);
+  }
+}
 
 }  // namespace
 }  // namespace opensora
