@@ -20,6 +20,7 @@
 #include "run/checkpoints.h"
 #include "run/finisher.h"
 #include "run/forecast.h"
+#include "run/overlap.h"
 #include "run/references.h"
 #include "run/remains.h"
 #include "run/suspicious.h"
@@ -47,17 +48,9 @@ models::SetOptions set_options(std::span<const Job> jobs) {
   return options;
 }
 
-bool may_overlap(std::span<const Job> jobs, const std::string& overlap) {
-  // A preview needs the decoder while it samples; two threads must not share it.
-  const bool has_previews =
-      std::any_of(jobs.begin(), jobs.end(), [](const Job& job) { return job.request.preview_every > 0; });
-  if (jobs.size() == 1 || has_previews) return false;
-  return overlap == "auto" ? !jobs.front().device.is_cpu() : overlap == "on";
-}
-
-void check_overlap(const std::string& name) {
-  if (name == "on" || name == "off" || name == "auto") return;
-  throw UsageError("`overlap`: expected on, off or auto, found \"" + name + "\"");
+models::SetOptions beside(models::SetOptions options, const Overlap& overlap) {
+  options.beside_bytes = overlap.decoding_bytes;
+  return options;
 }
 
 class Runner {
@@ -93,8 +86,9 @@ class Runner {
   const BatchOptions& options_;
   RunObserver& observer_;
   std::mutex observer_mutex_;
+  Overlap overlap_;
   models::ModelSet models_;
-  bool overlap_, keeps_models_;
+  bool keeps_models_;
   std::optional<MemoryBudget> budget_;
   Finisher* finisher_ = nullptr;  // while sampling
   std::vector<Job*> postponed_;   // memory ran out while the transformer was there too
@@ -108,10 +102,10 @@ Runner::Runner(std::span<Job> jobs, const BatchOptions& options, RunObserver& ob
     : jobs_(jobs),
       options_(options),
       observer_(observer),
+      overlap_(settle_overlap(jobs, options.overlap, set_options(jobs))),
       models_(
-          models::choice_of(jobs.front().request), set_options(jobs),
+          models::choice_of(jobs.front().request), beside(set_options(jobs), overlap_),
           [this](std::string_view model, double seconds) { tell([&] { observer_.model_loaded(model, seconds); }); }),
-      overlap_(may_overlap(jobs, options.overlap)),
       keeps_models_(options.keep_models || models_.options().offload == models::Offload::kNone) {
   models_.hold_tokenizers(std::move(tokenizers));
   const int64_t limit = jobs.front().request.max_memory;
@@ -120,6 +114,7 @@ Runner::Runner(std::span<Job> jobs, const BatchOptions& options, RunObserver& ob
     job.clock.emplace(
         job.device, [this, &job](const Progress& progress) { report(job, progress); }, job.label,
         [this, &job] { look(job); });
+    if (overlap_.is_on) job.clock->share_device();
   }
 }
 
@@ -134,7 +129,7 @@ void Runner::run_group(std::span<Job> jobs) {
   encode_texts(jobs);
   models_.hold_tokenizers({});  // those of encoders that had nothing to do
   make_pictures(jobs);
-  const size_t step = overlap_ ? jobs.size() : kVideosPerDecoding;
+  const size_t step = overlap_.is_on ? jobs.size() : kVideosPerDecoding;
   for (size_t begin = 0; begin < jobs.size();) {
     begin += sample_and_finish(jobs.subspan(begin, std::min(step, jobs.size() - begin)));
   }
@@ -199,7 +194,7 @@ void Runner::make_pictures(std::span<Job> jobs) {
 // Returns how many of the jobs it has dealt with: where the disk fills up, those that wait to be written make room
 // first.
 size_t Runner::sample_and_finish(std::span<Job> jobs) {
-  Finisher finisher(overlap_, models_.device(), [this](Job& job) { finish(job); });
+  Finisher finisher(overlap_.is_on, models_.device(), [this](Job& job) { finish(job); });
   finisher_ = &finisher;
   size_t count = 0;
   for (Job& job : jobs) {
@@ -219,7 +214,7 @@ size_t Runner::sample_and_finish(std::span<Job> jobs) {
   finisher.finish_all();
   finisher_ = nullptr;
   retry_postponed();
-  if (!keeps_models_ && !overlap_) models_.release(Component::kAe, Half::kDecoder);
+  if (!keeps_models_ && !overlap_.is_on) models_.release(Component::kAe, Half::kDecoder);
   return count;
 }
 
@@ -227,18 +222,20 @@ void Runner::sample(Job& job) {
   if (const auto lack = lack_of_space(job, waiting_)) throw OutputError(*lack);
   transformer_present_ = true;
   expect(job);
+  sampling::SamplerState state;
   try {
-    job.latent = sample_latent(job, models_);
+    job.latent = sample_latent(job, models_, state);
   } catch (const OutOfMemoryError& error) {
-    if (!overlap_) throw;
-    spdlog::warn("{}; again when no other video is being decoded and the decoder is gone", error.what());
+    if (!overlap_.is_on) throw;
+    spdlog::warn("{}; goes on from step {} when no other video is being decoded and the decoder is gone", error.what(),
+                 state.step + 1);
     finisher_->wait_until_idle();
     models_.release(Component::kAe, Half::kDecoder);
-    job.latent = sample_latent(job, models_);
+    job.latent = sample_latent(job, models_, state);
   }
   save_latent(job);
   tell([&] { observer_.sampled(job); });
-  if (!overlap_ && jobs_.size() > 1) job.latent.reset();  // several wait: they are read again
+  if (!overlap_.is_on && jobs_.size() > 1) job.latent.reset();  // several wait: they are read again
 }
 
 void Runner::save_latent(Job& job) const {
@@ -389,7 +386,6 @@ void Runner::look(const Job& job) {
 }  // namespace
 
 void run_jobs(std::span<Job> jobs, const BatchOptions& options, RunObserver& observer, Tokenizers tokenizers) {
-  check_overlap(options.overlap);
   if (jobs.empty()) return;
   if (!jobs.front().device.is_cpu()) {
     const std::string state = cuda_plugin_state();

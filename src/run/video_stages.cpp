@@ -246,11 +246,12 @@ void encode_first_picture(Job& job, ModelSet& models) {
   });
 }
 
-at::Tensor sample_latent(Job& job, ModelSet& models) {
+at::Tensor sample_latent(Job& job, ModelSet& models, sampling::SamplerState& state) {
   return job.clock->run("denoise", [&] {
     const auto model = models.transformer();
     Preview preview(job, models);
     sampling::SamplerInput input = video_input(job, *job.clock);
+    input.state = &state;
     if (preview.is_wanted()) {
       input.on_estimate = [&](int64_t step, int64_t steps, const std::function<at::Tensor()>& clean) {
         preview.after_step(step, steps, clean);

@@ -7,6 +7,7 @@
 
 #include "models/model_set.h"
 #include "run/job.h"
+#include "sampling/sampler.h"
 
 namespace opensora::run {
 
@@ -22,8 +23,8 @@ void make_first_picture(Job& job, models::ModelSet& models);
 // Reads that picture from disk and encodes it as the video's reference.
 void encode_first_picture(Job& job, models::ModelSet& models);
 
-// Samples the latent: [1, C, T, h, w], float32, on the CPU.
-at::Tensor sample_latent(Job& job, models::ModelSet& models);
+// Samples the latent: [1, C, T, h, w], float32, on the CPU. It begins at `state` and keeps that up to date.
+at::Tensor sample_latent(Job& job, models::ModelSet& models, sampling::SamplerState& state);
 
 // Makes the output of the latent, which is read from its file unless the job holds it.
 void decode_and_write(Job& job, models::ModelSet& models);
