@@ -6,6 +6,7 @@
 #include "core/meta_device.h"
 #include "core/trace.h"
 #include "opensora/error.h"
+#include "run/checkpoints.h"
 #include "run/output_writer.h"
 #include "run/stage.h"
 #include "sampling/sampler.h"
@@ -146,8 +147,11 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
+// Weights are held as in a run of the same flags.
 models::ModelSet bench_models(const run::Job& job, models::Source source) {
-  return models::ModelSet(models::choice_of(job.request), {.source = source, .device = job.device, .dtype = job.dtype});
+  models::SetOptions options = run::set_options(job);
+  options.source = source;
+  return models::ModelSet(models::choice_of(job.request), options);
 }
 
 // Of one run, as two less one: what is done only once does not count.
