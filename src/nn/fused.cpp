@@ -23,15 +23,6 @@ void for_parts(const at::Tensor& x, Work&& work) {
   for (int64_t first = 0; first < length; first += step) work(first, std::min(step, length - first));
 }
 
-// Of a plan's tensors: whether the device that they stand for has kernels of ours, so that nothing is allocated.
-bool is_planned_with_kernels(const at::Tensor& x) {
-  const at::DeviceType device = kernel_device(x);
-  if (device == at::kCPU) return x.scalar_type() != at::kHalf;
-  if (device != at::kCUDA) return device == at::kMeta;  // on its own, without a plan
-  const std::string plugin = cuda_plugin_state();
-  return plugin == "loaded" || plugin == "built";
-}
-
 // Rotates x [B, L, H, D] in float32; every step makes a tensor of its own.
 at::Tensor rotated(const at::Tensor& x, const RotaryEmbedding& rope) {
   const at::Tensor cos = rope.cos.unsqueeze(1);  // [L, 1, D/2], broadcast over heads
@@ -47,6 +38,15 @@ at::Tensor rotated(const at::Tensor& x, const RotaryEmbedding& rope) {
 }
 
 }  // namespace
+
+bool is_planned_with_kernels(const at::Tensor& x) {
+  if (!x.is_meta()) return false;
+  const at::DeviceType device = kernel_device(x);
+  if (device == at::kCPU) return x.scalar_type() != at::kHalf;
+  if (device != at::kCUDA) return device == at::kMeta;  // on its own, without a plan
+  const std::string plugin = cuda_plugin_state();
+  return plugin == "loaded" || plugin == "built";
+}
 
 RotaryEmbedding RotaryEmbedding::slice(int64_t first, int64_t length) const {
   return {cos.narrow(0, first, length), sin.narrow(0, first, length), rotate_half};
@@ -91,7 +91,7 @@ FusedKernels& fused_kernels(at::Device device) {
 
 void modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
                           double eps) {
-  if (out.is_meta() && is_planned_with_kernels(out)) return;
+  if (is_planned_with_kernels(out)) return;
   if (out.is_meta()) return plain::modulated_layer_norm(out, x, shift, scale, eps);
   const TraceSpan span("modulated_layer_norm");
   const auto kernel = fused_kernels(out.device()).modulated_layer_norm;
@@ -102,7 +102,7 @@ void modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::
 
 void rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale, const RotaryEmbedding& rope,
                    double eps) {
-  if (out.is_meta() && is_planned_with_kernels(out)) return;
+  if (is_planned_with_kernels(out)) return;
   if (out.is_meta()) return plain::rms_norm_rope(out, x, scale, rope, eps);
   const TraceSpan span("rms_norm_rope");
   const auto kernel = fused_kernels(out.device()).rms_norm_rope;

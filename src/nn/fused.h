@@ -2,7 +2,8 @@
 //
 // Where a device has kernels of ours (the CPU's are built in, a plug-in brings a GPU's) and they know the dtype and
 // layout, those run; otherwise the plain path does, LibTorch's operators one after the other. Statistics and
-// rotations are computed in float32 whatever the dtype. On the meta device only shapes count: nothing is allocated.
+// rotations are computed in float32 whatever the dtype. On the meta device only shapes count: nothing is allocated
+// where a kernel of ours would run.
 //
 // B batch, L tokens, C width, H heads, D width of a head. The rows of C or D elements of `x` and `out` must be dense
 // for our kernels; other strides are free, so slices of buffers do.
@@ -68,6 +69,10 @@ FusedKernels built_kernels(at::DeviceType device);
 // Those in use for a kind of device: of those that were built, each that agrees with the plain path on small inputs of
 // its own (try_kernels()), which is tried once in a process, when one is first asked for.
 FusedKernels& fused_kernels(at::Device device);
+
+// Of a plan's tensor, on the meta device: whether the device that it stands for has kernels of ours, so that they
+// allocate nothing.
+bool is_planned_with_kernels(const at::Tensor& x);
 
 // A kernel in one dtype.
 struct KernelTrial {

@@ -13,6 +13,7 @@
 #include "core/meta_device.h"
 #include "core/trace.h"
 #include "nn/fused.h"
+#include "nn/norm_kernels.h"
 #include "nn/vectors.h"
 
 namespace opensora::nn {
@@ -230,14 +231,19 @@ void plain::apply_affine(const at::Tensor& x, const ChannelAffine& affine, const
 
 namespace {
 
-// Whether the device's own kernel has done it. The CPU's are the loops above.
+// Whether what plans stand for has kernels of its own; the CPU's are the loops above.
+bool is_planned_with_lanes(const at::Tensor& x) {
+  return kernel_device(x) != at::kCPU && is_planned_with_kernels(x) && has_pixel_lanes(x);
+}
+
+// Whether the device's own kernel has done it.
 bool by_kernel(const at::Tensor& x, const at::Tensor& mean, const at::Tensor& variance) {
-  if (x.is_cpu() || x.is_meta()) return false;
+  if (x.is_meta()) return is_planned_with_lanes(x) && has_part_moments(x, mean.size(1));
   const auto kernel = fused_kernels(x.device()).group_moments;
   return kernel != nullptr && kernel(x, mean, variance);
 }
 bool by_kernel(const at::Tensor& x, const ChannelAffine& affine, const at::Tensor& out, bool with_silu) {
-  if (x.is_cpu() || x.is_meta()) return false;
+  if (x.is_meta()) return is_planned_with_lanes(x) && has_pixel_lanes(out);
   const auto kernel = fused_kernels(x.device()).channel_affine;
   return kernel != nullptr && kernel(out, x, affine.scale, affine.shift, with_silu);
 }

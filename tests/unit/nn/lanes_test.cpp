@@ -2,7 +2,8 @@
 // must pass before they are used.
 #include <gtest/gtest.h>
 
-#include <vector>
+#include <memory>
+#include <utility>
 
 #include "nn/conv.h"
 #include "nn/fused.h"
@@ -239,6 +240,36 @@ TEST(Lanes, AffineOfPixelsIsThePlainOneInPlace) {
     ASSERT_TRUE(kernels_of_lanes().channel_affine(x, x, affine.scale, affine.shift, /*with_silu=*/true));
     EXPECT_TRUE(test::close(x, expected.to(at::kFloat), tolerance, tolerance)) << dtype;
   }
+}
+
+// In float16, for which the CPU has no loops of its own.
+TEST(Lanes, GroupNormTakesADevicesKernels) {
+  at::manual_seed(6);
+  nn::GroupNorm norm(Weights(std::make_shared<MetaSource>(), at::kMeta, at::kHalf), 32, 4, kLaneEps);
+  norm.weight = at::randn({32}).to(at::kHalf);
+  norm.bias = at::randn({32}).to(at::kHalf);
+  const at::Tensor x = frames_inside(32, 9, at::kHalf), expected = nn::empty_channels_last(x, x.sizes());
+  nn::apply_affine_silu(x, norm.affine(x), expected);
+
+  static int calls;
+  calls = 0;
+  nn::FusedKernels& kernels = nn::fused_kernels(at::kCPU);
+  const nn::FusedKernels before = kernels;
+  kernels.group_moments = [](const at::Tensor& y, const at::Tensor& mean, const at::Tensor& variance) {
+    ++calls;
+    return kernels_of_lanes().group_moments(y, mean, variance);
+  };
+  kernels.channel_affine = [](const at::Tensor& out, const at::Tensor& y, const at::Tensor& scale,
+                              const at::Tensor& shift, bool with_silu) {
+    ++calls;
+    return kernels_of_lanes().channel_affine(out, y, scale, shift, with_silu);
+  };
+  const at::Tensor actual = nn::empty_channels_last(x, x.sizes());
+  nn::apply_affine_silu(x, norm.affine(x), actual);
+  kernels = before;
+  EXPECT_EQ(calls, 2);
+  EXPECT_TRUE(test::close(actual, expected.to(at::kFloat), 0.002, 0.002));
+  EXPECT_TRUE(test::close(expected, at::silu(norm(x.contiguous())).to(at::kFloat), 0.02, 0.02));
 }
 
 }  // namespace
