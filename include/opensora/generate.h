@@ -56,7 +56,7 @@ struct GenerateRequest {
   std::optional<PixelSize> image_size;  // of FLUX's picture; nullopt: config's resolution in the video's aspect ratio
 
   std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
-  std::string dtype;            // "fp32", "bf16", "fp16"; empty: bf16 on a GPU and on a CPU with AMX, else fp32
+  std::string dtype;            // "fp32", "bf16", "fp16"; empty: bf16 or fp16 on a GPU, bf16 on a CPU with AMX, else fp32
   int threads = 0;              // CPU threads; 0: LibTorch's choice
   bool keep_models = false;     // keep transformers and autoencoders until the end instead of one at a time
   // Where weights are. "none": whole models on the device, kept until the end; "model": one whole model after the other

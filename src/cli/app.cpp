@@ -32,7 +32,9 @@ namespace {
 
 std::string version_text() {
   std::string text = "opensora " + version();
-  for (const auto& [name, value] : library_versions()) text.append("\n  ").append(name).append(" ").append(value);
+  for (const auto& [name, value] : library_versions()) {
+    text.append("\n  ").append(name).append(" ").append(request::with_flags(value));
+  }
   return text;
 }
 

@@ -46,7 +46,7 @@ nlohmann::ordered_json to_json(const SelftestReport& report) {
                       {"text", request::with_flags(result.text)},
                       {"seconds", result.seconds}});
   }
-  for (const auto& [name, value] : library_versions()) versions[name] = value;
+  for (const auto& [name, value] : library_versions()) versions[name] = request::with_flags(value);
   return {{"ok", report.count(Verdict::kFailed) == 0},
           {"device", report.device},
           {"version", version()},

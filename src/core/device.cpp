@@ -8,6 +8,7 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -16,6 +17,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
+#include <set>
 
 #include "core/cpu_features.h"
 #include "core/cuda_plugin.h"
@@ -47,29 +50,6 @@ std::string open_libtorch_cuda() {
   return error;
 }
 
-at::Device cuda_device(int index) {
-  const int count = nvidia_gpu_count();
-  const std::string wanted = "`device` cuda:" + std::to_string(index);
-  if (count == 0) throw DeviceError(wanted + ": no NVIDIA driver with a GPU was found; use `device` cpu");
-  if (index >= count) {
-    throw DeviceError(wanted + ": there are " + std::to_string(count) + " GPU(s), numbered from 0");
-  }
-  const std::string error = open_libtorch_cuda();
-  if (says_out_of_memory(error)) throw OutOfMemoryError("out of memory: LibTorch's CUDA libraries: " + error);
-  if (!error.empty()) {
-    throw DeviceError(wanted + ": LibTorch's CUDA libraries cannot be opened (" + error +
-                      "); run scripts/setup.sh --cuda");
-  }
-  const int usable = at::detail::getCUDAHooks().deviceCount();
-  if (index >= usable) {
-    throw DeviceError(wanted + ": LibTorch can use " + std::to_string(usable) +
-                      " GPU(s); is the driver new enough for CUDA 13?");
-  }
-  const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
-  make_current(device);
-  return device;
-}
-
 // LibTorch's allocator has no figures before the first tensor on a device.
 bool has_memory_figures(at::Device device) {
   return !device.is_cpu() && c10::getDeviceAllocator(device.type())->initialized();
@@ -89,19 +69,110 @@ int cuda_index(const std::string& name) {
   return std::stoi(digits);
 }
 
-}  // namespace
+// Each text once in a process: a batch resolves its device for each video.
+void warn_once(const std::string& text) {
+  static std::mutex mutex;
+  static std::set<std::string> said;
+  const std::lock_guard lock(mutex);
+  if (said.insert(text).second) spdlog::warn("{}", text);
+}
 
-at::Device resolve_device(const std::string& name) {
-  if (name == "cpu") return at::kCPU;
-  if (name == "cuda" || name.starts_with("cuda:")) return cuda_device(cuda_index(name));
-  if (is_registered_backend(name)) return {at::kPrivateUse1, 0};
-  if (name != "auto") throw UsageError("`device`: expected auto, cpu, cuda or cuda:N, found \"" + name + "\"");
-  if (nvidia_gpu_count() == 0) return at::kCPU;
+at::Device cuda_device(int index) {
+  const std::string problem = gpu_problem(index);
+  if (!problem.empty()) throw DeviceError(fmt::format("`device` cuda:{}: {}", index, problem));
+  const std::string warning = gpu_warning(nvidia_gpus()[index], index);
+  if (!warning.empty()) warn_once(warning);
+  return {at::kCUDA, static_cast<c10::DeviceIndex>(index)};
+}
+
+at::Device automatic_device() {
+  if (nvidia_gpus().empty() && nvidia_driver().problem.empty()) return at::kCPU;
   try {
     return cuda_device(0);
   } catch (const DeviceError& error) {
-    spdlog::warn("a GPU is present but cannot be used, so the CPU is: {}", error.what());
+    warn_once(fmt::format("a GPU is present but cannot be used, so the CPU is: {}", error.what()));
     return at::kCPU;
+  }
+}
+
+std::string capability_text(int capability) { return fmt::format("{}.{}", capability / 10, capability % 10); }
+
+// Of LibTorch's official builds for CUDA 13: what they ask of the driver, and the oldest GPUs that they have kernels
+// for.
+constexpr int kLeastCuda = 13000, kLeastCapability = 75;  // 13.0; Turing
+constexpr int kAmpere = 80;
+
+}  // namespace
+
+at::Device find_device(const std::string& name) {
+  if (name == "cpu") return at::kCPU;
+  if (name == "auto") return automatic_device();
+  if (name == "cuda" || name.starts_with("cuda:")) return cuda_device(cuda_index(name));
+  if (is_registered_backend(name)) return {at::kPrivateUse1, 0};
+  throw UsageError("`device`: expected auto, cpu, cuda or cuda:N, found \"" + name + "\"");
+}
+
+at::Device resolve_device(const std::string& name) {
+  const at::Device device = find_device(name);
+  make_current(device);
+  return device;
+}
+
+std::string driver_problem(const NvidiaDriver& driver, int index) {
+  if (!driver.problem.empty()) {
+    return "the NVIDIA driver does not start (" + driver.problem + "): see what nvidia-smi says, or use `device` cpu";
+  }
+  const auto count = static_cast<int>(driver.gpus.size());
+  if (count == 0) return "no NVIDIA driver with a GPU was found; use `device` cpu";
+  if (index >= count) return fmt::format("there are {} GPU(s), numbered from 0", count);
+  if (driver.cuda_version < kLeastCuda) {
+    return fmt::format("the NVIDIA driver serves CUDA {}, and LibTorch needs {}: update it, or use `device` cpu",
+                       cuda_version_text(driver.cuda_version), cuda_version_text(kLeastCuda));
+  }
+  const GpuInfo& gpu = driver.gpus[index];
+  if (gpu.capability == 0 || gpu.capability >= kLeastCapability) return {};
+  return fmt::format("{} is of compute capability {}, and LibTorch has kernels from {} (Turing) on; use `device` cpu",
+                     gpu.name, capability_text(gpu.capability), capability_text(kLeastCapability));
+}
+
+std::string gpu_problem(int index) {
+  std::string problem = driver_problem(nvidia_driver(), index);
+  if (!problem.empty()) return problem;
+  const std::string error = open_libtorch_cuda();
+  if (says_out_of_memory(error)) throw OutOfMemoryError("out of memory: LibTorch's CUDA libraries: " + error);
+  if (!error.empty()) {
+    return "LibTorch's CUDA libraries cannot be opened (" + error + "); run scripts/setup.sh --cuda";
+  }
+  const int usable = at::detail::getCUDAHooks().deviceCount();
+  if (index < usable) return {};
+  return fmt::format("the NVIDIA driver reports {} GPU(s), but LibTorch can use {}: see what nvidia-smi says",
+                     nvidia_gpus().size(), usable);
+}
+
+std::string gpu_warning(const GpuInfo& gpu, int index) {
+  if (gpu.capability < kLeastCapability || gpu.capability >= kAmpere) return {};
+  return fmt::format(
+      "cuda:{} ({}, compute capability {}) has neither bfloat16 nor LibTorch's flash attention: its default `dtype` is "
+      "fp16, and it is slower than its figures",
+      index, gpu.name, capability_text(gpu.capability));
+}
+
+bool has_bfloat16(at::Device device) {
+  if (!device.is_cuda()) return true;
+  const size_t index = device.has_index() ? device.index() : 0;
+  const int capability = index < nvidia_gpus().size() ? nvidia_gpus()[index].capability : 0;
+  return capability == 0 || capability >= kAmpere;
+}
+
+std::string launch_problem(at::Device device) {
+  constexpr int64_t kCount = 1000;
+  try {
+    make_current(device);
+    const auto sum = at::arange(kCount, at::TensorOptions(device)).sum().item<int64_t>();
+    return sum == kCount * (kCount - 1) / 2 ? "" : fmt::format("a sum came out as {}", sum);
+  } catch (const c10::Error& error) {
+    const std::string what = error.what_without_backtrace();
+    return what.substr(0, what.find('\n'));
   }
 }
 
@@ -109,34 +180,26 @@ at::ScalarType resolve_dtype(const std::string& name, at::Device device) {
   if (name == "fp32") return at::kFloat;
   if (name == "bf16") return at::kBFloat16;
   if (name == "fp16") return at::kHalf;
-  if (name.empty()) return device.is_cpu() ? default_dtype(cpu_features()) : at::kBFloat16;
-  throw UsageError("`dtype`: expected fp32, bf16 or fp16, found \"" + name + "\"");
+  if (!name.empty()) throw UsageError("`dtype`: expected fp32, bf16 or fp16, found \"" + name + "\"");
+  if (device.is_cpu()) return default_dtype(cpu_features());
+  return has_bfloat16(device) ? at::kBFloat16 : at::kHalf;
 }
 
 std::string dtype_name(at::ScalarType dtype) {
   return dtype == at::kFloat ? "fp32" : dtype == at::kBFloat16 ? "bf16" : dtype == at::kHalf ? "fp16" : toString(dtype);
 }
 
-int nvidia_gpu_count() {
-  static const int count = [] {
-    void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-    if (driver == nullptr) return 0;
-    const auto init = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
-    const auto get_count = reinterpret_cast<int (*)(int*)>(dlsym(driver, "cuDeviceGetCount"));
-    int devices = 0;
-    if (init == nullptr || get_count == nullptr || init(0) != 0 || get_count(&devices) != 0) return 0;
-    return devices;
-  }();
-  return count;
-}
+int nvidia_gpu_count() { return static_cast<int>(nvidia_gpus().size()); }
 
 std::string cuda_state() {
   const int count = nvidia_gpu_count();
-  if (count == 0) return "no NVIDIA GPU found; plug-in: " + cuda_plugin_state();
-  const std::string error = open_libtorch_cuda();
-  const std::string gpus = std::to_string(count) + " GPU(s) found, ";
-  return gpus + (error.empty() ? "libraries loaded" : "libraries missing: " + error) +
-         "; plug-in: " + cuda_plugin_state();
+  std::string state = "no NVIDIA GPU found";
+  if (count > 0 || !nvidia_driver().problem.empty()) {
+    const std::string problem = gpu_problem(0);
+    state = problem.empty() ? "libraries loaded" : "cannot be used: " + problem;
+    if (count > 0) state = fmt::format("{} GPU(s) found, {}", count, state);
+  }
+  return state + "; plug-in: " + cuda_plugin_state();
 }
 
 std::vector<CudaLibrary> cuda_libraries() {

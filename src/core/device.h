@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "core/machine.h"
+
 namespace opensora {
 
 // "auto", "cpu", "cuda" or "cuda:N" -> a device that is there. "auto" is the first CUDA device if there is one. Where
@@ -19,10 +21,31 @@ namespace opensora {
 //
 // libtorch_cuda.so is opened when a CUDA device is asked for or the NVIDIA driver reports one, before anything asks
 // LibTorch about CUDA (it caches its first answer). Throws UsageError for another word, DeviceError for a device that
-// is absent or whose libraries cannot be opened.
+// is absent or that gpu_problem() speaks of; "auto" then is the CPU, with a warning.
 at::Device resolve_device(const std::string& name);
 
-// "fp32", "bf16", "fp16" -> a dtype; "" -> bf16 on an accelerator, default_dtype() on the CPU. Throws UsageError.
+// The same without touching the device: for plans. resolve_device() also makes it this thread's current one.
+at::Device find_device(const std::string& name);
+
+// Why the GPU of that index cannot be used, as far as the driver tells (whether there is one, the CUDA that it serves,
+// the GPU's compute capability), and what to do about it; empty: nothing is in the way.
+std::string driver_problem(const NvidiaDriver& driver, int index);
+
+// The same for this machine, and where the driver has no objection, of LibTorch's CUDA half, which is opened. Nothing
+// is launched, and no memory of the GPU is taken. Throws OutOfMemoryError where there is no room for the libraries.
+std::string gpu_problem(int index);
+
+// What a GPU that can be used does less well than others; empty: nothing.
+std::string gpu_warning(const GpuInfo& gpu, int index);
+
+// Whether the device has arithmetic in bfloat16: NVIDIA's have it from Ampere on.
+bool has_bfloat16(at::Device device);
+
+// Runs a small kernel of LibTorch's on the device. Returns what went wrong, in one line; empty: nothing.
+std::string launch_problem(at::Device device);
+
+// "fp32", "bf16", "fp16" -> a dtype; "" -> default_dtype() on the CPU, bf16 on an accelerator that has_bfloat16(), fp16
+// on others. Throws UsageError.
 at::ScalarType resolve_dtype(const std::string& name, at::Device device);
 
 // "fp32", "bf16", "fp16"
@@ -31,7 +54,8 @@ std::string dtype_name(at::ScalarType dtype);
 // How many GPUs the NVIDIA driver reports: 0 without a driver. Asks the driver itself, not LibTorch.
 int nvidia_gpu_count();
 
-// "no NVIDIA GPU found; plug-in: built", …: for --version.
+// "no NVIDIA GPU found; plug-in: built", "1 GPU(s) found, libraries loaded; plug-in: loaded", "1 GPU(s) found, cannot be
+// used: …; …": for --version. The first GPU's, as that is what "auto" takes.
 std::string cuda_state();
 
 // A library that a GPU needs: where it was found, or why it was not.

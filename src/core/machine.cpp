@@ -12,8 +12,6 @@
 #include <sstream>
 #include <thread>
 
-#include "core/device.h"
-
 namespace opensora {
 namespace {
 
@@ -35,15 +33,63 @@ std::optional<int64_t> number_in(const std::string& file) {
   return std::nullopt;  // missing, or "max"
 }
 
-// The driver's own library, or null if there is no driver.
-void* driver() {
-  static void* const library = nvidia_gpu_count() > 0 ? dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL) : nullptr;
-  return library;
+// The driver's own library, libcuda.so.1, by the functions that are of use here.
+class DriverLibrary {
+ public:
+  DriverLibrary() : library_(dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL)) {}
+
+  bool is_there() const { return library_ != nullptr; }
+
+  // Calls a function of the driver's. False if it has none of that name, or reports an error.
+  template <typename... Arguments>
+  bool call(const char* name, Arguments... arguments) const {
+    return result_of(name, arguments...) == 0;
+  }
+
+  // The driver's number of an error, 0 for success, -1 where there is no such function.
+  template <typename... Arguments>
+  int result_of(const char* name, Arguments... arguments) const {
+    const auto function = reinterpret_cast<int (*)(Arguments...)>(dlsym(library_, name));
+    return function == nullptr ? -1 : function(arguments...);
+  }
+
+ private:
+  void* library_;
+};
+
+GpuInfo ask_for_gpu(const DriverLibrary& driver, int index) {
+  constexpr int kMajor = 75, kMinor = 76;  // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_…
+  GpuInfo gpu;
+  int device = 0, major = 0, minor = 0;
+  char name[256] = "";
+  size_t bytes = 0;
+  if (!driver.call("cuDeviceGet", &device, index)) return gpu;
+  if (driver.call("cuDeviceGetName", static_cast<char*>(name), int{sizeof name}, device)) gpu.name = name;
+  if (driver.call("cuDeviceTotalMem_v2", &bytes, device)) gpu.memory_bytes = static_cast<int64_t>(bytes);
+  const bool tells = driver.call("cuDeviceGetAttribute", &major, int{kMajor}, device) &&
+                     driver.call("cuDeviceGetAttribute", &minor, int{kMinor}, device);
+  if (tells) gpu.capability = 10 * major + minor;
+  return gpu;
 }
 
-template <typename Function>
-Function driver_function(const char* name) {
-  return driver() == nullptr ? nullptr : reinterpret_cast<Function>(dlsym(driver(), name));
+NvidiaDriver ask_driver() {
+  constexpr int kNoDevice = 100;  // CUDA_ERROR_NO_DEVICE
+  NvidiaDriver found;
+  const DriverLibrary driver;
+  if (!driver.is_there()) return found;
+  const int error = driver.result_of("cuInit", 0U);
+  if (error == kNoDevice) return found;
+  if (error != 0) {
+    const char* name = nullptr;
+    const bool has_name = driver.call("cuGetErrorName", error, &name) && name != nullptr;
+    found.problem = "cuInit: " + (has_name ? std::string(name) : "error " + std::to_string(error));
+    return found;
+  }
+  driver.call("cuDriverGetVersion", &found.cuda_version);
+  int count = 0;
+  driver.call("cuDeviceGetCount", &count);
+  for (int i = 0; i < count; ++i) found.gpus.push_back(ask_for_gpu(driver, i));
+  return found;
 }
 
 }  // namespace
@@ -108,26 +154,19 @@ CpuInfo cpu_info() {
   return info;
 }
 
-std::vector<GpuInfo> nvidia_gpus() {
-  const auto get_device = driver_function<int (*)(int*, int)>("cuDeviceGet");
-  const auto get_name = driver_function<int (*)(char*, int, int)>("cuDeviceGetName");
-  const auto get_memory = driver_function<int (*)(size_t*, int)>("cuDeviceTotalMem_v2");
-  std::vector<GpuInfo> gpus(nvidia_gpu_count());
-  for (size_t i = 0; i < gpus.size(); ++i) {
-    int device = 0;
-    char name[256] = "";
-    size_t bytes = 0;
-    if (get_device == nullptr || get_device(&device, static_cast<int>(i)) != 0) continue;
-    if (get_name != nullptr && get_name(name, sizeof name, device) == 0) gpus[i].name = name;
-    if (get_memory != nullptr && get_memory(&bytes, device) == 0) gpus[i].memory_bytes = static_cast<int64_t>(bytes);
-  }
-  return gpus;
+const NvidiaDriver& nvidia_driver() {
+  static const NvidiaDriver driver = ask_driver();
+  return driver;
 }
 
+const std::vector<GpuInfo>& nvidia_gpus() { return nvidia_driver().gpus; }
+
 std::string nvidia_driver_cuda_version() {
-  const auto get_version = driver_function<int (*)(int*)>("cuDriverGetVersion");
-  int version = 0;  // 13010 means 13.1
-  if (get_version == nullptr || get_version(&version) != 0) return {};
+  const int version = nvidia_driver().cuda_version;
+  return version == 0 ? "" : cuda_version_text(version);
+}
+
+std::string cuda_version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 

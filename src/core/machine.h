@@ -35,10 +35,22 @@ CpuInfo cpu_info();
 struct GpuInfo {
   std::string name;
   int64_t memory_bytes = 0;
+  int capability = 0;  // compute capability, 89 for 8.9; 0: the driver does not tell
 };
-// As the NVIDIA driver reports them; empty without a driver. LibTorch is not asked.
-std::vector<GpuInfo> nvidia_gpus();
-// "13.0": the newest CUDA that the driver serves; empty without a driver.
+
+// NVIDIA's driver and its GPUs, as it reports them. LibTorch is not asked.
+struct NvidiaDriver {
+  std::string problem;        // why it does not start: "cuInit: CUDA_ERROR_UNKNOWN"; empty also without a driver
+  int cuda_version = 0;       // the newest CUDA that it serves, 13010 for 13.1; 0: none is known
+  std::vector<GpuInfo> gpus;  // empty without a driver
+};
+// Asked once in a process.
+const NvidiaDriver& nvidia_driver();
+
+const std::vector<GpuInfo>& nvidia_gpus();
+// "13.1": the newest CUDA that the driver serves; empty without a driver.
 std::string nvidia_driver_cuda_version();
+// 13010 -> "13.1"
+std::string cuda_version_text(int version);
 
 }  // namespace opensora

@@ -97,7 +97,7 @@ CountingAllocator& counting_allocator() {
 
 // LibTorch's allocator takes its limit, a fraction of the device's memory, when it starts, and keeps it from then on.
 void limit_accelerator(at::Device device, int64_t bytes) {
-  const std::vector<GpuInfo> gpus = nvidia_gpus();
+  const std::vector<GpuInfo>& gpus = nvidia_gpus();
   const auto index = static_cast<size_t>(std::max<int>(device.index(), 0));
   if (index >= gpus.size() || gpus[index].memory_bytes == 0) {
     throw DeviceError("`max_memory`: how much memory " + device.str() + " has cannot be told");

@@ -35,7 +35,8 @@ void append_device(Rows& table) {
   device.set = [](Settings& s, const Given& given) { s.request.device = device_name(given); };
   append(table, "Machine", Scope::kMachine, {std::move(device).showing_default()});
   append(table, "Machine", Scope::kRunContent,
-         {choice("--dtype", "fp32, bf16 or fp16 (default: bf16 on CUDA and on a CPU with AMX, else fp32)",
+         {choice("--dtype",
+                 "fp32, bf16 or fp16 (default: bf16 on CUDA (fp16 before Ampere) and on a CPU with AMX, else fp32)",
                  {"fp32", "bf16", "fp16"}, &GenerateRequest::dtype)
               .also_by({"match"})});
 }

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <functional>
+#include <set>
 
 #include "core/cpu_features.h"
 #include "core/cuda_plugin.h"
@@ -106,12 +107,36 @@ void look_at_memory(Diagnosis& d) {
 }
 
 void look_at_gpus(Diagnosis& d) {
-  const std::vector<GpuInfo> gpus = nvidia_gpus();
-  if (gpus.empty()) {
+  const NvidiaDriver& driver = nvidia_driver();
+  if (driver.gpus.empty() && driver.problem.empty()) {
     return d.ok("gpu", "none: no NVIDIA driver (libcuda.so.1) with a GPU was found; runs are on the CPU");
   }
-  for (size_t i = 0; i < gpus.size(); ++i) {
-    d.ok("gpu", fmt::format("cuda:{}: {}, {}", i, gpus[i].name, format_bytes(gpus[i].memory_bytes)));
+  if (driver.gpus.empty()) return d.fail("gpu", gpu_problem(0), "", ExitCode::kDevice);
+  int index = 0;
+  for (const GpuInfo& gpu : driver.gpus) {
+    const std::string text = fmt::format("cuda:{}: {}, {}, compute capability {}.{}", index, gpu.name,
+                                         format_bytes(gpu.memory_bytes), gpu.capability / 10, gpu.capability % 10);
+    const std::string warning = gpu_warning(gpu, index);
+    if (warning.empty()) {
+      d.ok("gpu", text);
+    } else {
+      d.warn("gpu", text, warning);
+    }
+    ++index;
+  }
+}
+
+// Whether runs can use each GPU: what keeps all from it is told once.
+void try_gpus(Diagnosis& d) {
+  std::set<std::string> told;
+  for (int i = 0; i < nvidia_gpu_count(); ++i) {
+    std::string problem = gpu_problem(i);
+    if (problem.empty()) problem = launch_problem({at::kCUDA, static_cast<c10::DeviceIndex>(i)});
+    if (problem.empty()) {
+      d.ok("gpu", fmt::format("cuda:{}: a kernel of LibTorch's runs there", i));
+    } else if (told.insert(problem).second) {
+      d.fail("gpu", fmt::format("cuda:{}: {}", i, problem), "", ExitCode::kDevice);
+    }
   }
 }
 
@@ -137,9 +162,7 @@ void look_at_cuda(Diagnosis& d) {
   if (has_gpu) d.ok("cuda", "the driver serves CUDA " + driver);
   look_at_cuda_plugin(d, has_gpu);
   if (missing.empty()) return;
-  if (has_gpu) {
-    return d.fail("cuda", missing, "run scripts/setup.sh --cuda, or use `device` cpu", ExitCode::kDevice);
-  }
+  if (has_gpu) return d.warn("cuda", missing, "run scripts/setup.sh --cuda, or use `device` cpu");  // see try_gpus()
   d.ok("cuda", "not needed without a GPU: " + missing);
 }
 
@@ -222,6 +245,7 @@ std::vector<Finding> diagnose(const fs::path& model_dir, const std::string& mode
   d.look("memory", [&] { look_at_memory(d); });
   d.look("gpu", [&] { look_at_gpus(d); });
   d.look("cuda", [&] { look_at_cuda(d); });
+  d.look("gpu", [&] { try_gpus(d); });
   d.look("ffmpeg", [&] { look_at_ffmpeg(d); });
   d.look("threads", [&] { look_at_threads(d); });
   d.look("configs", [&] { d.ok("configs", bundled_configs_dir().lexically_normal().string()); });

@@ -149,9 +149,9 @@ struct Circumstances {
 };
 
 at::Device planned_device(const GenerateRequest& request, const PlanOptions& options) {
-  const bool gpu = request.device.starts_with("cuda") ||
-                   (request.device == "auto" && (options.device_memory || nvidia_gpu_count() > 0));
-  return gpu ? at::kCUDA : at::kCPU;
+  const bool need_not_be_here =
+      options.device_memory && (request.device == "auto" || request.device.starts_with("cuda"));
+  return need_not_be_here ? at::kCUDA : find_device(request.device);
 }
 
 RunPlan describe(const run::Job& job, const Circumstances& there) {
@@ -216,7 +216,7 @@ std::optional<int64_t> free_on(const std::string& name) {
 // Of a GPU that is here; nullopt: nobody tells.
 std::optional<MemoryVerdict> memory_of_gpu(const std::string& name) {
   MemoryVerdict verdict;
-  const std::vector<GpuInfo> gpus = nvidia_gpus();
+  const std::vector<GpuInfo>& gpus = nvidia_gpus();
   const size_t colon = name.find(':');
   const size_t index = colon == std::string::npos ? 0 : std::strtoul(name.c_str() + colon + 1, nullptr, 10);
   if (index < gpus.size()) {
