@@ -4,14 +4,19 @@
 #include <ATen/Parallel.h>
 #include <ATen/SDPBackend.h>
 #include <ATen/native/CPUBlas.h>
+#include <c10/util/Exception.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "core/cpu_features.h"
+#include "core/failure.h"
 #include "core/meta_device.h"
 #include "core/trace.h"
 #include "nn/fused_functors.h"
@@ -158,14 +163,55 @@ at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
     return flash_attention(q, k, v, options.scale.value_or(1 / std::sqrt(static_cast<double>(q.size(-1)))));
   }
   const std::optional<at::Tensor> bias = options.bias.defined() ? std::optional(options.bias) : std::nullopt;
-  return at::scaled_dot_product_attention(q, k, v, bias, /*dropout_p=*/0.0, options.causal, options.scale);
+  return without_failing_cudnn([&] {
+    return at::scaled_dot_product_attention(q, k, v, bias, /*dropout_p=*/0.0, options.causal, options.scale);
+  });
 }
 
-void prefer_fast_attention() {
-  using at::SDPBackend;
-  at::globalContext().setSDPPriorityOrder(
-      {static_cast<int64_t>(SDPBackend::cudnn_attention), static_cast<int64_t>(SDPBackend::flash_attention),
-       static_cast<int64_t>(SDPBackend::efficient_attention), static_cast<int64_t>(SDPBackend::math)});
+namespace {
+
+using NamedBackend = std::pair<const char*, at::SDPBackend>;
+constexpr std::array<NamedBackend, 4> kBackends = {{{"cudnn", at::SDPBackend::cudnn_attention},
+                                                    {"flash", at::SDPBackend::flash_attention},
+                                                    {"efficient", at::SDPBackend::efficient_attention},
+                                                    {"math", at::SDPBackend::math}}};
+
+bool is_cudnns(const std::string& error) {
+  const auto has = [&](const char* words) { return error.find(words) != std::string::npos; };
+  return (has("cuDNN") || has("CUDNN") || has("No execution plans")) && !says_out_of_memory(error);
+}
+
+}  // namespace
+
+void prefer_fast_attention() { prefer_attention("cudnn"); }
+
+void prefer_attention(const std::string& name) {
+  std::array<NamedBackend, 4> order = kBackends;
+  std::stable_partition(order.begin(), order.end(), [&](const NamedBackend& backend) { return backend.first == name; });
+  std::vector<int64_t> numbers;
+  numbers.reserve(order.size());
+  for (const NamedBackend& backend : order) numbers.push_back(static_cast<int64_t>(backend.second));
+  at::globalContext().setSDPPriorityOrder(numbers);
+}
+
+void switch_off_attention(const std::string& name) {
+  at::Context& context = at::globalContext();
+  if (name == "cudnn") context.setSDPUseCuDNN(false);
+  if (name == "flash") context.setSDPUseFlash(false);
+  if (name == "efficient") context.setSDPUseMemEfficient(false);
+  if (name == "math") context.setSDPUseMath(false);
+}
+
+at::Tensor without_failing_cudnn(const std::function<at::Tensor()>& work) {
+  try {
+    return work();
+  } catch (const c10::Error& error) {
+    const std::string what = error.what_without_backtrace();
+    if (!at::globalContext().userEnabledCuDNNSDP() || !is_cudnns(what)) throw;
+    spdlog::warn("attention goes on without cuDNN's kernel, which failed: {}", what.substr(0, what.find('\n')));
+  }
+  switch_off_attention("cudnn");
+  return work();
 }
 
 namespace {
@@ -193,28 +239,19 @@ std::string attention_backend(at::Device device, at::ScalarType dtype, int64_t l
   // The choice depends on the device, the dtype, the length and the width of a head, not on the number of heads.
   const at::ScalarType computing = computing_dtype(dtype, Work::kAttention, device);
   const at::Tensor x = at::empty({1, 1, length, head_dim}, at::TensorOptions().device(device).dtype(computing));
-  switch (choose(x)) {
-    case at::SDPBackend::cudnn_attention:
-      return "cudnn";
-    case at::SDPBackend::flash_attention:
-      return "flash";
-    case at::SDPBackend::efficient_attention:
-      return "efficient";
-    case at::SDPBackend::math:
-      return "math";
-    case at::SDPBackend::error:
-      return "none";
-    default:
-      return "other";
+  const at::SDPBackend chosen = choose(x);
+  for (const auto& [name, backend] : kBackends) {
+    if (backend == chosen) return name;
   }
+  return chosen == at::SDPBackend::error ? "none" : "other";
 }
 
-OnlyAttentionBackend::OnlyAttentionBackend(const std::string& name)
+OnlyAttentionBackend::OnlyAttentionBackend(const std::string& name, bool or_plain)
     : cudnn_(at::globalContext().userEnabledCuDNNSDP()),
       flash_(at::globalContext().userEnabledFlashSDP()),
       efficient_(at::globalContext().userEnabledMemEfficientSDP()),
       math_(at::globalContext().userEnabledMathSDP()) {
-  enable(name == "cudnn", name == "flash", name == "efficient", name == "math");
+  enable(name == "cudnn", name == "flash", name == "efficient", or_plain || name == "math");
 }
 
 OnlyAttentionBackend::~OnlyAttentionBackend() { enable(cudnn_, flash_, efficient_, math_); }

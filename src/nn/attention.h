@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -15,21 +16,32 @@ struct AttentionOptions {
   std::optional<double> scale;  // default 1 / sqrt(D)
 };
 
-// q [B, H, Lq, D], k and v [B, H, Lk, D] -> [B, H, Lq, D]
+// q [B, H, Lq, D], k and v [B, H, Lk, D] -> [B, H, Lq, D]. Where cuDNN's kernel fails, without_failing_cudnn() holds.
 at::Tensor attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                      const AttentionOptions& options = {});
 
-// Sets the order in which a GPU's kernels are tried in this process: cuDNN, flash, memory-efficient, plain.
+// Sets the order in which a GPU's kernels are tried in this process: cuDNN, flash, memory-efficient, plain; choosing
+// by measurement is choose_attention()'s (nn/attention_choice.h).
 void prefer_fast_attention();
+
+// The same, with the kernel of that name, of attention_backend()'s, before the others.
+void prefer_attention(const std::string& name);
+
+// For the rest of the process. Of attention_backend()'s names; any other has no effect.
+void switch_off_attention(const std::string& name);
+
+// Runs `work`. If cuDNN fails in it ("No execution plans support the graph", CUDNN_STATUS_…; not for want of memory),
+// its kernel of attention is switched off with a warning, and `work` is run once more.
+at::Tensor without_failing_cudnn(const std::function<at::Tensor()>& work);
 
 // The kernel that LibTorch picks for one sequence of `length` tokens: "cudnn", "flash", "efficient", "math", or "none".
 std::string attention_backend(at::Device device, at::ScalarType dtype, int64_t length, int64_t head_dim);
 
-// While it lives, attention() in this process has one kernel, of attention_backend()'s names. Where LibTorch has none
-// of that name for a device and dtype, attention_backend() says "none".
+// While it lives, attention() in this process has one kernel, of attention_backend()'s names, or that and the plain
+// one. Where LibTorch has none of that name for a device and dtype, attention_backend() says "none", or "math".
 class OnlyAttentionBackend {
  public:
-  explicit OnlyAttentionBackend(const std::string& name);
+  explicit OnlyAttentionBackend(const std::string& name, bool or_plain = false);
   ~OnlyAttentionBackend();
 
   OnlyAttentionBackend(const OnlyAttentionBackend&) = delete;

@@ -20,6 +20,7 @@
 #include "core/threads.h"
 #include "media/video_writer.h"
 #include "nn/attention.h"
+#include "nn/attention_choice.h"
 #include "opensora/error.h"
 #include "opensora/video.h"
 #include "run/metadata.h"
@@ -290,6 +291,22 @@ sampling::GuidanceOptions guidance_options(const Config& config, sampling::Condi
 void prepare_machine(const GenerateRequest& request) {
   use_threads(request.threads);
   nn::prefer_fast_attention();
+}
+
+void settle_attention(std::span<const Job> jobs) {
+  const at::Device device = jobs.front().device;
+  const auto tokens = [](const Job& job) { return job.image_tokens() + job.request.config.t5.max_length; };
+  const Job* largest = nullptr;
+  for (const Job& job : jobs) {
+    if (!job.has_latent && (largest == nullptr || tokens(job) > tokens(*largest))) largest = &job;
+  }
+  if (device.is_cpu() || largest == nullptr) return;
+  const MMDiTConfig& model = largest->request.config.model;
+  nn::choose_attention({.device = device,
+                        .dtype = largest->dtype,
+                        .heads = model.num_heads,
+                        .tokens = tokens(*largest),
+                        .head_dim = model.head_dim()});
 }
 
 void begin(Job& job) {

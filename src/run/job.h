@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -103,6 +104,10 @@ sampling::GuidanceOptions guidance_options(const Config& config, sampling::Condi
 
 // Sets what is the same for all jobs of a run: threads, the choice of attention's kernel.
 void prepare_machine(const GenerateRequest& request);
+
+// On an accelerator, tries its kernels of attention on the largest of the jobs' shapes, and has the fastest used.
+// Before any of them runs.
+void settle_attention(std::span<const Job> jobs);
 
 // Logs what is about to be made, and notes the kernel of attention in its result. After prepare_machine().
 void begin(Job& job);

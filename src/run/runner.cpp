@@ -119,6 +119,7 @@ Runner::Runner(std::span<Job> jobs, const BatchOptions& options, RunObserver& ob
 }
 
 void Runner::run() {
+  settle_attention(jobs_);
   for (size_t begin = 0; begin < jobs_.size(); begin += kVideosPerTextStage) {
     run_group(jobs_.subspan(begin, std::min(kVideosPerTextStage, jobs_.size() - begin)));
   }
