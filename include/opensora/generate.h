@@ -56,9 +56,9 @@ struct GenerateRequest {
   std::optional<PixelSize> image_size;  // of FLUX's picture; nullopt: config's resolution in the video's aspect ratio
 
   std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
-  std::string dtype;            // "fp32", "bf16", "fp16"; empty: bf16 or fp16 on a GPU, bf16 on a CPU with AMX, else fp32
-  int threads = 0;              // CPU threads; 0: LibTorch's choice
-  bool keep_models = false;     // keep transformers and autoencoders until the end instead of one at a time
+  std::string dtype;         // "fp32", "bf16", "fp16"; empty: bf16 or fp16 on a GPU, bf16 on a CPU with AMX, else fp32
+  int threads = 0;           // CPU threads; 0: LibTorch's choice
+  bool keep_models = false;  // keep transformers and autoencoders until the end instead of one at a time
   // Where weights are. "none": whole models on the device, kept until the end; "model": one whole model after the other
   // (the CPU works on the file itself, mapped); "block": the blocks of a transformer, and on a GPU of T5, come to the
   // device as they are used; "auto": for each of them "model" where the device has room for it, else "block".
@@ -66,8 +66,9 @@ struct GenerateRequest {
   // Bytes that the run may take on the device; more is an OutOfMemoryError that names `max_memory`. On the CPU mapped
   // files do not count, and their pages are let go of behind the blocks in use. 0: no limit.
   int64_t max_memory = 0;
-  // Whether a GPU replays the transformer's forwards as graphs: "auto" where it has them, "on" likewise, with a warning
-  // where it has none, "off". A graph is kept only if its first replay equals the forward as it is.
+  // Whether a GPU replays the transformer's forwards as graphs: "auto" where it has them and launching a forward takes
+  // the host more than half as long as the GPU, "on" with a warning where it has none, "off". A graph is kept only if
+  // its first replay equals the forward as it is.
   std::string cuda_graphs = "auto";
 
   // .mp4, .mov, .mkv (ffv1: .mkv, .mov), or .png for a single frame; empty: named after prompt and seed

@@ -10,6 +10,7 @@
 
 #include "core/cuda_plugin.h"
 #include "core/device.h"
+#include "core/launch_timing.h"
 
 namespace opensora {
 namespace {
@@ -78,13 +79,24 @@ std::string why_no_graphs(at::Device device) {
   return cuda_plugin() == nullptr ? "no CUDA plug-in" : "";
 }
 
-Replayed::Replayed(GraphRecorder* recorder, std::string name, Function function)
-    : recorder_(recorder), name_(std::move(name)), function_(std::move(function)) {}
+GraphTrial trial_of_launching(at::Device device) {
+  return [device](const std::string& name, const std::function<void()>& work) {
+    const LaunchTiming timing = time_launching(device, work);
+    const bool is_bound = is_bound_by_launching(timing);
+    spdlog::debug("{}: the device takes {:.1f} ms, the host {:.1f} ms to launch its {} operators: {}", name,
+                  1000 * timing.device, 1000 * timing.host, timing.operators,
+                  is_bound ? "a graph is recorded" : "no graph is needed");
+    return is_bound;
+  };
+}
+
+Replayed::Replayed(GraphRecorder* recorder, std::string name, Function function, GraphTrial trial)
+    : recorder_(recorder), name_(std::move(name)), function_(std::move(function)), trial_(std::move(trial)) {}
 
 at::Tensor Replayed::operator()(const std::vector<at::Tensor>& inputs) {
-  const bool can_record = recorder_ != nullptr && !dropped_;
+  const bool can_record = recorder_ != nullptr && !dropped_ && !needless_;
   if (!can_record || !std::exchange(is_warm_, true)) return function_(inputs);
-  if (!graph_) return record(inputs);
+  if (!graph_) return try_and_record(inputs);
   if (!fits(inputs)) return function_(inputs);
   std::vector<at::Tensor> from, to;
   for (size_t i = 0; i < inputs.size(); ++i) {
@@ -97,8 +109,18 @@ at::Tensor Replayed::operator()(const std::vector<at::Tensor>& inputs) {
   return output_;
 }
 
-at::Tensor Replayed::record(const std::vector<at::Tensor>& inputs) {
-  at::Tensor expected = function_(inputs);
+at::Tensor Replayed::try_and_record(const std::vector<at::Tensor>& inputs) {
+  at::Tensor expected;
+  const auto work = [&] { expected = function_(inputs); };
+  if (trial_) {
+    needless_ = !trial_(name_, work);
+  } else {
+    work();
+  }
+  return needless_ ? expected : record(inputs, expected);
+}
+
+at::Tensor Replayed::record(const std::vector<at::Tensor>& inputs, at::Tensor expected) {
   try {
     inputs_.clear();
     for (const at::Tensor& input : inputs) inputs_.push_back(input.defined() ? input.clone() : input);

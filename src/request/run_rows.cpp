@@ -62,8 +62,8 @@ void append_machine(Rows& table) {
              "Limit of the run's memory on the device, such as 4GiB; on the CPU without mapped weights (default: none)",
              &GenerateRequest::max_memory),
        choice("--cuda-graphs",
-              "Replay the transformer's forwards as CUDA graphs: auto (where there are any and the first replay "
-              "equals the forward as it is), on (a warning where there are none) or off",
+              "Replay the transformer's forwards as CUDA graphs: auto (where launching holds the GPU up), on (a "
+              "warning where there are none) or off; only if the first replay equals the forward as it is",
               {"auto", "on", "off"}, &GenerateRequest::cuda_graphs)
            .showing_default(),
        bytes("--device-memory",

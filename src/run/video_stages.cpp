@@ -170,6 +170,12 @@ std::unique_ptr<GraphRecorder> graph_recorder_for(Job& job, const diffusion::MMD
   return wanted == "off" || waits ? nullptr : make_graph_recorder(job.device);
 }
 
+std::string what_became_of_graphs(const sampling::SamplerResult& sampled) {
+  if (sampled.dropped_graphs) return "dropped";
+  if (sampled.replayed > 0) return "replayed";
+  return sampled.needless_graphs ? "off (the device is slower than its launches)" : "off";
+}
+
 }  // namespace
 
 void check_video_texts(std::span<const Job> jobs) {
@@ -259,11 +265,13 @@ at::Tensor sample_latent(Job& job, ModelSet& models, sampling::SamplerState& sta
     }
     const auto graphs = graph_recorder_for(job, *model);
     input.graphs = graphs.get();
+    if (job.request.cuda_graphs == "auto") input.graph_trial = trial_of_launching(job.device);
     const sampling::SamplerResult sampled = sampling::sample(*model, input, job.device);
     at::Tensor latent = sampled.latent.to(at::kCPU);
     job.result.forwards = sampled.forwards;
     if (graphs) {
-      job.result.cuda_graphs = sampled.dropped_graphs ? "dropped" : sampled.replayed > 0 ? "replayed" : "off";
+      job.result.cuda_graphs = what_became_of_graphs(sampled);
+      spdlog::info("{}CUDA graphs: {}", job.label, job.result.cuda_graphs);
     }
     sampling::place_references(job.condition, job.references, latent);
     job.text = job.negative_text = {};

@@ -65,7 +65,8 @@ diffusion::Modulations modulations_of(const std::vector<at::Tensor>& list, const
 // The transformer's forwards, recorded for each kind of branch by itself, and replayed where the recorder allows it.
 class Forwards {
  public:
-  Forwards(const Session& session, GraphRecorder* recorder) : session_(session), recorder_(recorder) {}
+  Forwards(const Session& session, GraphRecorder* recorder, GraphTrial trial)
+      : session_(session), recorder_(recorder), trial_(std::move(trial)) {}
 
   // [1, N, C] in the model's dtype, valid until the next call.
   at::Tensor operator()(const Branch& branch, const at::Tensor& img, const diffusion::Modulations& mods) {
@@ -80,6 +81,9 @@ class Forwards {
   bool dropped() const {
     return std::any_of(kinds_.begin(), kinds_.end(), [](const auto& kind) { return kind.second.was_dropped(); });
   }
+  bool needless() const {
+    return std::any_of(kinds_.begin(), kinds_.end(), [](const auto& kind) { return kind.second.is_needless(); });
+  }
 
  private:
   Replayed& of(const Branch& branch) {
@@ -93,11 +97,13 @@ class Forwards {
           diffusion::MMDiTStep{.img = img, .txt = text->txt, .cond = cond, .modulations = mods}, session_.pe,
           session_.work);
     };
-    return kinds_.try_emplace({text, branch.conditioned}, recorder_, "the transformer's forward", run).first->second;
+    return kinds_.try_emplace({text, branch.conditioned}, recorder_, "the transformer's forward", run, trial_)
+        .first->second;
   }
 
   const Session& session_;
   GraphRecorder* recorder_;
+  GraphTrial trial_;
   std::map<std::pair<const TextEmbedding*, bool>, Replayed> kinds_;
   int64_t replayed_ = 0;
 };
@@ -316,7 +322,7 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
   const int64_t patch = model.config.patch_size;
   const Session session = make_session(model, input, device);
 
-  Forwards forwards(session, input.graphs);
+  Forwards forwards(session, input.graphs, input.graph_trial);
   SamplerResult result;
   SamplerState begun;
   SamplerState& state = input.state != nullptr ? *input.state : begun;
@@ -346,6 +352,7 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
   result.forwards = state.forwards;
   result.replayed = forwards.replayed();
   result.dropped_graphs = forwards.dropped();
+  result.needless_graphs = forwards.needless();
   result.latent = unpacked(img, input.noise, patch);
   return result;
 }

@@ -110,6 +110,7 @@ struct SamplerInput {
   // Sampling begins at it, and keeps it up to date after each step; null: from the noise.
   SamplerState* state = nullptr;
   GraphRecorder* graphs = nullptr;  // records the forwards, so that they are replayed; null: none are
+  GraphTrial graph_trial = {};      // asked for each kind of forward; empty: all are recorded
   TimestepRounding timestep_rounding = TimestepRounding::kNone;
 };
 
@@ -118,6 +119,7 @@ struct SamplerResult {
   int64_t forwards = 0;  // of the transformer
   int64_t replayed = 0;  // of those: by a graph
   bool dropped_graphs = false;
+  bool needless_graphs = false;  // the trial was against one
 };
 
 // x += (t_next - t) * v for each step. The latent stays in float32 between steps; branches run one at a time.

@@ -163,6 +163,19 @@ TEST(Sampler, ReplayedForwardsMakeTheSameLatent) {
   EXPECT_GE(recorder.recorded, 2);
   EXPECT_EQ(replayed.replayed, replayed.forwards - 2 * recorder.recorded);  // each branch's first two are not
   EXPECT_FALSE(replayed.dropped_graphs);
+  EXPECT_FALSE(replayed.needless_graphs);
+
+  test::FakeRecorder unused;
+  input.graphs = &unused;
+  input.graph_trial = [](const std::string&, const std::function<void()>& work) {
+    work();
+    return false;
+  };
+  const sampling::SamplerResult tried = sampling::sample(model, input, at::kCPU);
+  EXPECT_TRUE(at::equal(tried.latent, plain.latent));
+  EXPECT_EQ(unused.recorded, 0);
+  EXPECT_EQ(tried.replayed, 0);
+  EXPECT_TRUE(tried.needless_graphs);
 }
 
 }  // namespace

@@ -1,7 +1,10 @@
 // Graphs, with recorders that keep what is called: on the CPU there is no other.
 #include "core/graph.h"
 
+#include <ATen/record_function.h>
 #include <gtest/gtest.h>
+
+#include "core/launch_timing.h"
 #include "support/contains.h"
 #include "support/fake_recorder.h"
 #include "support/log_capture.h"
@@ -77,6 +80,75 @@ TEST(Replayed, ARecordingThatFailsIsDroppedWithAWarning) {
   for (int i = 0; i < 3; ++i) EXPECT_TRUE(at::equal(step({values(3), at::Tensor()}), values(6)));
   EXPECT_TRUE(step.was_dropped());
   EXPECT_TRUE(test::contains(log.text(), "not while recording")) << log.text();
+}
+
+TEST(Replayed, WhatTheTrialIsAgainstIsCalledAndNeverRecorded) {
+  FakeRecorder recorder;
+  Doubler doubler;
+  int trials = 0;
+  Replayed step(
+      &recorder, "a step", [&](const std::vector<at::Tensor>& inputs) { return doubler(inputs); },
+      [&](const std::string&, const std::function<void()>& work) {
+        ++trials;
+        work();
+        return false;
+      });
+  for (int i = 0; i < 5; ++i) {
+    const float value = static_cast<float>(i);
+    EXPECT_TRUE(at::equal(step({values(value), at::Tensor()}), values(2 * value))) << i;
+    EXPECT_EQ(step.is_needless(), i >= 1) << "the first call is not warm: " << i;
+  }
+  EXPECT_EQ(doubler.calls, 5) << "none besides those that were asked for";
+  EXPECT_EQ(trials, 1);
+  EXPECT_EQ(recorder.recorded, 0);
+  EXPECT_FALSE(step.was_dropped());
+}
+
+TEST(Replayed, WhatTheTrialIsForIsRecorded) {
+  FakeRecorder recorder;
+  Doubler doubler;
+  Replayed step(
+      &recorder, "a step", [&](const std::vector<at::Tensor>& inputs) { return doubler(inputs); },
+      [](const std::string&, const std::function<void()>& work) {
+        work();
+        return true;
+      });
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(at::equal(step({values(3), at::Tensor()}), values(6)));
+  EXPECT_EQ(recorder.recorded, 1);
+  EXPECT_TRUE(step.is_replayed());
+  EXPECT_FALSE(step.is_needless());
+}
+
+TEST(LaunchTiming, AGraphIsOfUseWhereTheDeviceTakesLessThanTwiceTheHostsTime) {
+  EXPECT_TRUE(is_bound_by_launching({.host = 0.010, .device = 0.011}));
+  EXPECT_TRUE(is_bound_by_launching({.host = 0.010, .device = 0.0199}));
+  EXPECT_FALSE(is_bound_by_launching({.host = 0.010, .device = 0.020}));
+  EXPECT_FALSE(is_bound_by_launching({.host = 0.060, .device = 8.6})) << "an H100 at 768px";
+}
+
+// A host that waits in a full queue would seem to launch as slowly as the device works.
+TEST(LaunchTiming, AllLaunchesTakeWhatTheFirstOnesTook) {
+  EXPECT_DOUBLE_EQ(launching_seconds(250, 0.002, 10'000), 0.08);
+  EXPECT_DOUBLE_EQ(launching_seconds(250, 0.002, 250), 0.002);
+}
+
+TEST(LaunchTiming, WorkRunsOnceAndItsOperatorsAreCounted) {
+  const at::Tensor x = at::zeros({2}), one = at::ones({2});
+  const auto add = [&](int times) {
+    return time_launching(at::kCPU, [&] {
+      for (int i = 0; i < times; ++i) x.add_(one);
+    });
+  };
+  const int64_t in_one = add(1).operators;  // an operator may call others
+  ASSERT_GT(in_one, 0);
+  for (const int times : {2, 500}) {
+    const LaunchTiming timing = add(times);
+    EXPECT_EQ(timing.operators, times * in_one);
+    EXPECT_GT(timing.host, 0);
+    EXPECT_GT(timing.device, 0);
+  }
+  EXPECT_EQ(x[0].item<float>(), 503);
+  EXPECT_FALSE(at::hasThreadLocalCallbacks());
 }
 
 TEST(Replayed, OtherShapesAreNotReplayed) {
