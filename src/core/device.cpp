@@ -337,6 +337,14 @@ void StagingRing::copy(const at::Tensor& from, const at::Tensor& to, const std::
   }
 }
 
+StagingRing::~StagingRing() {
+  try {
+    for (const Buffer& buffer : buffers_) buffer.read.wait();
+  } catch (const c10::Error& error) {  // the device has failed, as its next user will learn
+    spdlog::debug("staged copies: {}", error.what_without_backtrace());
+  }
+}
+
 void use_huge_pages(const at::Tensor& tensor) {
   constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
   if (!tensor.is_cpu() || tensor.nbytes() < 2 * kHugePage) return;

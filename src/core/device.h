@@ -132,9 +132,13 @@ class StagingRing {
   StagingRing() = default;  // without buffers: copies directly
   // `bytes` of each of the buffers; 0: none.
   StagingRing(at::Device device, int64_t bytes);
+  // Waits until the device has read them.
+  ~StagingRing();
+  StagingRing(StagingRing&&) = default;
+  StagingRing& operator=(StagingRing&&) = default;  // the assigned-to has nothing on its way
 
   // Both contiguous and of the same shape. The work may go on in `stream` (nullopt: the current one) when this returns;
-  // `from` is not read any more.
+  // `from` is not read any more. As many threads fill a buffer as LibTorch's operators have in the caller's.
   void copy(const at::Tensor& from, const at::Tensor& to, const std::optional<c10::Stream>& stream);
 
  private:

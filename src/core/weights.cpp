@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/cpu_features.h"
+#include "core/device.h"
 #include "core/weight_stream.h"
 #include "opensora/error.h"
 #include "opensora/process.h"
@@ -51,32 +52,36 @@ struct Weights::Binding {
   WeightOptions options;
   std::shared_ptr<WeightStream> stream = {};
   WeightBytes bytes = {};
+  std::optional<StagingRing> staging = {};  // for what is not streamed, while the model is bound
   std::vector<std::string> problems = {};
   std::set<std::string> bound = {};
 
   at::Device kernel_device() const { return options.stands_for.value_or(device); }
   bool works_on_views() const { return options.works_on_views.value_or(kernel_device().is_cpu()); }
   std::optional<at::ScalarType> held() const { return holding_dtype(dtype, kernel_device()); }
+  int64_t staging_bytes() const {
+    if (options.staging_bytes >= 0) return options.staging_bytes;
+    return device.is_cpu() || device.is_meta() ? 0 : kStagingBytes;
+  }
 };
 
 Weights::Weights(std::shared_ptr<const WeightSource> source, at::Device device, at::ScalarType dtype,
                  const WeightOptions& options)
     : binding_(std::make_shared<Binding>(Binding{std::move(source), device, dtype, options})) {
-  constexpr int64_t kStagingBytes = int64_t{32} << 20;
-  const bool copies = options.residence == Residence::kStreamed;
+  const bool streams = options.residence == Residence::kStreamed;
   // On the CPU, mapped weights are read ahead; on another device they are all there.
-  if (!copies && !(options.residence == Residence::kMapped && device.is_cpu())) return;
-  const bool stages = copies && !device.is_cpu() && !device.is_meta();
-  binding_->stream = std::make_shared<WeightStream>(
-      binding_->source, WeightStreamOptions{.device = device,
-                                            .dtype = binding_->held(),
-                                            .copies = copies,
-                                            .keeps_views = binding_->works_on_views(),
-                                            .ahead = options.ahead,
-                                            .gives_back = options.gives_back_pages,
-                                            .staging_bytes = options.staging_bytes >= 0 ? options.staging_bytes
-                                                             : stages                   ? kStagingBytes
-                                                                                        : 0});
+  const bool maps = options.residence == Residence::kMapped && device.is_cpu();
+  const bool keeps_all = !streams && !maps;
+  if (keeps_all && binding_->staging_bytes() == 0) return;  // each tensor is copied as it is bound
+  binding_->stream =
+      std::make_shared<WeightStream>(binding_->source, WeightStreamOptions{.device = device,
+                                                                           .dtype = binding_->held(),
+                                                                           .copies = !maps,
+                                                                           .keeps_views = binding_->works_on_views(),
+                                                                           .keeps_all = keeps_all,
+                                                                           .ahead = options.ahead,
+                                                                           .gives_back = options.gives_back_pages,
+                                                                           .staging_bytes = binding_->staging_bytes()});
 }
 
 Weights Weights::operator[](std::string_view name) const {
@@ -143,24 +148,30 @@ void Weights::count(const at::Tensor& found) const {
 }
 
 at::Tensor Weights::place(const at::Tensor& found) const {
-  const Binding& binding = *binding_;
+  Binding& binding = *binding_;
   if (on_host_) return found;
   if (in_block_ && binding.stream) return binding.stream->add(found);
   const at::ScalarType held = binding.held().value_or(found.scalar_type());
   const bool is_fine = binding.options.residence != Residence::kDevice || found.scalar_type() == held;
   if (binding.works_on_views() && is_fine) return found;
   // The meta device gets a copy too, as it counts what a real device would hold.
-  return found.to(binding.device, held, /*non_blocking=*/false, /*copy=*/found.is_meta());
+  const int64_t staging_bytes = binding.staging_bytes();
+  if (staging_bytes == 0) return found.to(binding.device, held, /*non_blocking=*/false, /*copy=*/found.is_meta());
+  if (!binding.staging) binding.staging.emplace(binding.device, staging_bytes);
+  const at::Tensor placed = at::empty(found.sizes(), at::TensorOptions(held).device(binding.device));
+  binding.staging->copy(found, placed, /*stream=*/std::nullopt);
+  return placed;
 }
 
 void Weights::finish(bool warn_unused) const {
-  const Binding& binding = *binding_;
+  Binding& binding = *binding_;
   if (!binding.problems.empty()) {
     std::string message = binding.source->description() + ": " + std::to_string(binding.problems.size()) +
                           " tensor(s) missing or of another shape";
     for (const std::string& problem : binding.problems) message += "\n  " + problem;
     throw CheckpointError(message);
   }
+  binding.staging.reset();
   if (binding.stream) binding.stream->finish();
   if (!warn_unused) return;
   std::vector<std::string> unused;

@@ -38,6 +38,9 @@ class WeightSource {
   virtual void advise(const at::Tensor& /*tensor*/, PageAdvice /*advice*/) const {}
 };
 
+// Of a buffer between a file and an accelerator: large enough for the bus, small beside a model.
+constexpr int64_t kStagingBytes = int64_t{32} << 20;
+
 // How a model's weights are held. What is "in the run's dtype" stays in the file's where holding_dtype() says so.
 enum class Residence {
   kMapped,    // on the CPU as views of the file in its dtype, which layers convert as they run; elsewhere as kDevice
@@ -53,7 +56,8 @@ struct WeightOptions {
   std::optional<bool> works_on_views = {};  // default: if kernel_device() is the CPU
   // On the meta device: the one that it stands in for.
   std::optional<at::Device> stands_for = {};
-  int64_t staging_bytes = -1;  // of a buffer between file and device; default: 32 MiB for an accelerator, else none
+  // Of a buffer between file and device; default: kStagingBytes for an accelerator, else none.
+  int64_t staging_bytes = -1;
 };
 
 // A source without data: answers with meta tensors, which take no memory of their own, and remembers them. With it a
@@ -110,7 +114,8 @@ class Weights {
   // The same scope, whose tensors stay as the source has them: for weights that are used once, or by another device.
   Weights on_host() const;
   // The same scope for a block of many, the next of the model's stream(): its tensors hold data between
-  // stream()->use(its group) and the next use(). Where there is no stream, they hold it all the time.
+  // stream()->use(its group) and the next use(), or where the stream keeps all of them from finish() on. Where there is
+  // no stream, just this scope.
   Weights begin_block() const;
   // nullptr: weights are there all the time.
   std::shared_ptr<WeightStream> stream() const;
@@ -128,8 +133,9 @@ class Weights {
   // What all that was bound so far takes on the device, wherever it was bound to.
   const WeightBytes& bytes() const;
 
-  // Throws CheckpointError listing every missing or mis-shaped tensor by full name with both shapes; then warns of
-  // tensors under this prefix that nothing asked for, if `warn_unused`.
+  // Throws CheckpointError listing every missing or mis-shaped tensor by full name with both shapes; then waits for the
+  // weights that are to stay on the device, starts to stream the others, and warns of tensors under this prefix that
+  // nothing asked for, if `warn_unused`.
   void finish(bool warn_unused = true) const;
 
  private:

@@ -25,7 +25,7 @@ class BlockList {
 
   size_t size() const { return blocks_.size(); }
   // Weights are not there all the time.
-  bool is_streamed() const { return stream_ != nullptr; }
+  bool is_streamed() const { return stream_ != nullptr && !stream_->keeps_all(); }
 
   const Block& operator[](size_t index) const {
     if (stream_) stream_->use(first_ + static_cast<int64_t>(index));

@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <mutex>
 #include <set>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 #include "core/device.h"
 #include "core/machine.h"
@@ -21,7 +24,7 @@ namespace {
 
 constexpr int64_t kMiB = int64_t{1} << 20;
 
-// Tensors in memory; notes what advice it was given.
+// Tensors in memory; notes what advice it was given, by any thread.
 class NotingSource final : public WeightSource {
  public:
   std::optional<at::Tensor> find(const std::string&, at::IntArrayRef) const override { return std::nullopt; }
@@ -29,10 +32,12 @@ class NotingSource final : public WeightSource {
   std::vector<std::string> names() const override { return {}; }
   std::string description() const override { return "tensors"; }
   void advise(const at::Tensor& tensor, PageAdvice advice) const override {
+    const std::lock_guard lock(mutex);
     if (tensor.data_ptr() == fails_at) throw std::runtime_error("cannot be read");
     (advice == PageAdvice::kRead ? read : let_go).insert(tensor.data_ptr());
   }
 
+  mutable std::mutex mutex;
   mutable std::set<void*> read, let_go;
   void* fails_at = nullptr;
 };
@@ -45,7 +50,8 @@ struct StreamedGroups {
   StreamedGroups(int64_t count, WeightStreamOptions options) {
     stream = std::make_unique<WeightStream>(source, options);
     for (int64_t i = 0; i < count; ++i) {
-      host.push_back(at::full({100, 30 + i}, static_cast<double>(i), at::kBFloat16));
+      const int64_t rows = i < count / 3 ? 200 : 100;  // some are about twice as large, as double blocks are
+      host.push_back(at::full({rows, 30 + i}, static_cast<double>(i), at::kBFloat16));
       stream->begin_group();
       device.push_back(stream->add(host.back()));
     }
@@ -111,21 +117,51 @@ TEST(WeightStream, ReadingThatFailsIsToldAtUse) {
       std::runtime_error);
 }
 
+// The thread that reads ahead of copying is ahead of the one that copies, too.
+TEST(WeightStream, StagedReadingThatFailsIsToldAtUse) {
+  StreamedGroups groups(4, {.staging_bytes = 1000});
+  groups.source->fails_at = groups.host[2].data_ptr();
+  groups.stream->finish();
+  groups.stream->use(0);
+  groups.stream->use(1);
+  EXPECT_TRUE(groups.holds(1));
+  EXPECT_THROW(groups.stream->use(2), std::runtime_error);
+}
+
+TEST(WeightStream, KeepsAllGroups) {
+  StreamedGroups groups(5, {.keeps_all = true, .gives_back = true, .staging_bytes = 1000});
+  EXPECT_EQ(groups.device[3].sizes(), groups.host[3].sizes());  // from the start, as a model may look at it
+  groups.stream->finish();
+  for (int64_t i = 0; i < 5; ++i) {
+    EXPECT_TRUE(groups.holds(i)) << i;
+    EXPECT_TRUE(groups.source->read.contains(groups.host[i].data_ptr())) << i;
+    EXPECT_TRUE(groups.source->let_go.contains(groups.host[i].data_ptr())) << i;
+  }
+  groups.stream->use(3);
+  EXPECT_TRUE(groups.holds(0));
+}
+
+TEST(WeightStream, KeepingAllThatFailsIsToldWhenItIsBound) {
+  StreamedGroups groups(4, {.keeps_all = true, .staging_bytes = 1000});
+  groups.source->fails_at = groups.host[2].data_ptr();
+  EXPECT_THROW(groups.stream->finish(), std::runtime_error);
+}
+
 MMDiTConfig tiny_config() { return load_config(test::checkpoint_dir() / "tiny.json").model; }
 
 at::Tensor forward(const WeightOptions& options, const std::string& file, const MMDiTConfig& config,
-                   at::ScalarType dtype, int forwards = 2) {
+                   at::ScalarType dtype, at::Device device = at::kCPU, int forwards = 2) {
   const test::Case reference("mmdit");
   const auto checkpoint = io::Checkpoint::open(file);
-  const diffusion::MMDiT model(Weights(checkpoint, at::kCPU, dtype, options), config);
-  const diffusion::MMDiTInput input{.img = reference["in.img"],
-                                    .txt = reference["in.txt"],
-                                    .y_vec = reference["in.y_vec"],
-                                    .timesteps = reference["in.timesteps"],
-                                    .cond = reference["in.cond"],
+  const diffusion::MMDiT model(Weights(checkpoint, device, dtype, options), config);
+  const diffusion::MMDiTInput input{.img = reference["in.img"].to(device),
+                                    .txt = reference["in.txt"].to(device),
+                                    .y_vec = reference["in.y_vec"].to(device),
+                                    .timesteps = reference["in.timesteps"].to(device),
+                                    .cond = reference["in.cond"].to(device),
                                     .guidance = {}};
   const at::Tensor ids = at::cat({reference["in.txt_ids"][0], reference["in.img_ids"][0]});
-  const diffusion::RotaryEmbedding pe = diffusion::rotary_embedding(ids, config);
+  const diffusion::RotaryEmbedding pe = diffusion::rotary_embedding(ids.to(device), config);
   at::Tensor out;
   for (int i = 0; i < forwards; ++i) out = model.forward(input, pe);  // the second from blocks that came round again
   return out;
@@ -146,7 +182,10 @@ TEST(StreamedTransformer, IsBitForBitThatOfWeightsThatAreThere) {
             << dtype << ", " << ahead << " ahead, staged by " << staging;
       }
     }
-    EXPECT_TRUE(at::equal(forward({.residence = Residence::kDevice}, file, tiny_config(), dtype), mapped)) << dtype;
+    for (const int64_t staging : {0, 4096}) {
+      const WeightOptions held{.residence = Residence::kDevice, .works_on_views = false, .staging_bytes = staging};
+      EXPECT_TRUE(at::equal(forward(held, file, tiny_config(), dtype), mapped)) << dtype << ", staged by " << staging;
+    }
   }
 }
 
