@@ -115,7 +115,7 @@ class Weights {
   Weights on_host() const;
   // The same scope for a block of many, the next of the model's stream(): its tensors hold data between
   // stream()->use(its group) and the next use(), or where the stream keeps all of them from finish() on. Where there is
-  // no stream, just this scope.
+  // no stream, they hold it all the time.
   Weights begin_block() const;
   // nullptr: weights are there all the time.
   std::shared_ptr<WeightStream> stream() const;

@@ -11,6 +11,12 @@ namespace {
 
 constexpr double kNormEps = 1e-6;
 
+// For a norm over the stream, which is scaled.
+double stream_eps(const at::Tensor& x) {
+  const double scale = stream_scale(x.scalar_type());
+  return kNormEps * scale * scale;
+}
+
 std::optional<nn::Linear> linear_if(bool wanted, const Weights& weights, const char* name, int64_t in, int64_t out,
                                     bool bias) {
   if (!wanted) return std::nullopt;
@@ -24,7 +30,7 @@ at::Tensor attention(const QKV& x) {
 }
 
 void modulate(const at::Tensor& out, const at::Tensor& x, const Modulation& mod) {
-  nn::modulated_layer_norm(out, x, mod.shift, mod.scale, kNormEps);
+  nn::modulated_layer_norm(out, x, mod.shift, mod.scale, stream_eps(x));
 }
 
 }  // namespace
@@ -34,11 +40,21 @@ QKV QKV::tokens(int64_t first, int64_t length) const {
           k.narrow(1, first, length), v.narrow(1, first, length)};
 }
 
-Workspace::Workspace(const MMDiTConfig& config, int64_t batch, int64_t tokens, const at::TensorOptions& options)
-    : x(at::empty({batch, tokens, config.hidden_size}, options)),
+MlpLayout mlp_layout(at::Device kernel_device) { return kernel_device.is_cpu() ? kCpuLayout : kAcceleratorLayout; }
+
+double stream_scale(at::ScalarType dtype) { return dtype == at::kHalf ? 1.0 / 64 : 1.0; }
+
+Workspace::Workspace(const MMDiTConfig& config, int64_t batch, int64_t tokens, const at::TensorOptions& options,
+                     const MlpLayout& layout)
+    : layout(layout),
+      x(at::empty({batch, tokens, config.hidden_size}, options)),
       normed(at::empty_like(x)),
       qkv(at::empty({3 * x.numel()}, options)),
-      hidden(at::empty({batch * std::min(tokens, kMlpTokens) * (config.hidden_size + config.mlp_hidden())}, options)) {}
+      hidden(at::empty(
+          {batch * std::min(tokens, layout.tokens) * (config.mlp_hidden() + (layout.joins ? config.hidden_size : 0))},
+          options)) {
+  nn::has_gelu_product(options.device());  // tried now, as a forward may be recorded
+}
 
 int64_t Workspace::nbytes() const {
   return static_cast<int64_t>(x.nbytes() + normed.nbytes() + qkv.nbytes() + hidden.nbytes());
@@ -111,12 +127,11 @@ MLP::MLP(const Weights& weights, const MMDiTConfig& config)
 void MLP::operator()(const at::Tensor& x, const Workspace& work) const {
   const nn::Linear in = in_layer.converted_for(x, *work.weights);
   const nn::Linear out = out_layer.converted_for(x, *work.second_weights);
-  for_token_chunks(x.size(1), [&](int64_t first, int64_t length) {
+  for_token_chunks(x.size(1), work.layout, [&](int64_t first, int64_t length) {
     const at::Tensor tokens = x.narrow(1, first, length);
     const at::Tensor hidden = work.hidden_as(length, in.weight.size(0));
-    in.into(hidden, tokens);
-    nn::gelu_tanh(hidden);
-    out.into(tokens, hidden);
+    in.gelu_into(hidden, tokens);
+    out.into(tokens, hidden, work.scale());
   });
 }
 
@@ -148,7 +163,7 @@ void DoubleStreamBlock::operator()(const Workspace& work, int64_t text_length, c
   const auto leave = [&](const Stream& stream, const at::Tensor& rows, int64_t first, int64_t length) {
     const std::vector<Modulation> modulations = split_modulations(rows, hidden_size);
     const at::Tensor x = work.x.narrow(1, first, length), y = work.normed.narrow(1, first, length);
-    stream.attn.proj.into(y, attended.narrow(1, first, length), *work.weights);
+    stream.attn.proj.into(y, attended.narrow(1, first, length), *work.weights, work.scale());
     nn::add_gated(x, modulations[0].gate, y);
     modulate(y, x, modulations[1]);
     stream.mlp(y, work);
@@ -189,20 +204,29 @@ void SingleStreamBlock::operator()(const Workspace& work, const at::Tensor& mods
   const QKV qkv = work.split_qkv(num_heads, linear1.has_value());
   project(qkv, work.normed, *work.weights);
   norm(qkv, pe);
-  const at::Tensor attended = attention(qkv);  // [B, L+N, C]
+  mlp_and_out(work, attention(qkv));
+  nn::add_gated(work.x, mod.gate, work.normed);
+}
 
+// attended [B, L+N, C]; work.normed holds the MLP's input and then the block's output.
+void SingleStreamBlock::mlp_and_out(const Workspace& work, const at::Tensor& attended) const {
   const nn::Linear in = mlp_in().converted_for(work.x, *work.weights);
   const nn::Linear out = linear2.converted_for(work.x, *work.second_weights);
-  for_token_chunks(work.x.size(1), [&](int64_t first, int64_t length) {
+  for_token_chunks(work.x.size(1), work.layout, [&](int64_t first, int64_t length) {
     const at::Tensor tokens = work.normed.narrow(1, first, length);
+    const at::Tensor attended_tokens = attended.narrow(1, first, length);
+    if (!work.layout.joins) {
+      const at::Tensor mlp = work.hidden_as(length, mlp_hidden);
+      in.gelu_into(mlp, tokens);
+      out.inputs(0, hidden_size).into(tokens, attended_tokens, work.scale());
+      out.inputs(hidden_size, mlp_hidden).add_into(tokens, mlp, work.scale());
+      return;
+    }
     const at::Tensor both = work.hidden_as(length, hidden_size + mlp_hidden);  // attention, then MLP
-    const at::Tensor mlp = both.narrow(2, hidden_size, mlp_hidden);
-    both.narrow(2, 0, hidden_size).copy_(attended.narrow(1, first, length));
-    in.into(mlp, tokens);
-    nn::gelu_tanh(mlp);
-    out.into(tokens, both);
+    both.narrow(2, 0, hidden_size).copy_(attended_tokens);
+    in.gelu_into(both.narrow(2, hidden_size, mlp_hidden), tokens);
+    out.into(tokens, both, work.scale());
   });
-  nn::add_gated(work.x, mod.gate, work.normed);
 }
 
 LastLayer::LastLayer(const Weights& weights, int64_t hidden_size, int64_t out_channels)
@@ -211,7 +235,7 @@ LastLayer::LastLayer(const Weights& weights, int64_t hidden_size, int64_t out_ch
 at::Tensor LastLayer::operator()(const at::Tensor& x, const at::Tensor& normed, const at::Tensor& mods) const {
   const TraceSpan span("LastLayer");
   const std::vector<at::Tensor> parts = mods.unsqueeze(1).chunk(2, -1);
-  nn::modulated_layer_norm(normed, x, parts[0], parts[1], kNormEps);
+  nn::modulated_layer_norm(normed, x, parts[0], parts[1], stream_eps(x));
   return linear(normed);
 }
 

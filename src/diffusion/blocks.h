@@ -22,8 +22,24 @@
 
 namespace opensora::diffusion {
 
-// The MLP's inner activations are four times as wide as the stream: they are there for so many tokens at a time.
-constexpr int64_t kMlpTokens = 2048;
+// How the MLPs run. What is best differs between devices; the results do by rounding.
+struct MlpLayout {
+  // The MLP's inner activations are four times as wide as the stream: they are there for at most so many tokens at a
+  // time, in parts whose lengths, but for the last, are multiples of `multiple`. A GPU needs many rows for all of its
+  // processors to have work.
+  int64_t tokens, multiple;
+  // A single block's attention lies beside its MLP's inner activations, and one product takes both. Otherwise each has
+  // a product of its own, and these add up: the activations are then contiguous, as LibTorch's fastest products on a
+  // GPU want them, and attention is not copied.
+  bool joins;
+};
+constexpr MlpLayout kCpuLayout = {.tokens = 2048, .multiple = 1, .joins = true};
+constexpr MlpLayout kAcceleratorLayout = {.tokens = 16384, .multiple = 128, .joins = false};
+MlpLayout mlp_layout(at::Device kernel_device);
+
+// The stream holds its values times this. In float16 some models' would overflow; what takes them normalises them
+// first, so that nothing but that changes.
+double stream_scale(at::ScalarType dtype);
 
 // q, k and v of all tokens: [B, L, H, D] each.
 struct QKV {
@@ -35,32 +51,36 @@ struct QKV {
 
 // The tensors that a forward works in: made once for a size, and used by every block of every step.
 struct Workspace {
-  at::Tensor x;       // [B, L+N, C], the stream: text tokens, then image tokens
+  MlpLayout layout;
+  at::Tensor x;       // [B, L+N, C], the stream: text tokens, then image tokens; times stream_scale()
   at::Tensor normed;  // [B, L+N, C], what a layer takes, and then what it gives
   at::Tensor qkv;     // B * (L+N) * 3C elements
-  at::Tensor hidden;  // B * min(L+N, kMlpTokens) * (C + mlp_hidden) elements
+  at::Tensor hidden;  // B * min(L+N, layout.tokens) * (mlp_hidden, and where the layout joins, C) elements
   // Of the layer that runs, where the checkpoint's weights are of another dtype; of the MLP's second as well.
   std::shared_ptr<nn::WeightBuffer> weights = std::make_shared<nn::WeightBuffer>();
   std::shared_ptr<nn::WeightBuffer> second_weights = std::make_shared<nn::WeightBuffer>();
 
   // `options`: of the activations.
-  Workspace(const MMDiTConfig& config, int64_t batch, int64_t tokens, const at::TensorOptions& options);
+  Workspace(const MMDiTConfig& config, int64_t batch, int64_t tokens, const at::TensorOptions& options,
+            const MlpLayout& layout);
 
   int64_t nbytes() const;  // without converted weights
 
+  double scale() const { return stream_scale(x.scalar_type()); }
   QKV split_qkv(int64_t num_heads, bool fused) const;
   // A part of `hidden` as [B, tokens, width].
   at::Tensor hidden_as(int64_t tokens, int64_t width) const;
 };
 
-// Calls work(first, length) for parts of `tokens`, as equal as can be and at most kMlpTokens long.
+// Calls work(first, length) for parts of `tokens`, as equal as the layout allows.
 template <typename Work>
-void for_token_chunks(int64_t tokens, Work&& work) {
-  const int64_t chunks = (tokens + kMlpTokens - 1) / kMlpTokens;
-  for (int64_t i = 0; i < chunks; ++i) {
-    const int64_t first = tokens * i / chunks;
-    work(first, tokens * (i + 1) / chunks - first);
-  }
+void for_token_chunks(int64_t tokens, const MlpLayout& layout, Work&& work) {
+  const int64_t chunks = (tokens + layout.tokens - 1) / layout.tokens;
+  const auto begin = [&](int64_t chunk) {
+    const int64_t exact = tokens * chunk / chunks;
+    return std::min(tokens, (exact + layout.multiple - 1) / layout.multiple * layout.multiple);
+  };
+  for (int64_t i = 0; i < chunks; ++i) work(begin(i), begin(i + 1) - begin(i));
 }
 
 // Sinusoids of 1000 * t: [B] -> [B, dim], float32, cosines first.
@@ -99,7 +119,8 @@ struct MLP {
   nn::Linear in_layer, out_layer;
 
   MLP(const Weights& weights, const MMDiTConfig& config);
-  void operator()(const at::Tensor& x, const Workspace& work) const;  // x [B, L, C], in place
+  // x [B, L, C], in place; what comes out is times the workspace's scale.
+  void operator()(const at::Tensor& x, const Workspace& work) const;
 };
 
 // Image and text keep their own weights and attend to each other.
@@ -133,6 +154,7 @@ struct SingleStreamBlock {
 
  private:
   nn::Linear mlp_in() const;
+  void mlp_and_out(const Workspace& work, const at::Tensor& attended) const;
   void project(const QKV& out, const at::Tensor& x, nn::WeightBuffer& weights) const;
 };
 
@@ -140,7 +162,7 @@ struct LastLayer {
   nn::Linear linear;
 
   LastLayer(const Weights& weights, int64_t hidden_size, int64_t out_channels);
-  // x [B, N, C], `normed` as large, mods [B, 2C] -> [B, N, out_channels]
+  // x [B, N, C] of the stream, `normed` as large, mods [B, 2C] -> [B, N, out_channels]
   at::Tensor operator()(const at::Tensor& x, const at::Tensor& normed, const at::Tensor& mods) const;
 };
 

@@ -16,6 +16,7 @@ MMDiT::MMDiT(const Weights& weights, const MMDiTConfig& config)
     : config(config),
       dtype(weights.dtype()),
       computes_in(computing_dtype(dtype, Work::kProduct, weights.kernel_device())),
+      layout(mlp_layout(weights.kernel_device())),
       img_in(weights["img_in"], config.in_channels, config.hidden_size),
       txt_in(weights["txt_in"], config.context_in_dim, config.hidden_size),
       time_in(weights["time_in"].on_host(), kTimestepDim, config.hidden_size),
@@ -33,13 +34,14 @@ MMDiT::MMDiT(const Weights& weights, const MMDiTConfig& config)
 
 void MMDiT::embed_image(const at::Tensor& out, const at::Tensor& img, const at::Tensor& cond,
                         const at::Tensor& scratch) const {
-  img_in.into(out, img.to(computes_in));
+  const double scale = stream_scale(computes_in);
+  img_in.into(out, img.to(computes_in), scale);
   if (!cond_in) return;
   if (cond.defined()) {
-    cond_in->into(scratch, cond.to(computes_in));
+    cond_in->into(scratch, cond.to(computes_in), scale);
     out.add_(scratch);
   } else {
-    out.add_(cond_in->bias.to(computes_in));  // what a zero condition leaves
+    out.add_(cond_in->bias.to(computes_in), scale);  // what a zero condition leaves
   }
 }
 
@@ -54,13 +56,13 @@ at::Tensor MMDiT::embed_vector(const MMDiTInput& input) const {
 Modulations MMDiT::modulations(const at::Tensor& vec) const { return modulation_layers(vec); }
 
 Workspace MMDiT::workspace(int64_t batch, int64_t tokens, at::Device device) const {
-  return {config, batch, tokens, at::TensorOptions().dtype(computes_in).device(device)};
+  return {config, batch, tokens, at::TensorOptions().dtype(computes_in).device(device), layout};
 }
 
 at::Tensor MMDiT::forward(const MMDiTStep& step, const RotaryEmbedding& pe, const Workspace& work) const {
   const int64_t text_length = step.txt.size(1);
   const at::Tensor img = work.x.slice(1, text_length), img_normed = work.normed.slice(1, text_length);
-  work.x.slice(1, 0, text_length).copy_(step.txt);
+  work.x.slice(1, 0, text_length).copy_(step.txt).mul_(work.scale());
   embed_image(img, step.img, step.cond, img_normed);
   for (size_t i = 0; i < double_blocks.size(); ++i) {
     throw_if_stopped();

@@ -33,6 +33,7 @@ struct MMDiTStep {
 struct MMDiT {
   MMDiTConfig config;
   at::ScalarType dtype, computes_in;  // of results, and of the activations before them
+  MlpLayout layout;                   // of workspace()
   nn::Linear img_in, txt_in;
   MLPEmbedder time_in, vector_in;
   std::optional<MLPEmbedder> guidance_in;

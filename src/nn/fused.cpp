@@ -112,7 +112,15 @@ void rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor&
   plain::rms_norm_rope(out, x, scale, rope, eps);
 }
 
-void add_gated(const at::Tensor& x, const at::Tensor& gate, const at::Tensor& y) { x.addcmul_(gate, y); }
+void keep_finite(const at::Tensor& x) {
+  constexpr double kLargestHalf = 65504;
+  if (x.scalar_type() == at::kHalf) x.clamp_(-kLargestHalf, kLargestHalf);
+}
+
+void add_gated(const at::Tensor& x, const at::Tensor& gate, const at::Tensor& y) {
+  x.addcmul_(gate, y);
+  keep_finite(x);
+}
 
 void gelu_tanh(const at::Tensor& x) {
   if (x.is_meta()) return;

@@ -32,7 +32,10 @@ void modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::
 void rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale, const RotaryEmbedding& rope,
                    double eps);
 
-// x += gate * y. x, y: [B, L, C]; gate: [B, 1, C]. LibTorch has a kernel for this everywhere.
+// In float16, makes what is infinite the largest number: a sum of infinities would be none. Nothing in other dtypes.
+void keep_finite(const at::Tensor& x);
+
+// x += gate * y, kept finite. x, y: [B, L, C]; gate: [B, 1, C]. LibTorch has a kernel for this everywhere.
 void add_gated(const at::Tensor& x, const at::Tensor& gate, const at::Tensor& y);
 
 // x = gelu(x), with the tanh approximation. x: [B, L, C].

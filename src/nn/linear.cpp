@@ -1,8 +1,12 @@
 #include "nn/linear.h"
 
+#include <c10/util/Exception.h>
+#include <spdlog/spdlog.h>
+
 #include "core/cpu_features.h"
 #include "core/device.h"
 #include "core/trace.h"
+#include "nn/fused.h"
 
 namespace at::native {
 // LibTorch exports this function but installs no header for it: result = alpha * mat1 mat2 + beta * result.
@@ -10,24 +14,52 @@ TORCH_API void mkldnn_matmul(const Tensor& mat1, const Tensor& mat2, const Tenso
 }  // namespace at::native
 
 namespace opensora::nn {
+namespace {
+
+// Whether gelu(x) comes out of LibTorch's product of x and the identity.
+bool gelu_product_agrees(at::Device device) {
+  constexpr double kLimit = 1e-4;  // the exact GELU differs by up to 4.7e-4
+  const at::TensorOptions options = at::TensorOptions(at::kFloat).device(device);
+  const at::Tensor x = at::linspace(-8, 8, int64_t{64} * 16, options).view({64, 16});
+  try {
+    const at::Tensor result = at::_addmm_activation(at::zeros({16}, options), x, at::eye(16, options), 1, 1, true);
+    return (result - at::gelu(x, "tanh")).abs().max().item<double>() < kLimit;
+  } catch (const c10::Error& error) {
+    spdlog::debug("no product with GELU on {}: {}", device.str(), error.what_without_backtrace());
+    return false;
+  }
+}
+
+}  // namespace
+
+bool has_gelu_product(at::Device device) {
+  if (device.is_cpu() || device.is_meta()) return false;
+  static const bool accelerator = gelu_product_agrees(device);  // a process has one kind
+  return accelerator;
+}
 
 bool prefers_onednn() {
   const CpuFeatures& cpu = cpu_features();
   return cpu.is_amd && cpu.avx512;
 }
 
-void product(const at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+void product(const at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+             double scale) {
   const TraceSpan span("product");
   at::Tensor result = out;
   const bool is_float_on_cpu = x.is_cpu() && x.scalar_type() == at::kFloat;
   if (is_float_on_cpu && x.numel() > 0 && x.stride(1) == 1 && out.stride(1) == 1 && prefers_onednn()) {
     if (bias.defined()) result.copy_(bias.expand_as(result));
-    at::native::mkldnn_matmul(x, weight.t(), result, bias.defined() ? 1.0F : 0.0F, 1.0F);
+    at::native::mkldnn_matmul(x, weight.t(), result, bias.defined() ? static_cast<float>(scale) : 0.0F,
+                              static_cast<float>(scale));
   } else if (bias.defined()) {
-    at::addmm_out(result, bias, x, weight.t());
+    at::addmm_out(result, bias, x, weight.t(), scale, scale);
+  } else if (scale != 1) {
+    at::addmm_out(result, result, x, weight.t(), /*beta=*/0, scale);
   } else {
     at::mm_out(result, x, weight.t());
   }
+  keep_finite(result);
 }
 
 Linear::Linear(const Weights& weights, int64_t in_features, int64_t out_features, bool with_bias)
@@ -44,29 +76,58 @@ at::Tensor WeightBuffer::converted(const at::Tensor& weight, const at::Tensor& x
     data_ = at::empty({weight.numel()}, x.options());
     use_huge_pages(data_);
   }
-  return data_.narrow(0, 0, weight.numel()).view(weight.sizes()).copy_(weight);
+  at::Tensor copy = data_.narrow(0, 0, weight.numel()).view(weight.sizes());
+  if (!weight.is_cpu() || x.is_cpu()) return copy.copy_(weight);
+  if (!staging_) staging_.emplace(x.device(), kStagingBytes);
+  staging_->copy(weight, copy, /*stream=*/std::nullopt);
+  return copy;
 }
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
   WeightBuffer buffer;
   const Linear layer = converted_for(x, buffer);
-  if (!bias.defined()) return at::linear(x, layer.weight);
-  return at::linear(x, layer.weight, layer.bias);
+  const at::Tensor out = bias.defined() ? at::linear(x, layer.weight, layer.bias) : at::linear(x, layer.weight);
+  keep_finite(out);
+  return out;
 }
 
-void Linear::into(const at::Tensor& out, const at::Tensor& x) const {
+void Linear::into(const at::Tensor& out, const at::Tensor& x, double scale) const {
   WeightBuffer buffer;
-  into(out, x, buffer);
+  into(out, x, buffer, scale);
 }
 
-void Linear::into(const at::Tensor& out, const at::Tensor& x, WeightBuffer& buffer) const {
+void Linear::into(const at::Tensor& out, const at::Tensor& x, WeightBuffer& buffer, double scale) const {
   const Linear layer = converted_for(x, buffer);
-  for (int64_t b = 0; b < x.size(0); ++b) product(out.select(0, b), x.select(0, b), layer.weight, layer.bias);
+  for (int64_t b = 0; b < x.size(0); ++b) product(out.select(0, b), x.select(0, b), layer.weight, layer.bias, scale);
+}
+
+void Linear::gelu_into(const at::Tensor& out, const at::Tensor& x) const {
+  if (!bias.defined() || !has_gelu_product(x.device())) {
+    into(out, x);
+    return gelu_tanh(out);
+  }
+  const TraceSpan span("product with GELU");
+  for (int64_t b = 0; b < x.size(0); ++b) {
+    at::Tensor result = out.select(0, b);
+    at::_addmm_activation_out(result, bias, x.select(0, b), weight.t(), 1, 1, /*use_gelu=*/true);
+  }
+  keep_finite(out);
+}
+
+void Linear::add_into(const at::Tensor& out, const at::Tensor& x, double scale) const {
+  const TraceSpan span("product");
+  for (int64_t b = 0; b < x.size(0); ++b) {
+    at::Tensor result = out.select(0, b);
+    at::addmm_out(result, result, x.select(0, b), weight.t(), 1, scale);
+  }
+  keep_finite(out);
 }
 
 Linear Linear::outputs(int64_t first, int64_t count) const {
   return {weight.narrow(0, first, count), bias.defined() ? bias.narrow(0, first, count) : bias};
 }
+
+Linear Linear::inputs(int64_t first, int64_t count) const { return {weight.narrow(1, first, count), bias}; }
 
 Linear Linear::converted_for(const at::Tensor& x, WeightBuffer& buffer) const {
   return {buffer.converted(weight, x), bias.defined() ? bias.to(x.device(), x.scalar_type()) : bias};

@@ -3,18 +3,27 @@
 
 #include <ATen/ATen.h>
 
+#include <optional>
 #include <utility>
 
+#include "core/device.h"
 #include "core/weights.h"
 
 namespace opensora::nn {
 
-// out = x W^T + bias. x [rows, in], out [rows, out], weight [out, in], all of one dtype; bias [out] or undefined.
-void product(const at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+// out = scale * (x W^T + bias). x [rows, in], out [rows, out], weight [out, in], all of one dtype; bias [out] or
+// undefined. In float16, here and in what is made of it below, what is too large becomes the largest number.
+void product(const at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+             double scale = 1);
 
 // True where float32 products go through oneDNN: LibTorch asks MKL, which has no kernels for the 512-bit vectors of
 // AMD's processors (oneDNN's are 5 to 18 % faster there).
 bool prefers_onednn();
+
+// Whether LibTorch has a product on `device` that ends in GELU with the tanh approximation, which saves a pass over the
+// result: a GPU has, and the CPU's has the exact GELU. Tried on numbers of its own when it is first asked of an
+// accelerator, which waits for that.
+bool has_gelu_product(at::Device device);
 
 // Memory for one converted weight, kept from layer to layer: a large block of new memory costs more than the
 // conversion.
@@ -25,6 +34,7 @@ class WeightBuffer {
 
  private:
   at::Tensor data_;
+  std::optional<StagingRing> staging_;  // of weights on the host for an accelerator
 };
 
 // y = x W^T + b. The weight keeps the checkpoint's dtype, and its device if it was bound on the host; where those are
@@ -37,12 +47,17 @@ struct Linear {
   Linear(at::Tensor weight, at::Tensor bias) : weight(std::move(weight)), bias(std::move(bias)) {}
 
   at::Tensor operator()(const at::Tensor& x) const;  // [..., in] -> [..., out]
-  // Into `out`, without a copy where that is a buffer or tokens or columns of one: x [B, L, in], out [B, L, out].
-  void into(const at::Tensor& out, const at::Tensor& x) const;
-  void into(const at::Tensor& out, const at::Tensor& x, WeightBuffer& buffer) const;
+  // scale * y into `out`, without a copy where that is a buffer or tokens or columns of one: x [B, L, in],
+  // out [B, L, out].
+  void into(const at::Tensor& out, const at::Tensor& x, double scale = 1) const;
+  void into(const at::Tensor& out, const at::Tensor& x, WeightBuffer& buffer, double scale = 1) const;
+  // For weights that need no conversion: gelu(y), with the tanh approximation, into `out`; scale * x W^T added to it.
+  void gelu_into(const at::Tensor& out, const at::Tensor& x) const;
+  void add_into(const at::Tensor& out, const at::Tensor& x, double scale = 1) const;
 
-  // The layer of `count` of the outputs: a view.
+  // The layer of `count` of the outputs, or of the inputs: a view.
   Linear outputs(int64_t first, int64_t count) const;
+  Linear inputs(int64_t first, int64_t count) const;
   // With its weights converted for x, so that it can run on several x and that is done once; it lasts until `buffer`
   // is used again.
   Linear converted_for(const at::Tensor& x, WeightBuffer& buffer) const;

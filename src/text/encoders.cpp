@@ -106,17 +106,18 @@ at::Tensor T5Block::attend(const at::Tensor& x, const at::Tensor& bias) const {
 }
 
 at::Tensor T5Block::gated_mlp(const at::Tensor& x) const {
-  const at::Tensor hidden = at::gelu(wi_0(x), "tanh") * wi_1(x);
-  // In float16 this product overflows: it runs in float32 there.
-  if (x.scalar_type() == at::kHalf) return wo(hidden.to(at::kFloat));
-  return wo(hidden);
+  const at::Tensor gate = at::gelu(wi_0(x), "tanh"), up = wi_1(x);
+  // In float16 this product and the layer overflow: they run in float32 there.
+  if (x.scalar_type() == at::kHalf) return wo(gate.to(at::kFloat) * up);
+  return wo(gate * up);
 }
 
 at::Tensor T5Block::operator()(const at::Tensor& input, const at::Tensor& bias) const {
   throw_if_stopped();
   const TraceSpan span("T5Block");
-  const at::Tensor x = input + attend(attention_norm(input), bias);
-  return (x + gated_mlp(mlp_norm(x))).to(input.scalar_type());
+  const at::ScalarType computes_in = bias.scalar_type();
+  const at::Tensor x = input + attend(attention_norm(input).to(computes_in), bias);
+  return x + gated_mlp(mlp_norm(x).to(computes_in));
 }
 
 T5Encoder::T5Encoder(const Weights& weights, const T5Config& config)
@@ -144,7 +145,8 @@ at::Tensor T5Encoder::position_bias(int64_t length) const {
 }
 
 at::Tensor T5Encoder::forward(const at::Tensor& ids) const {
-  at::Tensor x = shared(ids, computes_in);
+  // In float16 the sum over the blocks overflows.
+  at::Tensor x = shared(ids, computes_in == at::kHalf ? at::kFloat : computes_in);
   const at::Tensor bias = position_bias(ids.size(1));
   for (size_t i = 0; i < blocks.size(); ++i) x = blocks[i](x, bias);
   return final_layer_norm(x).to(dtype);

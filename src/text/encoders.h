@@ -46,7 +46,7 @@ struct T5Block {
   nn::Linear wi_0, wi_1, wo;
 
   T5Block(const Weights& block, const T5Config& config);
-  // x [B, L, d_model], bias [1, H, L, L]
+  // x [B, L, d_model], bias [1, H, L, L], in whose dtype the layers compute
   at::Tensor operator()(const at::Tensor& x, const at::Tensor& bias) const;
 
  private:

@@ -37,9 +37,10 @@ MMDiTConfig dc_ae_config() {
   return config;
 }
 
-void expect_golden(const std::string& name, const std::string& file, const MMDiTConfig& config) {
+void expect_golden(const std::string& name, const std::string& file, const MMDiTConfig& config,
+                   const diffusion::MlpLayout& layout) {
   const Case reference(name);
-  const MMDiT model(test::reference_weights(file), config);
+  MMDiT model(test::reference_weights(file), config);
   const MMDiTInput input{.img = reference["in.img"],
                          .txt = reference["in.txt"],
                          .y_vec = reference["in.y_vec"],
@@ -48,6 +49,7 @@ void expect_golden(const std::string& name, const std::string& file, const MMDiT
                          .guidance = config.guidance_embed ? reference["in.guidance"] : at::Tensor()};
   const at::Tensor ids = at::cat({reference["in.txt_ids"][0], reference["in.img_ids"][0]});
   const diffusion::RotaryEmbedding pe = diffusion::rotary_embedding(ids, config);
+  model.layout = layout;
 
   const at::Tensor vec = model.embed_vector(input);
   const at::Tensor txt = model.embed_text(input.txt);
@@ -73,6 +75,11 @@ void expect_golden(const std::string& name, const std::string& file, const MMDiT
     EXPECT_TRUE(close(work.x, reference["mid.single." + std::to_string(i)])) << "single block " << i;
   }
   EXPECT_TRUE(close(model.forward(input, pe), reference["out"]));
+}
+
+void expect_golden(const std::string& name, const std::string& file, const MMDiTConfig& config) {
+  expect_golden(name, file, config, diffusion::kCpuLayout);
+  expect_golden(name, file, config, diffusion::kAcceleratorLayout);
 }
 
 TEST(MMDiTGolden, OpenSora) { expect_golden("mmdit", "Open_Sora_v2.safetensors", tiny_config()); }
@@ -106,19 +113,39 @@ TEST(MMDiTGolden, AnUndefinedConditionIsAZeroCondition) {
 // The MLP's tokens in several parts, of unequal length: more of them than the reference has.
 TEST(MMDiTGolden, ManyTokensGiveWhatFewGive) {
   const MMDiTConfig config = tiny_config();
-  const MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), config);
-  const int64_t image = 2 * diffusion::kMlpTokens + 1, text = 7;
-  const auto mods = model.modulations(at::randn({1, config.hidden_size}));
-  const diffusion::Workspace work = model.workspace(1, text + image, at::kCPU);
-  const at::Tensor tokens = at::randn_like(work.x);
-  const auto mlp = [&](const at::Tensor& x) {
-    at::Tensor result = x.clone();
-    model.double_blocks[0].img.mlp(result, work);
-    return result;
-  };
-  const at::Tensor all = mlp(tokens.slice(1, text));
-  for (const int64_t first : {int64_t{0}, diffusion::kMlpTokens - 2, 2 * diffusion::kMlpTokens - 4}) {
-    EXPECT_TRUE(close(all.narrow(1, first, 5), mlp(tokens.narrow(1, text + first, 5)), 1e-5, 1e-5)) << first;
+  MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), config);
+  for (const diffusion::MlpLayout& layout : {diffusion::kCpuLayout, diffusion::kAcceleratorLayout}) {
+    model.layout = layout;
+    const int64_t image = 2 * layout.tokens + 1, text = 7;
+    const diffusion::Workspace work = model.workspace(1, text + image, at::kCPU);
+    const at::Tensor tokens = at::randn_like(work.x);
+    const auto mlp = [&](const at::Tensor& x) {
+      at::Tensor result = x.clone();
+      model.double_blocks[0].img.mlp(result, work);
+      return result;
+    };
+    const at::Tensor all = mlp(tokens.slice(1, text));
+    for (const int64_t first : {int64_t{0}, layout.tokens - 2, 2 * layout.tokens - 4}) {
+      EXPECT_TRUE(close(all.narrow(1, first, 5), mlp(tokens.narrow(1, text + first, 5)), 1e-5, 1e-5)) << first;
+    }
+  }
+}
+
+TEST(MlpLayout, PartsAreMultiplesAndNotTooLong) {
+  for (const diffusion::MlpLayout& layout : {diffusion::kCpuLayout, diffusion::kAcceleratorLayout}) {
+    for (const int64_t tokens : {0, 1, 127, 2048, 2049, 8828, 16384, 16385, 19520, 76544, 119312}) {
+      int64_t end = 0, parts = 0;
+      diffusion::for_token_chunks(tokens, layout, [&](int64_t first, int64_t length) {
+        EXPECT_EQ(first, end);
+        EXPECT_EQ(first % layout.multiple, 0);
+        EXPECT_LE(length, layout.tokens);
+        EXPECT_GT(length, 0);
+        end = first + length;
+        ++parts;
+      });
+      EXPECT_EQ(end, tokens);
+      EXPECT_EQ(parts, (tokens + layout.tokens - 1) / layout.tokens);
+    }
   }
 }
 

@@ -31,6 +31,35 @@ TEST(Linear, SomeOfTheOutputs) {
   EXPECT_TRUE(layer.outputs(2, 3).weight.is_alias_of(layer.weight));
 }
 
+TEST(Linear, ProductsOfSomeOfTheInputsAddUp) {
+  at::manual_seed(3);
+  const nn::Linear layer(at::randn({6, 8}), at::randn({6}));
+  const at::Tensor x = at::randn({2, 3, 8}), out = at::empty({2, 3, 6});
+  layer.inputs(0, 5).into(out, x.narrow(2, 0, 5), 0.5);
+  layer.inputs(5, 3).add_into(out, x.narrow(2, 5, 3), 0.5);
+  EXPECT_TRUE(close(out, layer(x) / 2, 1e-6, 1e-5));
+}
+
+TEST(Linear, WithGelu) {
+  at::manual_seed(4);
+  for (const bool with_bias : {true, false}) {
+    const nn::Linear layer(at::randn({6, 8}), with_bias ? at::randn({6}) : at::Tensor());
+    const at::Tensor x = at::randn({2, 3, 8}), buffer = at::full({2, 3, 9}, 7.0F);
+    layer.gelu_into(buffer.narrow(2, 1, 6), x);
+    EXPECT_TRUE(close(buffer.narrow(2, 1, 6), at::gelu(layer(x), "tanh"), 1e-5, 1e-5));
+    EXPECT_EQ((buffer == 7).sum().item<int64_t>(), 2 * 3 * 3);
+  }
+}
+
+// The reason why it is not used there.
+TEST(Linear, TheCpusProductWithGeluIsTheExactOne) {
+  const at::Tensor x = at::linspace(-4, 4, 64).view({4, 16});
+  const at::Tensor result = at::_addmm_activation(at::zeros({16}), x, at::eye(16), 1, 1, /*use_gelu=*/true);
+  EXPECT_TRUE(close(result, at::gelu(x, "none"), 1e-6, 1e-6));
+  EXPECT_GT((result - at::gelu(x, "tanh")).abs().max().item<float>(), 2e-4);
+  EXPECT_FALSE(nn::has_gelu_product(at::kCPU));
+}
+
 TEST(WeightBuffer, KeepsItsMemory) {
   const at::Tensor x = at::randn({1, 3, 8});
   const at::Tensor large = at::randn({6, 8}).to(at::kBFloat16), small = at::randn({4, 8}).to(at::kBFloat16);

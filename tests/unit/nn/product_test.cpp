@@ -27,5 +27,32 @@ TEST(Product, IsALinearLayers) {
   }
 }
 
+TEST(Product, IsScaledBeforeItIsRounded) {
+  at::manual_seed(2);
+  for (const auto& bias : {at::randn({24}), at::Tensor()}) {
+    const at::Tensor weight = at::randn({24, 40}), x = at::randn({7, 40}), out = at::empty({7, 24});
+    nn::product(out, x, weight, bias, 1.0 / 64);
+    EXPECT_TRUE(test::close(out, at::linear(x, weight, bias) / 64, 1e-6, 1e-5));
+  }
+  const at::Tensor large = at::full({1, 100}, 100, at::kHalf), out = at::empty({1, 1}, at::kHalf);
+  nn::product(out, large, large, at::zeros({1}, at::kHalf), 1.0 / 64);
+  EXPECT_EQ(out.item<float>(), 15624);  // 15625, rounded, of 1,000,000
+}
+
+TEST(Product, SaturatesInFloat16) {
+  const at::Tensor x = at::full({1, 1, 100}, 100, at::kHalf);
+  const at::Tensor weight = at::cat({x[0], -x[0]});
+  const nn::Linear layer(weight, at::zeros({2}, at::kHalf));
+  const at::Tensor expected = at::tensor({65504.0F, -65504.0F}).view({1, 1, 2});
+  EXPECT_TRUE(at::equal(layer(x).to(at::kFloat), expected));
+  const at::Tensor out = at::zeros({1, 1, 2}, at::kHalf);
+  layer.into(out, x);
+  EXPECT_TRUE(at::equal(out.to(at::kFloat), expected));
+  layer.add_into(out, x);
+  EXPECT_TRUE(at::equal(out.to(at::kFloat), expected));
+  layer.gelu_into(out, x);
+  EXPECT_TRUE(at::equal(out.to(at::kFloat), at::tensor({65504.0F, 0.0F}).view({1, 1, 2})));  // and no NaN
+}
+
 }  // namespace
 }  // namespace opensora
