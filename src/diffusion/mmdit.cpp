@@ -82,10 +82,10 @@ at::Tensor MMDiT::forward(const MMDiTInput& input, const RotaryEmbedding& pe) co
   return forward(MMDiTStep{.img = input.img, .txt = txt, .cond = input.cond, .modulations = mods}, pe, work);
 }
 
-int64_t forward_bytes(const MMDiTConfig& config, int64_t tokens, at::ScalarType computes_in) {
+int64_t forward_bytes(const MMDiTConfig& config, int64_t tokens, at::ScalarType computes_in, at::Device device) {
   constexpr int64_t kFloat = sizeof(float);
   const auto width = static_cast<int64_t>(c10::elementSize(computes_in));
-  const Workspace work(config, 1, tokens, at::TensorOptions(computes_in).device(at::kMeta));
+  const Workspace work(config, 1, tokens, at::TensorOptions(computes_in).device(at::kMeta), mlp_layout(device));
   const int64_t rotary = tokens * config.head_dim() * kFloat;  // a cosine and a sine for each pair
   // Beside attention's output or, before the first forward, a modulation's weight on its way from the host.
   const int64_t passing = std::max(tokens, 6 * config.hidden_size) * config.hidden_size * width;

@@ -64,6 +64,7 @@ struct MMDiT {
 
 // About what a forward of a sampling over so many tokens, of text and image, takes beside the model's weights, in
 // bytes: the workspace, rotary tables, attention's output, the steps' modulations, the latent and its velocities.
-int64_t forward_bytes(const MMDiTConfig& config, int64_t tokens, at::ScalarType computes_in);
+// `device`: whose kernels run.
+int64_t forward_bytes(const MMDiTConfig& config, int64_t tokens, at::ScalarType computes_in, at::Device device);
 
 }  // namespace opensora::diffusion

@@ -153,7 +153,8 @@ DeviceNeed ModelSet::need(Component component, const Opened& opened) const {
   DeviceNeed need{.weights = weights.bytes()};
   if (is_transformer(component)) {
     const int64_t tokens = component == Component::kModel ? options_.video_tokens : options_.picture_tokens;
-    need.activations = diffusion::forward_bytes(transformer_config(component, choice_.config), tokens, computes_in);
+    need.activations =
+        diffusion::forward_bytes(transformer_config(component, choice_.config), tokens, computes_in, options_.device);
   } else if (component == Component::kT5) {
     need.activations = text::forward_bytes(opened.sizes.t5, choice_.config.t5.max_length, computes_in);
   }

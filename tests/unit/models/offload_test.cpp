@@ -52,7 +52,8 @@ TEST(OffloadAuto, LeavesAReserveAndKeepsToTheLimit) {
 TEST(OffloadAuto, ReckonsWithTheLengthOfTheVideo) {
   const MMDiTConfig config;
   const auto growth = [&](at::ScalarType dtype) {
-    return diffusion::forward_bytes(config, 40000, dtype) - diffusion::forward_bytes(config, 20000, dtype);
+    return diffusion::forward_bytes(config, 40000, dtype, at::kCUDA) -
+           diffusion::forward_bytes(config, 20000, dtype, at::kCUDA);
   };
   EXPECT_GT(growth(at::kBFloat16), 20000 * 6 * config.hidden_size * 2);  // x, normed, q, k, v, attention's output
   EXPECT_LT(growth(at::kBFloat16), 20000 * 8 * config.hidden_size * 2);
