@@ -1,11 +1,15 @@
 #!/usr/bin/env bash
-# Compares the peak memory that `opensora plan` predicts with that of the run, on the CPU.
+# Compares the peak memory and the seconds that `opensora plan` predicts with those of the run, on the CPU.
 #
 # usage: scripts/check_plan.sh [GENERATE OPTIONS...]
 #
 # The demo model at three sizes, then the larger autoencoder of the tests' tiny checkpoints at three more, where
 # activations outweigh all else; one step each, as every step needs the same. The options go to both, such as
 # --dtype bf16 or --threads 2. Ratios within 0.85 to 1.15 are what the plan promises.
+#
+# Then seconds, of sampling and decoding, with random weights of the configuration "bench" (written for it, 440 MB) at
+# five sizes of some seconds each: smaller models are mostly calls. Ratios within 0.75 to 1.25 are what the plan
+# promises on a machine that does nothing else.
 
 # shellcheck source=scripts/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -42,3 +46,34 @@ tiny=(--model-dir tests/data/reference/ckpts --config tests/data/reference/ckpts
 compare tiny 336x192 9 "${tiny[@]}"
 compare tiny 640x352 5 "${tiny[@]}"
 compare tiny 1024x576 5 "${tiny[@]}"
+
+# Prints the seconds that a plan gives a stage, with a model: planned_seconds STAGE JSON
+planned_seconds() { sed "s/.*\"stage\":\"$1\"[^}]*[,{]\"seconds\":\([0-9.e+-]*\).*/\1/" <<<"$2"; }
+# Prints the seconds that a run took for a stage: measured_seconds STAGE JSON
+measured_seconds() { sed "s/.*\"seconds\":{[^}]*\"$1\":\([0-9.e+-]*\).*/\1/" <<<"$2"; }
+
+# Prints a row of the table: compare_seconds SIZE FRAMES
+compare_seconds() {
+  local size=$1 frames=$2 flags plan result
+  flags=(--prompt sea --model-dir "$folder/model" --text-embeddings "$folder/model/embeddings" --config bench --seed 1
+    --steps 2 -W "${size%x*}" -H "${size#*x}" --num-frames "$frames" -q --json --progress none --overwrite --device cpu
+    -o "$folder/out.mkv" "${extra[@]}")
+  plan=$(build/opensora plan "${flags[@]}")
+  result=$(build/opensora generate "${flags[@]}")
+  awk -v size="$size" -v frames="$frames" \
+    -v planned_step="$(planned_seconds denoise "$plan")" -v step="$(measured_seconds denoise "$result")" \
+    -v planned_decode="$(planned_seconds decode "$plan")" -v decode="$(measured_seconds decode "$result")" 'BEGIN {
+      planned = planned_step + planned_decode
+      measured = step + decode
+      printf "%-9s  %6d  %8.2f /%7.2f  %8.2f /%7.2f  %5.2f\n", size, frames, planned_step, step, planned_decode, decode,
+        planned / measured
+    }'
+}
+
+build/opensora random-model "$folder/model" --config bench --prompt sea >/dev/null
+printf '\n%-9s  %6s  %-17s  %-17s  %5s\n' size frames "sampling, planned" "decoding, planned" ratio
+compare_seconds 192x192 5
+compare_seconds 192x192 17
+compare_seconds 336x192 9
+compare_seconds 336x192 17
+compare_seconds 448x256 9

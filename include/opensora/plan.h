@@ -27,9 +27,17 @@ struct StagePlan {
   int64_t forwards = 0;  // of the model
   double flops = 0;      // of all forwards: matrix products, convolutions, attention; two a multiply-add
   double attention_flops = 0, convolution_flops = 0;  // of them
-  // What they take at the speed of this CPU's kernels, alone on its cores; nullopt: on a GPU, which is not measured.
-  // Weights are not read meanwhile, and frames not written.
-  std::optional<double> seconds = {};
+  // What operators read and write, each tensor once: those of the FLOPs (`product_bytes`: of the matrix products), and
+  // all others. Where they are bound by memory, it is by these.
+  double product_bytes = 0, attention_bytes = 0, convolution_bytes = 0, elementwise_bytes = 0;
+  double operators = 0;  // that are called
+  // To the device: once, before the model runs, and with each of its forwards (of blocks that are streamed). 0 on the
+  // CPU, which works on mapped files.
+  int64_t loaded_bytes = 0, streamed_bytes = 0;
+  // Estimates, both nullopt where nothing is known of the device's speed. On the CPU by a trial of its kernels, alone
+  // on its cores, with weights in the page cache; on a GPU by published figures (known_gpus()): what the model takes,
+  // and its loading before that, from a disk. Frames are not written meanwhile.
+  std::optional<double> seconds = {}, load_seconds = {};
   bool encodes = false;  // frames are written meanwhile
 };
 
@@ -49,6 +57,7 @@ struct MemoryVerdict {
   // machine has it; empty: none of them does.
   std::vector<std::string> flags;
   int64_t peak_with_flags = 0;
+  std::optional<double> seconds_with_flags = {};  // as RunPlan::seconds
 };
 
 struct RunPlan {
@@ -64,7 +73,9 @@ struct RunPlan {
   // Of them, what --max-memory counts: on the CPU without the C library's heap, the video encoder and libraries' pages.
   int64_t budget_bytes = 0;
   double flops = 0;
-  std::optional<double> seconds = {};  // likewise, together
+  // Of all stages, with loading.
+  std::optional<double> seconds = {};
+  std::string speed_of;  // whose: "this CPU", "NVIDIA H100"; empty: not known
   // The weights are not here: the plan is that of the published files, whose names and shapes the configuration says.
   bool published = false;
   int64_t output_bytes = 0;             // a guess at the file's size: what moves in the video decides
@@ -84,10 +95,12 @@ struct PlanOptions {
   // asked; of the CPU what is available now. With it and no --device,
   // the plan is for a GPU, whether there is one or not.
   std::optional<int64_t> device_memory;
+  // Of known_gpus(): plans for this GPU, which need not be here. Empty: for the present device.
+  std::string gpu = {};
   std::optional<BaseMemory> base;  // nullopt: base_memory()
   // Where weights are missing, or are the demo's and not those of the configuration: plan with the published ones.
   bool may_lack_weights = false;
-  bool measures_time = false;  // tries the CPU's kernels for a tenth of a second, for `seconds`
+  bool measures_time = false;  // for the CPU: tries its kernels for a second or two, for `seconds`
   // A run of the request ran out of memory, whatever its plan says: it does not fit, and flags must need less than it.
   bool ran_out = false;
 };
@@ -95,6 +108,19 @@ struct PlanOptions {
 // Plans a run without starting it: the checks are those of generate(), the models are bound to the names and shapes of
 // their files, and run without data. Throws as generate() does before it loads weights, and CheckpointError for
 // tensors that are missing or mis-shaped. Uses LibTorch's meta device: one call at a time.
+// UsageError for a GPU that is not known, or for one where the request's device is the CPU.
 RunPlan plan_run(const GenerateRequest& request, const PlanOptions& options = {});
+
+// A GPU whose published figures are known.
+struct KnownGpu {
+  std::string key;           // "h100", "4090": for PlanOptions::gpu
+  std::string name;          // "NVIDIA H100 80GB"
+  int64_t memory_bytes = 0;  // that a run can have of it: less what error correction, the driver and a desktop take
+};
+std::vector<KnownGpu> known_gpus();
+
+// The plan for each of them, in their order. `options.gpu` and `options.device_memory` play no part. Each device's
+// memory is planned for once.
+std::vector<RunPlan> plan_for_all_gpus(const GenerateRequest& request, const PlanOptions& options = {});
 
 }  // namespace opensora

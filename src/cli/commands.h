@@ -26,7 +26,7 @@ void add_selftest(CLI::App& app);
 
 // Plans what the flags of generate or plan ask for, and prints the plan: a run's stages as a table, or for a prompts
 // file a line for each row and their sum. With options.json it prints an object for each row, on a line of its own.
-void print_plans(const CommandOptions& options, const CLI::App& command);
+void print_plans(const CommandOptions& options, const CLI::App& command, bool for_all_gpus = false);
 
 // The first argument with which the scripts of `opensora completion` ask the program what may follow.
 inline constexpr const char* kCompleteCommand = "__complete";

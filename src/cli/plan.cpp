@@ -37,6 +37,8 @@ std::string joined(const std::vector<std::string>& flags) {
   return text;
 }
 
+ordered_json value_or_null(const std::optional<double>& value) { return value ? ordered_json(*value) : ordered_json(); }
+
 ordered_json to_json(const MemoryVerdict& memory) {
   return {{"available_bytes", memory.available_bytes},
           {"source", request::with_flags(memory.source)},
@@ -44,10 +46,9 @@ ordered_json to_json(const MemoryVerdict& memory) {
           {"reserve_bytes", memory.reserve_bytes},
           {"fits", memory.fits},
           {"flags", request::with_flags(memory.flags)},
-          {"peak_with_flags_bytes", memory.flags.empty() ? ordered_json() : ordered_json(memory.peak_with_flags)}};
+          {"peak_with_flags_bytes", memory.flags.empty() ? ordered_json() : ordered_json(memory.peak_with_flags)},
+          {"seconds_with_flags", value_or_null(memory.seconds_with_flags)}};
 }
-
-ordered_json value_or_null(const std::optional<double>& value) { return value ? ordered_json(*value) : ordered_json(); }
 
 struct PlannedRow {
   std::string place;   // "prompts.csv:12"; empty: the command line
@@ -67,6 +68,13 @@ ordered_json to_json(const RunPlan& plan) {
                       {"anonymous_bytes", stage.anonymous_bytes},
                       {"forwards", stage.forwards},
                       {"flops", stage.flops},
+                      {"product_bytes", stage.product_bytes},
+                      {"attention_bytes", stage.attention_bytes},
+                      {"convolution_bytes", stage.convolution_bytes},
+                      {"elementwise_bytes", stage.elementwise_bytes},
+                      {"loaded_bytes", stage.loaded_bytes},
+                      {"streamed_bytes", stage.streamed_bytes},
+                      {"load_seconds", value_or_null(stage.load_seconds)},
                       {"seconds", value_or_null(stage.seconds)}});
   }
   return {{"output", plan.output.string()},
@@ -84,6 +92,7 @@ ordered_json to_json(const RunPlan& plan) {
           {"anonymous_bytes", plan.anonymous_bytes},
           {"flops", plan.flops},
           {"seconds", value_or_null(plan.seconds)},
+          {"speed_of", plan.speed_of.empty() ? ordered_json() : ordered_json(plan.speed_of)},
           {"weights", plan.published ? "published" : "model folder"},
           {"estimated_output_bytes", plan.output_bytes},
           {"memory", plan.memory ? to_json(*plan.memory) : ordered_json()}};
@@ -105,7 +114,8 @@ std::string verdict_text(const RunPlan& plan) {
   const std::string lack = "does not fit: " + need + " is more than " + have;
   if (memory.flags.empty()) return lack + "; none of the tried flags makes it fit";
   return lack + "; with " + joined(request::with_flags(memory.flags)) + " it does, with " +
-         format_bytes(memory.peak_with_flags);
+         format_bytes(memory.peak_with_flags) +
+         (memory.seconds_with_flags ? " and in about " + format_duration(*memory.seconds_with_flags) : "");
 }
 
 // Empty where no model's are.
@@ -118,9 +128,21 @@ std::string streaming_text(const RunPlan& plan) {
 }
 
 std::string time_text(const RunPlan& plan) {
-  if (!plan.seconds) return "time: not measured on a GPU";
-  return "time: about " + format_duration(*plan.seconds) +
-         " on this CPU, by a trial of its kernels; reading weights and writing files not counted";
+  if (!plan.seconds) return "time: not known of this GPU; --gpu names some that are known";
+  const std::string about = "estimated time: about " + format_duration(*plan.seconds);
+  if (plan.device == "cpu") {
+    return about + " on this CPU, by a trial of its kernels; reading weights and writing files not counted";
+  }
+  double loading = 0;
+  for (const StagePlan& stage : plan.stages) loading += stage.load_seconds.value_or(0);
+  return fmt::format("{} on {}, {} of it loading models; by published figures, without the writing of files", about,
+                     plan.speed_of, format_duration(loading));
+}
+
+// With the loading of its model, where that is known.
+std::string stage_time(const StagePlan& stage) {
+  if (stage.model.empty()) return "";
+  return stage.seconds ? format_duration(*stage.seconds + stage.load_seconds.value_or(0)) : "?";
 }
 
 void print_table(const RunPlan& plan) {
@@ -131,13 +153,10 @@ void print_table(const RunPlan& plan) {
   std::cout << fmt::format(kFormat, "stage", "model", "stored", "weights", "peak memory", "forwards", "FLOP", "time");
   for (const StagePlan& stage : plan.stages) {
     const bool has_model = !stage.model.empty();
-    const bool has_time = has_model && stage.seconds;
     std::cout << fmt::format(kFormat, stage.stage, stage.model, has_model ? format_bytes(stage.stored_bytes) : "",
                              has_model ? format_bytes(stage.weight_bytes) : "", format_bytes(stage.peak_bytes),
                              has_model ? std::to_string(stage.forwards) : "", has_model ? flops_text(stage.flops) : "",
-                             has_time    ? format_duration(*stage.seconds)
-                             : has_model ? "?"
-                                         : "");
+                             stage_time(stage));
   }
   std::cout << fmt::format("peak memory {}, {}FLOP, {} of about {}\n", format_bytes(plan.peak_bytes),
                            flops_text(plan.flops), plan.output.string(), format_bytes(plan.output_bytes));
@@ -199,6 +218,49 @@ void print_rows(const std::vector<PlannedRow>& rows) {
   std::cout << fmt::format("{}: {}\n", largest.place, verdict_text(largest.plan));
 }
 
+bool is_streamed(const RunPlan& plan) {
+  return std::any_of(plan.stages.begin(), plan.stages.end(),
+                     [](const auto& stage) { return stage.streamed_bytes > 0; });
+}
+
+// How a run on a GPU fits, and how long it then takes.
+std::string remedy_text(const RunPlan& plan) {
+  if (plan.memory->fits) return is_streamed(plan) ? "blocks are streamed" : "";
+  return plan.memory->flags.empty() ? "does not fit" : "with " + joined(request::with_flags(plan.memory->flags));
+}
+
+std::optional<double> fitting_seconds(const RunPlan& plan) {
+  return plan.memory->fits ? plan.seconds : plan.memory->seconds_with_flags;
+}
+
+void print_all_gpus(const GenerateRequest& request, const PlanOptions& options, bool json) {
+  const std::vector<KnownGpu> gpus = known_gpus();
+  const std::vector<RunPlan> plans = plan_for_all_gpus(request, options);
+  if (json) {
+    for (size_t i = 0; i < gpus.size(); ++i) {
+      ordered_json object = {{"gpu", gpus[i].key}};
+      object.update(to_json(plans[i]));
+      print_json(object);
+    }
+    return;
+  }
+  const RunPlan& first = plans.front();
+  if (first.published) std::cout << kPublished;
+  std::cout << fmt::format("{}: {}x{}, {} frames, {} steps, {}\n", first.condition, first.width, first.height,
+                           first.frames, first.steps, first.computing);
+  constexpr const char* kFormat = "{:<13}  {:<22}  {:>10}  {:>10}  {:>10}  {}\n";
+  std::cout << fmt::format(kFormat, "--gpu", "name", "usable", "needed", "time", "");
+  for (size_t i = 0; i < gpus.size(); ++i) {
+    const MemoryVerdict& memory = *plans[i].memory;
+    const std::optional<double> seconds = fitting_seconds(plans[i]);
+    const bool fits_somehow = memory.fits || !memory.flags.empty();
+    std::cout << fmt::format(kFormat, gpus[i].key, gpus[i].name, format_bytes(memory.available_bytes),
+                             format_bytes(memory.fits || !fits_somehow ? memory.needed_bytes : memory.peak_with_flags),
+                             seconds ? format_duration(*seconds) : "", remedy_text(plans[i]));
+  }
+  std::cout << "estimates by published figures; loading counts, the writing of files does not\n";
+}
+
 // Weights that somebody named must be there; others may be missing.
 bool may_lack_weights(const request::Settings& settings) {
   const auto names_weights = [&](const request::Parameter& parameter) {
@@ -211,12 +273,14 @@ bool may_lack_weights(const request::Settings& settings) {
 
 }  // namespace
 
-void print_plans(const CommandOptions& options, const CLI::App& command) {
+void print_plans(const CommandOptions& options, const CLI::App& command, bool for_all_gpus) {
   PlanOptions plan_options;
+  plan_options.gpu = options.settings.gpu;
   plan_options.may_lack_weights = may_lack_weights(options.settings);
   plan_options.measures_time = true;
   if (options.settings.device_memory > 0) plan_options.device_memory = options.settings.device_memory;
   const std::vector<RowRequest> rows = requested_rows(options, command, values_of_from(options));
+  if (for_all_gpus) return print_all_gpus(rows.front().request, plan_options, options.json);
   const std::vector<PlannedRow> plans = plan_rows(rows, options.settings, plan_options);
   if (options.json) {
     for (const PlannedRow& row : plans) print_json(to_json(row));
@@ -233,17 +297,25 @@ void add_plan(CLI::App& app) {
       "plan", "Say what a run of generate would take: weights, memory, FLOPs, and whether it fits; the same flags");
   plan->only_plans = true;
   add_generate_options(*command, *plan);
+  auto for_all_gpus = std::make_shared<bool>(false);
+  command
+      ->add_flag("--all-gpus", *for_all_gpus, "For each GPU that is known: whether it fits, with which flags, how long")
+      ->excludes(command->get_option("--gpu"))
+      ->excludes(command->get_option("--device-memory"))
+      ->excludes(command->get_option("--prompts-file"))
+      ->group("Machine");
   command->footer(
       "No weights are read. A run that does not fit is an answer too: the exit code is 0, \"fits\" in --json says so.\n"
       "Where no model folder is named and the weights are not there, the plan of a published configuration is that of\n"
       "the published files, and says so: ask before you download. The prompt may be left out.\n"
       "Examples:\n"
-      "  opensora plan --config 768px --device-memory 24GiB\n"
+      "  opensora plan --config 768px --gpu 4090\n"
+      "  opensora plan --config 768px --all-gpus\n"
       "  opensora plan --config 256px --num-frames 33 --device cpu --json\n"
       "  opensora plan -p \"raining, sea\" --model-dir ./ckpts");
-  command->callback([plan, command] {
+  command->callback([plan, command, for_all_gpus] {
     plan->apply_log();
-    print_plans(*plan, *command);
+    print_plans(*plan, *command, *for_all_gpus);
   });
 }
 

@@ -6,8 +6,13 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <initializer_list>
 #include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
 #include <utility>
+#include <vector>
 
 namespace opensora {
 namespace {
@@ -16,6 +21,7 @@ struct Counter {
   at::DeviceType device;  // the one that the meta device stands in for
   int64_t live = 0, peak = 0;
   FlopCount flops;
+  ByteCount bytes;
 
   void add(int64_t bytes) {
     live += bytes;
@@ -168,32 +174,140 @@ torch::Library missing_kernels() {
   return library;
 }
 
-// Counts the product of x and a matrix with so many columns.
-void count_product(const at::Tensor& x, double columns) { add_flops(x, &FlopCount::linear, 2 * count(x) * columns); }
+// Of the tensors' elements that lie in memory: a broadcast one's are fewer than its shape says.
+double stored_bytes(const at::Tensor& x) {
+  if (!x.defined() || !x.is_meta()) return 0;
+  double elements = 1;
+  for (int64_t i = 0; i < x.dim(); ++i) elements *= x.stride(i) == 0 ? 1 : length(x, i);
+  return elements * static_cast<double>(x.element_size());
+}
 
-// LibTorch has meta kernels of its own for matrix products, so these are counted when they are called.
-std::unique_ptr<at::ObserverContext> count_products(const at::RecordFunction& fn) {
-  const std::string name = fn.name();
-  const auto input = [&](size_t i) { return fn.inputs()[i].toTensor(); };
-  // at::linear calls other operators. So addmm and mm count only if they are given a tensor to write into, their last
-  // input.
-  const auto writes_into = [&](size_t inputs) { return fn.inputs().size() == inputs + 1; };
-  if (name == "aten::linear") {
-    count_product(input(0), length(input(1), 0));
-  } else if (name == "aten::addmm" && writes_into(5)) {
-    count_product(input(1), length(input(2), 1));
-  } else if (name == "aten::mm" && writes_into(2)) {
-    count_product(input(0), length(input(1), 1));
-  } else if (name == "aten::bmm") {
-    count_product(input(0), length(input(1), 2));
+double stored_bytes(const c10::IValue& value) {
+  if (value.isTensor()) return stored_bytes(value.toTensor());
+  if (!value.isTensorList()) return 0;
+  double bytes = 0;
+  for (const at::Tensor& x : value.toTensorVector()) bytes += stored_bytes(x);
+  return bytes;
+}
+
+// How an operator is counted, as its schema tells.
+struct Signature {
+  double ByteCount::*kind = nullptr;  // nullptr: a view or an allocation, of which nothing is counted
+  std::vector<double> passes;         // over each argument: 1 what is read or written, 2 what is changed, 0 nothing
+  bool makes_results = false;         // which are written; else they are arguments
+  bool gathers = false;               // reads as much as it writes, whatever its table holds
+};
+
+bool is_one_of(std::string_view name, std::initializer_list<std::string_view> names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+double ByteCount::*kind_of(const std::string& name) {
+  if (is_one_of(name, {"linear", "addmm", "mm", "bmm", "baddbmm"})) return &ByteCount::linear;
+  if (name == "convolution") return &ByteCount::convolution;
+  if (name == "scaled_dot_product_attention") return &ByteCount::attention;
+  const bool moves_nothing = name.starts_with("empty") || name.starts_with("new_empty") || name.starts_with("resize") ||
+                             is_one_of(name, {"_unsafe_view", "item", "_local_scalar_dense"});
+  return moves_nothing ? nullptr : &ByteCount::elementwise;
+}
+
+Signature read_signature(const c10::FunctionSchema& schema) {
+  const std::string name = schema.name().substr(schema.name().find("::") + 2);
+  Signature signature{.kind = kind_of(name), .passes = {}, .gathers = name == "index_select"};
+  for (const c10::Argument& argument : schema.arguments()) {
+    const bool is_changed = argument.alias_info() != nullptr && argument.alias_info()->isWrite();
+    const bool is_only_written = argument.is_out() || is_one_of(name, {"copy_", "fill_", "zero_"});
+    signature.passes.push_back(is_changed && !is_only_written ? 2 : 1);
   }
-  return nullptr;
+  for (const c10::Argument& result : schema.returns()) {
+    if (result.alias_info() == nullptr) {
+      signature.makes_results = true;
+    } else if (!result.alias_info()->isWrite()) {
+      signature.kind = nullptr;
+    }
+  }
+  return signature;
+}
+
+// Each schema is read once: an operator's name lies where its schema does.
+const Signature& signature_of(const at::RecordFunction& fn) {
+  thread_local std::unordered_map<const char*, Signature> known;
+  const auto found = known.find(fn.name());
+  if (found != known.end()) return found->second;
+  const std::optional<c10::FunctionSchema> schema = fn.operator_schema();
+  return known.emplace(fn.name(), schema ? read_signature(*schema) : Signature{}).first->second;
+}
+
+// An operator that runs. Operators call others: an element-wise one counts if none within it has counted, the products,
+// convolutions and attention count for all within them.
+struct Call final : at::ObserverContext {
+  Call* outer = nullptr;
+  const Signature* signature = nullptr;  // nullptr: within an operator that counts for it
+  double bytes = 0;
+  bool has_counted = false;
+
+  bool counts_for_all() const {
+    return signature == nullptr || (signature->kind != nullptr && signature->kind != &ByteCount::elementwise);
+  }
+};
+
+thread_local Counter* active_counter = nullptr;  // of the thread's MetaDevice
+thread_local Call* innermost_call = nullptr;
+
+// LibTorch has meta kernels of its own for matrix products, so that their FLOPs are counted when they are called.
+void add_product(const at::RecordFunction& fn) {
+  const std::string_view name = std::string_view(fn.name()).substr(std::string_view("aten::").size());
+  const auto input = [&](size_t i) { return fn.inputs()[i].toTensor(); };
+  const bool adds = name.find("add") != std::string_view::npos;  // x is the second, behind what is added
+  const at::Tensor x = input(adds ? 1 : 0), weight = input(adds ? 2 : 1);
+  const double columns = length(weight, name == "linear" ? 0 : -1);
+  if (x.is_meta()) active_counter->flops.linear += 2 * count(x) * columns;
+}
+
+std::unique_ptr<at::ObserverContext> enter(const at::RecordFunction& fn) {
+  auto call = std::make_unique<Call>();
+  call->outer = std::exchange(innermost_call, call.get());
+  if (call->outer != nullptr && call->outer->counts_for_all()) return call;
+  call->signature = &signature_of(fn);
+  if (call->signature->kind == nullptr) return call;
+  if (call->signature->kind == &ByteCount::linear) add_product(fn);
+  const size_t arguments = std::min(fn.inputs().size(), call->signature->passes.size());
+  for (size_t i = 0; i < arguments && !call->signature->gathers; ++i) {
+    call->bytes += call->signature->passes[i] * stored_bytes(fn.inputs()[i]);
+  }
+  return call;
+}
+
+void leave(const at::RecordFunction& fn, at::ObserverContext* context) {
+  auto* call = static_cast<Call*>(context);
+  innermost_call = call->outer;
+  if (call->signature == nullptr) return;
+  if (call->signature->kind != nullptr && !call->has_counted) {
+    double made = 0;
+    if (call->signature->makes_results) {
+      for (const c10::IValue& result : fn.outputs()) made += stored_bytes(result);
+    }
+    call->bytes += call->signature->gathers ? 2 * made : made;
+    call->has_counted = call->bytes > 0;
+    active_counter->bytes.*(call->signature->kind) += call->bytes;
+    active_counter->bytes.operators += call->has_counted ? 1 : 0;
+  }
+  if (call->outer != nullptr && call->has_counted) call->outer->has_counted = true;
+}
+
+void add_bytes(at::TensorList tensors, double ByteCount::*kind) {
+  if (active_counter == nullptr) return;
+  double bytes = 0;
+  for (const at::Tensor& x : tensors) bytes += stored_bytes(x);
+  active_counter->bytes.*kind += bytes;
+  active_counter->bytes.operators += bytes > 0 ? 1 : 0;
 }
 
 }  // namespace
 
 struct MetaDevice::State {
-  explicit State(at::DeviceType device) : counter(std::make_shared<Counter>(Counter{.device = device, .flops = {}})) {}
+  explicit State(at::DeviceType device)
+      : counter(std::make_shared<Counter>(Counter{.device = device, .flops = {}, .bytes = {}})) {}
 
   std::shared_ptr<Counter> counter;
   MetaAllocator allocator{counter};
@@ -204,12 +318,16 @@ struct MetaDevice::State {
 
 MetaDevice::MetaDevice(at::Device device) : state_(std::make_unique<State>(device.type())) {
   c10::SetAllocator(at::kMeta, &state_->allocator);
-  state_->callback = at::addThreadLocalCallback(
-      at::RecordFunctionCallback(count_products).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+  active_counter = state_->counter.get();
+  state_->callback = at::addThreadLocalCallback(at::RecordFunctionCallback(enter, leave)
+                                                    .needsInputs(true)
+                                                    .needsOutputs(true)
+                                                    .scopes({at::RecordScope::FUNCTION}));
 }
 
 MetaDevice::~MetaDevice() {
   at::removeCallback(state_->callback);
+  active_counter = nullptr;
   c10::SetAllocator(at::kMeta, state_->previous);
 }
 
@@ -217,13 +335,24 @@ int64_t MetaDevice::live_bytes() const { return state_->counter->live; }
 int64_t MetaDevice::peak_bytes() const { return state_->counter->peak; }
 void MetaDevice::reset_peak() { state_->counter->peak = state_->counter->live; }
 const FlopCount& MetaDevice::flops() const { return state_->counter->flops; }
-void MetaDevice::reset_flops() { state_->counter->flops = {}; }
+const ByteCount& MetaDevice::bytes() const { return state_->counter->bytes; }
+void MetaDevice::reset_counts() {
+  state_->counter->flops = {};
+  state_->counter->bytes = {};
+}
 
 at::DeviceType kernel_device(const at::Tensor& x) {
   const Counter* counter = counter_of(x);
   return counter != nullptr ? counter->device : x.device().type();
 }
 
-void count_convolution(const at::Tensor& x, double flops) { add_flops(x, &FlopCount::convolution, flops); }
+void count_convolution(const at::Tensor& out, at::TensorList read, double flops) {
+  add_flops(out, &FlopCount::convolution, flops);
+  std::vector<at::Tensor> tensors = read.vec();
+  tensors.push_back(out);
+  add_bytes(tensors, &ByteCount::convolution);
+}
+
+void count_pass(at::TensorList tensors) { add_bytes(tensors, &ByteCount::elementwise); }
 
 }  // namespace opensora

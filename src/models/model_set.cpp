@@ -59,15 +59,23 @@ bool is_streamed(const std::string& name) {
 ModelBytes bytes_of(const MetaSource& source, std::optional<at::ScalarType> dtype, bool maps, int64_t blocks,
                     const WeightOptions& options) {
   ModelBytes bytes;
-  int64_t streamed = 0;
+  int64_t streamed = 0, streamed_here = 0;
   for (const MetaSource::Entry& tensor : source.requested()) {
     const int64_t stored = tensor.elements() * static_cast<int64_t>(c10::elementSize(tensor.dtype));
     const bool is_converted = dtype && !maps && at::isFloatingType(tensor.dtype);
     bytes.stored += stored;
-    bytes.held += tensor.elements() * static_cast<int64_t>(c10::elementSize(is_converted ? *dtype : tensor.dtype));
-    if (is_streamed(tensor.name)) streamed += stored;
+    const int64_t here =
+        tensor.elements() * static_cast<int64_t>(c10::elementSize(is_converted ? *dtype : tensor.dtype));
+    bytes.held += here;
+    if (!is_streamed(tensor.name)) continue;
+    streamed += stored;
+    streamed_here += here;
   }
-  if (!maps) return bytes;
+  if (!maps) {
+    bytes.streamed = options.residence == Residence::kStreamed ? streamed_here : 0;
+    bytes.loaded = bytes.held - bytes.streamed;
+    return bytes;
+  }
   bytes.mapped = bytes.stored;
   if (!options.gives_back_pages) return bytes;
   // Streamed, a block's pages go when it has been copied; else they stay until it has been used.
@@ -82,6 +90,8 @@ ModelBytes& ModelBytes::operator+=(const ModelBytes& other) {
   stored += other.stored;
   held += other.held;
   mapped += other.mapped;
+  loaded += other.loaded;
+  streamed += other.streamed;
   return *this;
 }
 

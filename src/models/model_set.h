@@ -52,6 +52,8 @@ struct ModelBytes {
   int64_t stored = 0;  // in its file
   int64_t held = 0;  // in memory, in the dtype in which the device holds them; on a GPU without what stays on the host
   int64_t mapped = 0;  // of the file's pages, what stays in memory
+  // Copied to an accelerator: once, before it runs, and with each forward. 0 on the CPU.
+  int64_t loaded = 0, streamed = 0;
 
   ModelBytes& operator+=(const ModelBytes& other);
 };

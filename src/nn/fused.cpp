@@ -91,7 +91,7 @@ FusedKernels& fused_kernels(at::Device device) {
 
 void modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale,
                           double eps) {
-  if (is_planned_with_kernels(out)) return;
+  if (is_planned_with_kernels(out)) return count_pass({x, out});
   if (out.is_meta()) return plain::modulated_layer_norm(out, x, shift, scale, eps);
   const TraceSpan span("modulated_layer_norm");
   const auto kernel = fused_kernels(out.device()).modulated_layer_norm;
@@ -102,7 +102,7 @@ void modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::
 
 void rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale, const RotaryEmbedding& rope,
                    double eps) {
-  if (is_planned_with_kernels(out)) return;
+  if (is_planned_with_kernels(out)) return count_pass({x, out});
   if (out.is_meta()) return plain::rms_norm_rope(out, x, scale, rope, eps);
   const TraceSpan span("rms_norm_rope");
   const auto kernel = fused_kernels(out.device()).rms_norm_rope;
@@ -123,7 +123,7 @@ void add_gated(const at::Tensor& x, const at::Tensor& gate, const at::Tensor& y)
 }
 
 void gelu_tanh(const at::Tensor& x) {
-  if (x.is_meta()) return;
+  if (x.is_meta()) return count_pass({x, x});
   const TraceSpan span("gelu_tanh");
   const auto kernel = fused_kernels(x.device()).gelu_tanh;
   if (kernel != nullptr && are_dense_rows(x) && kernel(x)) return;

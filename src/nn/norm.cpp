@@ -238,12 +238,20 @@ bool is_planned_with_lanes(const at::Tensor& x) {
 
 // Whether the device's own kernel has done it.
 bool by_kernel(const at::Tensor& x, const at::Tensor& mean, const at::Tensor& variance) {
-  if (x.is_meta()) return is_planned_with_lanes(x) && has_part_moments(x, mean.size(1));
+  if (x.is_meta()) {
+    if (!is_planned_with_lanes(x) || !has_part_moments(x, mean.size(1))) return false;
+    count_pass(x);
+    return true;
+  }
   const auto kernel = fused_kernels(x.device()).group_moments;
   return kernel != nullptr && kernel(x, mean, variance);
 }
 bool by_kernel(const at::Tensor& x, const ChannelAffine& affine, const at::Tensor& out, bool with_silu) {
-  if (x.is_meta()) return is_planned_with_lanes(x) && has_pixel_lanes(out);
+  if (x.is_meta()) {
+    if (!is_planned_with_lanes(x) || !has_pixel_lanes(out)) return false;
+    count_pass({x, out});
+    return true;
+  }
   const auto kernel = fused_kernels(x.device()).channel_affine;
   return kernel != nullptr && kernel(out, x, affine.scale, affine.shift, with_silu);
 }
@@ -266,6 +274,7 @@ ChannelAffine GroupNorm::affine(const at::Tensor& x) const {
   const int64_t channels = x.size(1), width = channels / groups;
   at::Tensor mean = at::empty({x.size(0), groups}, x.options().dtype(at::kFloat)), variance = at::empty_like(mean);
   if (suits_loops(x)) {
+    count_pass(x);
     for (int64_t b = 0; b < x.size(0) && !x.is_meta(); ++b) {
       const Moments m = x.scalar_type() == at::kFloat ? moments<float>(x, b) : moments<BFloat16>(x, b);
       for (int64_t g = 0; g < groups; ++g) {
@@ -292,7 +301,7 @@ void apply(const at::Tensor& x, const ChannelAffine& affine, const at::Tensor& o
     if (!by_kernel(x, affine, out, kWithSilu)) plain::apply_affine(x, affine, out, kWithSilu);
     return;
   }
-  if (x.is_meta()) return;
+  if (x.is_meta()) return count_pass({x, out});
   const TraceSpan span("apply_affine");
   if (x.scalar_type() == at::kFloat) return apply_affine_to_rows<kWithSilu, float>(x, affine, out);
   apply_affine_to_rows<kWithSilu, BFloat16>(x, affine, out);

@@ -164,7 +164,7 @@ void WinogradConv::operator()(const at::Tensor& padded, const at::Tensor& out, b
   if (padded.is_meta()) {
     at::empty({job.scratch_floats() * std::min<int64_t>(at::get_num_threads(), job.blocks())}, padded.options());
     const auto rows = static_cast<double>(padded.size(0) * job.tiles() * job.frames * kernel_.size(1));
-    count_convolution(out, 2.0 * kPoints * rows * static_cast<double>(job.out_channels));
+    count_convolution(out, padded, 2.0 * kPoints * rows * static_cast<double>(job.out_channels));
     return;
   }
   for (int64_t b = 0; b < padded.size(0); ++b) {

@@ -69,6 +69,9 @@ void append_machine(Rows& table) {
        bytes("--device-memory",
              "Memory to plan for, such as 24GiB (default: the device's); with it and no --device, of a GPU",
              &Settings::device_memory),
+       text("--gpu",
+            "Plan for this GPU, which need not be here, by its published figures: h100, 4090, …; with its time",
+            &Settings::gpu),
        path("--trace", "FILE", "Write what ran when to this JSON file, for chrome://tracing or Perfetto",
             &Settings::trace)});
 }

@@ -26,6 +26,7 @@ struct Settings {
   bool keep_going = false;      // the default, for scripts that want to say so
   BatchOptions batch;           // its prompts_file is "-" for standard input
   int64_t device_memory = 0;    // bytes to plan for; 0: what the device has
+  std::string gpu;              // to plan for, of known_gpus(); empty: the present device
   std::filesystem::path trace;  // empty: none is written
 };
 

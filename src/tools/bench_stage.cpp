@@ -161,7 +161,7 @@ FlopCount count_flops(const run::Job& job, const BenchKind& kind) {
   models::ModelSet models = models_without_data(job);
   const auto work = kind.bind(job, models);
   const auto flops_of = [&](int64_t times) {
-    meta_device.reset_flops();
+    meta_device.reset_counts();
     work(times, [] {});
     return meta_device.flops();
   };

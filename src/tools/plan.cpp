@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -27,6 +28,8 @@
 #include "run/checkpoints.h"
 #include "run/forecast.h"
 #include "run/job.h"
+#include "tools/device_table.h"
+#include "tools/roofline.h"
 #include "tools/simulation.h"
 
 namespace opensora {
@@ -149,6 +152,11 @@ struct Circumstances {
 };
 
 at::Device planned_device(const GenerateRequest& request, const PlanOptions& options) {
+  if (!options.gpu.empty()) {
+    tools::find_gpu(options.gpu);
+    if (request.device == "cpu") throw UsageError("`gpu`: cannot be planned for with `device` cpu");
+    return at::kCUDA;
+  }
   const bool need_not_be_here =
       options.device_memory && (request.device == "auto" || request.device.starts_with("cuda"));
   return need_not_be_here ? at::kCUDA : find_device(request.device);
@@ -213,15 +221,24 @@ std::optional<int64_t> free_on(const std::string& name) {
   }
 }
 
-// Of a GPU that is here; nullopt: nobody tells.
-std::optional<MemoryVerdict> memory_of_gpu(const std::string& name) {
-  MemoryVerdict verdict;
+std::string memory_source(const tools::GpuFigures& gpu) {
+  return fmt::format("{}, of its {} GiB", gpu.name, gpu.memory_gib);
+}
+
+// The GPU that a device's name means, if there is one.
+std::optional<GpuInfo> present_gpu(const std::string& name) {
   const std::vector<GpuInfo>& gpus = nvidia_gpus();
   const size_t colon = name.find(':');
   const size_t index = colon == std::string::npos ? 0 : std::strtoul(name.c_str() + colon + 1, nullptr, 10);
-  if (index < gpus.size()) {
-    verdict.available_bytes = gpus[index].memory_bytes;
-    verdict.source = gpus[index].name;
+  return index < gpus.size() ? std::optional(gpus[index]) : std::nullopt;
+}
+
+// Of a GPU that is here; nullopt: nobody tells.
+std::optional<MemoryVerdict> memory_of_gpu(const std::string& name) {
+  MemoryVerdict verdict;
+  if (const std::optional<GpuInfo> gpu = present_gpu(name)) {
+    verdict.available_bytes = gpu->memory_bytes;
+    verdict.source = gpu->name;
   }
   if (const auto free = free_on(name)) {
     verdict.available_bytes = *free;
@@ -252,6 +269,12 @@ std::optional<MemoryVerdict> memory_of(const GenerateRequest& request, at::Devic
     own->available_bytes = *options.device_memory;
     own->source = "`device_memory`";
     own->reserve_bytes = device.is_cpu() ? 0 : models::kDeviceReserve;
+  } else if (!options.gpu.empty()) {
+    const tools::GpuFigures& gpu = tools::find_gpu(options.gpu);
+    own.emplace();
+    own->available_bytes = tools::usable_memory(gpu);
+    own->source = memory_source(gpu);
+    own->reserve_bytes = models::kDeviceReserve;
   } else if (!device.is_cpu()) {
     own = memory_of_gpu(request.device);
   }
@@ -268,15 +291,15 @@ int64_t needed_bytes(const RunPlan& run, const MemoryVerdict& memory) {
   return memory.source == kLimit ? run.budget_bytes : run.anonymous_bytes + memory.reserve_bytes;
 }
 
-// What the run needs with these savings, if that fits.
-std::optional<int64_t> needed_with(const Savings& savings, const GenerateRequest& request,
-                                   const Circumstances& circumstances, const MemoryVerdict& memory) {
+// The plan with these savings, if it fits.
+std::optional<RunPlan> plan_with(const Savings& savings, const GenerateRequest& request,
+                                 const Circumstances& circumstances, const MemoryVerdict& memory) {
   try {
     const GenerateRequest changed = with(request, savings);
     Circumstances there = circumstances;
     there.dtype = resolve_dtype(changed.dtype, there.device);
-    const int64_t needed = needed_bytes(plan_on(changed, there, room_of(memory)), memory);
-    return needed <= memory.available_bytes ? std::optional(needed) : std::nullopt;
+    RunPlan run = plan_on(changed, there, room_of(memory));
+    return needed_bytes(run, memory) <= memory.available_bytes ? std::optional(std::move(run)) : std::nullopt;
   } catch (const UsageError&) {  // too short for its reference, …
     return std::nullopt;
   }
@@ -294,39 +317,85 @@ void raise_limit(const GenerateRequest& request, at::Device device, bool ran_out
 }
 
 // Names the first of the sets of flags that make the run fit, by planning it with them, less those that do not help.
-void find_flags(const GenerateRequest& request, const RunPlan& run, const Circumstances& circumstances,
-                MemoryVerdict& memory) {
-  const auto try_with = [&](const Savings& savings) { return needed_with(savings, request, circumstances, memory); };
+// Returns the plan with these.
+std::optional<RunPlan> find_flags(const GenerateRequest& request, const RunPlan& run,
+                                  const Circumstances& circumstances, MemoryVerdict& memory) {
+  const auto try_with = [&](const Savings& savings) { return plan_with(savings, request, circumstances, memory); };
   for (Savings savings : savings_of(request, circumstances.device, circumstances.dtype, {run.width, run.height})) {
-    std::optional<int64_t> needed = try_with(savings);
-    if (!needed) continue;
+    std::optional<RunPlan> fitting = try_with(savings);
+    if (!fitting) continue;
     for (size_t i = 0; i + 1 < savings.size();) {
       Savings fewer = savings;
       fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(i));
-      if (const auto without = try_with(fewer)) {
+      if (std::optional<RunPlan> without = try_with(fewer)) {
         savings = fewer;
-        needed = without;
+        fitting = std::move(without);
       } else {
         ++i;
       }
     }
     for (const Saving& saving : savings) memory.flags.push_back(saving.flag);
-    memory.peak_with_flags = *needed;
-    return;
+    memory.peak_with_flags = needed_bytes(*fitting, memory);
+    return fitting;
   }
+  return std::nullopt;
 }
 
-void add_seconds(const GenerateRequest& request, at::ScalarType dtype, RunPlan& run) {
+// A run's plan, and that with the flags that make it fit.
+struct Plans {
+  RunPlan run;
+  std::optional<RunPlan> with_flags;
+};
+
+void add_time(const tools::Roofline& speed, const std::string& whose, Plans& plans) {
+  tools::add_seconds(speed, plans.run);
+  plans.run.speed_of = whose;
+  if (!plans.with_flags) return;
+  tools::add_seconds(speed, *plans.with_flags);
+  plans.run.memory->seconds_with_flags = plans.with_flags->seconds;
+}
+
+void add_gpu_time(const tools::GpuFigures& gpu, Plans& plans) {
+  add_time(tools::roofline_of(gpu, plans.run.dtype != "fp32"), std::string(gpu.name), plans);
+}
+
+void add_cpu_time(const GenerateRequest& request, at::ScalarType dtype, Plans& plans) {
   const c10::InferenceMode inference;
-  const run::Rates rates =
-      run::measure_rates(request.config, run.tokens + request.config.t5.max_length, dtype, /*with_convolutions=*/true);
-  run.seconds = 0;
-  for (StagePlan& stage : run.stages) {
-    stage.seconds = rates.seconds({.linear = stage.flops - stage.attention_flops - stage.convolution_flops,
-                                   .convolution = stage.convolution_flops,
-                                   .attention = stage.attention_flops});
-    *run.seconds += *stage.seconds;
+  const int64_t tokens = plans.run.tokens + request.config.t5.max_length;
+  const run::Rates rates = run::measure_rates(request.config, tokens, dtype, /*with_convolutions=*/true);
+  add_time(tools::measured_roofline(rates), "this CPU", plans);
+}
+
+// Of the GPU that is to be planned for, if it is in the table.
+const tools::GpuFigures* figures_of(const GenerateRequest& request, const PlanOptions& options) {
+  if (!options.gpu.empty()) return &tools::find_gpu(options.gpu);
+  const std::optional<GpuInfo> gpu = present_gpu(request.device);
+  return gpu ? tools::find_present_gpu(gpu->name, gpu->memory_bytes) : nullptr;
+}
+
+Plans plan_memory(const GenerateRequest& request, const PlanOptions& options) {
+  const at::Device device = planned_device(request, options);
+  Circumstances here{.device = device,
+                     .dtype = resolve_dtype(request.dtype, device),
+                     .base = options.base ? *options.base : base_memory()};
+  here.base.resident += kLibraryBytes;
+  here.base.anonymous += kLibraryBytes;
+  here.published = options.may_lack_weights && run::lacks_weights(request);
+  std::optional<MemoryVerdict> memory = memory_of(request, device, options);
+  Plans plans{.run = plan_on(request, here, memory ? std::optional(room_of(*memory)) : std::nullopt),
+              .with_flags = {}};
+  RunPlan& run = plans.run;
+  run.memory = std::move(memory);
+  if (!run.memory) return plans;
+  MemoryVerdict& verdict = *run.memory;
+  verdict.needed_bytes = needed_bytes(run, verdict);
+  if (options.ran_out) verdict.available_bytes = std::min(verdict.available_bytes, verdict.needed_bytes - 1);
+  verdict.fits = verdict.needed_bytes <= verdict.available_bytes;
+  if (!verdict.fits) plans.with_flags = find_flags(request, run, here, verdict);
+  if (!verdict.fits && verdict.flags.empty() && verdict.source == kLimit) {
+    raise_limit(request, device, options.ran_out, verdict);
   }
+  return plans;
 }
 
 }  // namespace
@@ -339,27 +408,40 @@ BaseMemory base_memory() {
 
 RunPlan plan_run(const GenerateRequest& request, const PlanOptions& options) {
   use_threads(request.threads);
-  const at::Device device = planned_device(request, options);
-  Circumstances here{.device = device,
-                     .dtype = resolve_dtype(request.dtype, device),
-                     .base = options.base ? *options.base : base_memory()};
-  here.base.resident += kLibraryBytes;
-  here.base.anonymous += kLibraryBytes;
-  here.published = options.may_lack_weights && run::lacks_weights(request);
-  std::optional<MemoryVerdict> memory = memory_of(request, device, options);
-  RunPlan run = plan_on(request, here, memory ? std::optional(room_of(*memory)) : std::nullopt);
-  if (options.measures_time && device.is_cpu()) add_seconds(request, here.dtype, run);
-  run.memory = std::move(memory);
-  if (!run.memory) return run;
-  MemoryVerdict& verdict = *run.memory;
-  verdict.needed_bytes = needed_bytes(run, verdict);
-  if (options.ran_out) verdict.available_bytes = std::min(verdict.available_bytes, verdict.needed_bytes - 1);
-  verdict.fits = verdict.needed_bytes <= verdict.available_bytes;
-  if (!verdict.fits) find_flags(request, run, here, verdict);
-  if (!verdict.fits && verdict.flags.empty() && verdict.source == kLimit) {
-    raise_limit(request, device, options.ran_out, verdict);
+  Plans plans = plan_memory(request, options);
+  if (plans.run.device == "cpu") {
+    if (options.measures_time) add_cpu_time(request, resolve_dtype(request.dtype, at::kCPU), plans);
+  } else if (const tools::GpuFigures* gpu = figures_of(request, options)) {
+    add_gpu_time(*gpu, plans);
   }
-  return run;
+  return std::move(plans.run);
+}
+
+std::vector<KnownGpu> known_gpus() {
+  std::vector<KnownGpu> known;
+  for (const tools::GpuFigures& gpu : tools::gpu_table()) {
+    known.push_back({std::string(gpu.key), std::string(gpu.name), tools::usable_memory(gpu)});
+  }
+  return known;
+}
+
+std::vector<RunPlan> plan_for_all_gpus(const GenerateRequest& request, const PlanOptions& options) {
+  use_threads(request.threads);
+  std::map<int, Plans> by_memory;
+  std::vector<RunPlan> all;
+  for (const tools::GpuFigures& gpu : tools::gpu_table()) {
+    if (!by_memory.contains(gpu.memory_gib)) {
+      PlanOptions its_options = options;
+      its_options.gpu = gpu.key;
+      its_options.device_memory.reset();
+      by_memory.emplace(gpu.memory_gib, plan_memory(request, its_options));
+    }
+    Plans plans = by_memory.at(gpu.memory_gib);
+    if (plans.run.memory->source != kLimit) plans.run.memory->source = memory_source(gpu);
+    add_gpu_time(gpu, plans);
+    all.push_back(std::move(plans.run));
+  }
+  return all;
 }
 
 }  // namespace opensora

@@ -249,7 +249,8 @@ SelftestReport selftest(const SelftestOptions& options) {
 
   SelftestReport report{.device = device.str(), .results = {}};
   for (const auto& checks : {tools::golden_checks(device, dtypes, data), tools::attention_checks(device, dtypes),
-                             tools::kernel_checks(device, dtypes), tools::speed_checks(device, dtypes)}) {
+                             tools::kernel_checks(device, dtypes), tools::size_checks(device, dtypes),
+                             tools::speed_checks(device, dtypes)}) {
     for (const SelfCheck& check : checks) {
       throw_if_stopped();
       report.results.push_back(perform(check));

@@ -43,6 +43,9 @@ std::vector<SelfCheck> golden_checks(at::Device device, const Dtypes& dtypes, co
 std::vector<SelfCheck> attention_checks(at::Device device, const Dtypes& dtypes);
 // Checks our own code: fused kernels against the plain path, frames made on the device, graphs.
 std::vector<SelfCheck> kernel_checks(at::Device device, const Dtypes& dtypes);
+// The transformer's blocks and a convolution at the sizes of real runs (on the CPU small ones): right, and as fast and
+// as large as a plan says.
+std::vector<SelfCheck> size_checks(at::Device device, const Dtypes& dtypes);
 std::vector<SelfCheck> speed_checks(at::Device device, const Dtypes& dtypes);
 
 }  // namespace opensora::tools

@@ -43,6 +43,7 @@ class Simulation {
  public:
   Simulation(const run::Job& job, at::Device device, std::optional<int64_t> room, bool published)
       : job_(on_meta_device(job)),
+        device_(device),
         meta_device_(device),
         room_(room),
         models_(models::choice_of(job.request), without_data(job, device, published, [this] { return room_left(); })),
@@ -82,27 +83,27 @@ class Simulation {
   void stage(const char* name, std::optional<Component> component, Work&& work) {
     StagePlan stage{.stage = name, .model = component ? models::component_name(*component) : ""};
     meta_device_.reset_peak();
-    meta_device_.reset_flops();
+    meta_device_.reset_counts();
     std::forward<Work>(work)(stage);
     stage.anonymous_bytes = meta_device_.peak_bytes();
     stage.peak_bytes = stage.anonymous_bytes + models_.mapped_bytes();
-    if (stage.flops == 0) add_flops(stage, meta_device_.flops(), 1);
+    if (stage.operators == 0) add_counts(stage, counts(), 1);
     if (component) {
       const models::ModelBytes bytes = models_.bytes(*component);
       stage.stored_bytes = bytes.stored;
       stage.weight_bytes = bytes.held;
       stage.streams_blocks = models_.is_streamed(*component);
+      if (!device_.is_cpu()) {
+        stage.loaded_bytes = bytes.loaded;
+        stage.streamed_bytes = bytes.streamed * stage.forwards;
+      }
       const bool is_text_encoder = component == Component::kClip || component == Component::kT5;
       if (!keeps_models_ || is_text_encoder) models_.release(*component);
     }
     stages_.push_back(std::move(stage));
   }
 
-  static void add_flops(StagePlan& stage, const FlopCount& flops, double times) {
-    stage.flops += times * flops.total();
-    stage.attention_flops += times * flops.attention;
-    stage.convolution_flops += times * flops.convolution;
-  }
+  Counts counts() const { return {meta_device_.flops(), meta_device_.bytes()}; }
 
   std::vector<StagePlan> finish() {
     stage("write", std::nullopt, [](StagePlan& s) { s.encodes = true; });
@@ -112,6 +113,8 @@ class Simulation {
   void encode_texts(StagePlan& stage, Component component) {
     const int64_t length = models::encoder_max_length(component, job_.request.config);
     stage.forwards = static_cast<int64_t>(texts_.size());
+    models_.bind(component);
+    meta_device_.reset_counts();  // the copies to the device are not the device's work
     for (sampling::TextEmbedding* text : texts_) {
       (component == Component::kT5 ? text->txt : text->vec) =
           models_.encode_text(component, meta({1, length}, at::kLong));
@@ -126,17 +129,26 @@ class Simulation {
     }
   }
 
-  // Runs the first step, which has all branches that any has, and counts it for all.
+  // Runs the first step, which has all branches that any has, and counts it for all. The modulations are made once.
   at::Tensor sample(StagePlan& stage, const diffusion::MMDiT& model, sampling::SamplerInput input, int64_t forwards) {
     input.timesteps = {1, 0};
-    // The other steps' modulations are there too, a row for each time and text.
+    const auto modulate = [&](int64_t rows) {
+      meta_device_.reset_counts();
+      return model.modulations(meta({rows, model.config.hidden_size}, model.computes_in));
+    };
+    constexpr int64_t kRowsOfAStep = 2;
+    modulate(kRowsOfAStep);
+    const Counts first_rows = counts();
+    // The other steps' are there too, a row for each time and text.
     const int64_t rows = std::min({forwards, 2 * job_.schedule.num_steps, diffusion::kModulationRows});
-    const diffusion::Modulations others =
-        model.modulations(meta({std::max<int64_t>(0, rows - 2), model.config.hidden_size}, model.computes_in));
-    meta_device_.reset_flops();
+    const diffusion::Modulations others = modulate(std::max<int64_t>(0, rows - kRowsOfAStep));
+    add_counts(stage, counts(), 1);
+    meta_device_.reset_counts();
     const sampling::SamplerResult result = sampling::sample(model, input, job_.device);
+    const double times = static_cast<double>(forwards) / static_cast<double>(result.forwards);
+    add_counts(stage, counts(), times);
+    add_counts(stage, first_rows, 1 - times);
     stage.forwards = forwards;
-    add_flops(stage, meta_device_.flops(), static_cast<double>(forwards) / static_cast<double>(result.forwards));
     return result.latent;
   }
 
@@ -147,11 +159,14 @@ class Simulation {
 
   at::Tensor decode_picture(StagePlan& stage, const at::Tensor& latent) {
     stage.forwards = 1;
-    return run::decode_picture(*models_.autoencoder(Component::kImgFluxAe, Half::kDecoder), latent);
+    const auto decoder = models_.autoencoder(Component::kImgFluxAe, Half::kDecoder);
+    meta_device_.reset_counts();
+    return run::decode_picture(*decoder, latent);
   }
 
   void encode(StagePlan& stage) {
     const auto encoder = models_.autoencoder(Component::kAe, Half::kEncoder);
+    meta_device_.reset_counts();
     const int64_t count = sampling::reference_count(job_.condition);
     std::vector<at::Tensor> references;
     references.reserve(static_cast<size_t>(count));
@@ -173,6 +188,7 @@ class Simulation {
   // Frames are written while the next are decoded, but never more than two parts of the video wait.
   void decode(StagePlan& stage, const at::Tensor& latent) {
     const auto decoder = models_.autoencoder(Component::kAe, Half::kDecoder);
+    meta_device_.reset_counts();
     const int64_t count = job_.request.config.sampling.num_frames;
     run::decode_frames(*decoder, latent, count, clock_, [&](const at::Tensor& frames) {
       stage.encodes = frames.size(0) < count;
@@ -183,6 +199,7 @@ class Simulation {
   }
 
   run::Job job_;
+  at::Device device_;  // that the meta device stands in for
   const c10::InferenceMode inference_;
   MetaDevice meta_device_;
   std::optional<int64_t> room_;
@@ -196,6 +213,18 @@ class Simulation {
 };
 
 }  // namespace
+
+void add_counts(StagePlan& stage, const Counts& counts, double times) {
+  const auto& [flops, bytes] = counts;
+  stage.flops += times * flops.total();
+  stage.attention_flops += times * flops.attention;
+  stage.convolution_flops += times * flops.convolution;
+  stage.product_bytes += times * bytes.linear;
+  stage.attention_bytes += times * bytes.attention;
+  stage.convolution_bytes += times * bytes.convolution;
+  stage.elementwise_bytes += times * bytes.elementwise;
+  stage.operators += times * bytes.operators;
+}
 
 std::vector<StagePlan> simulate(const run::Job& job, at::Device device, std::optional<int64_t> room, bool published) {
   return Simulation(job, device, room, published).run();

@@ -99,7 +99,7 @@ TEST(Plan, OfPublishedWeightsBeforeTheyAreHere) {
   const test::ProgramResult text = run_without_weights({"plan", "--config", "256px", "--device-memory", "24GiB"});
   ASSERT_EQ(text.exit_code, 0) << text.err;
   EXPECT_TRUE(test::contains(text.out, "the weights are not here")) << text.out;
-  EXPECT_TRUE(test::contains(text.out, "not measured on a GPU")) << text.out;
+  EXPECT_TRUE(test::contains(text.out, "time: not known of this GPU")) << text.out;
   const test::ProgramResult result =
       run_without_weights({"plan", "--config", "256px", "--device", "cpu", "--num-frames", "5", "--json", "-q"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
@@ -107,6 +107,43 @@ TEST(Plan, OfPublishedWeightsBeforeTheyAreHere) {
   EXPECT_EQ(plan["weights"], "published");
   EXPECT_GT(plan["stages"][2]["stored_bytes"], 23'000'000'000);
   EXPECT_GT(plan["seconds"], 0);
+}
+
+TEST(Plan, ForAGpuThatIsNotHere) {
+  const test::ProgramResult text = run_without_weights({"plan", "--config", "768px", "--gpu", "4090"});
+  ASSERT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_TRUE(test::contains(text.out, "cuda bf16")) << text.out;
+  EXPECT_TRUE(test::contains(text.out, "of it loading models; by published figures")) << text.out;
+  EXPECT_TRUE(test::contains(text.out, "RTX 4090, of its 24 GiB")) << text.out;
+  const test::ProgramResult result =
+      run_without_weights({"plan", "--config", "768px", "--gpu", "4090", "--json", "-q"});
+  const nlohmann::json plan = nlohmann::json::parse(result.out);
+  EXPECT_EQ(plan["speed_of"], "RTX 4090");
+  double sum = 0;
+  for (const auto& stage : plan["stages"]) {
+    sum += stage["seconds"].get<double>() + stage["load_seconds"].get<double>();
+  }
+  EXPECT_NEAR(plan["seconds"].get<double>(), sum, 1e-6 * sum);
+  EXPECT_GT(sum, 60);
+  const test::ProgramResult unknown = run("plan", {"--gpu", "voodoo2", "--device", "auto"});
+  EXPECT_EQ(unknown.exit_code, 2);
+  EXPECT_TRUE(test::contains(unknown.err, "--gpu: expected one of b200, ")) << unknown.err;
+  EXPECT_EQ(run("plan", {"--gpu", "h100"}).exit_code, 2) << "with --device cpu";
+}
+
+TEST(Plan, ForAllGpusIsALineEach) {
+  const test::ProgramResult text = run_without_weights({"plan", "--config", "256px", "--all-gpus"});
+  ASSERT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_TRUE(test::contains(text.out, "rtx-pro-6000")) << text.out;
+  EXPECT_TRUE(test::contains(text.out, "blocks are streamed")) << text.out;
+  const test::ProgramResult json = run_without_weights({"plan", "--config", "256px", "--all-gpus", "--json", "-q"});
+  std::istringstream lines(json.out);
+  std::vector<nlohmann::json> gpus;
+  for (std::string line; std::getline(lines, line);) gpus.push_back(nlohmann::json::parse(line));
+  ASSERT_GE(gpus.size(), 15U);
+  EXPECT_EQ(gpus.front()["gpu"], "b200");
+  for (const nlohmann::json& gpu : gpus) EXPECT_GT(gpu["seconds"], 0) << gpu["gpu"];
+  EXPECT_EQ(run_without_weights({"plan", "--config", "256px", "--all-gpus", "--gpu", "h100"}).exit_code, 2);
 }
 
 TEST(Plan, OfTheDemoIsOfItsOwnFolder) {
