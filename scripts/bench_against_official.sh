@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Times opensora against the official Python on this machine's CPU: the same checkpoint, threads, prompt and seed. With
-# --device cuda: on one GPU, with the published checkpoints, and the official run reproduced (generate --match official).
+# --device cuda on one GPU: the published checkpoints, and the official run reproduced (generate --match official).
 #
 # usage: scripts/bench_against_official.sh CHECKOUT [OPTIONS]
 #        scripts/bench_against_official.sh CHECKOUT --device cuda --model-dir ckpts [OPTIONS]
@@ -114,7 +114,7 @@ run_ours() {
 
 print_figure() {
   awk -v name="$1" -v a="${2:-0}" -v b="${3:-0}" \
-    'BEGIN { printf "%-16s %10.2f %10.2f %8s\n", name, a, b, a > 0 ? sprintf("%.2f", b / a) : "" }'
+    'BEGIN { printf "%-16s %10.2f %10.2f %8s\n", name, a, b, (a > 0) ? sprintf("%.2f", b / a) : "" }'
 }
 
 # The memory of ours is the device's, or on the CPU the process'.
@@ -124,7 +124,7 @@ bench_published() {
   ours=$(run_ours "$config")
   run_official "$config" >"$folder/official.txt"
   [[ $dry_run == false ]] || return 0
-  official=$(grep '^{' "$folder/official.txt") || die "the official run printed no figures: $(cat "$folder/official.txt")"
+  official=$(grep '^{' "$folder/official.txt" | tail -n 1) || die "no figures from the official run"
   [[ $device == cpu ]] || key=peak_device_memory_bytes
   printf '\n%-16s %10s %10s %8s\n' "$(basename "$config" .json)" opensora official ratio
   for stage in text denoise decode total; do

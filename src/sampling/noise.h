@@ -20,10 +20,10 @@ struct Rng {
 // same video everywhere. By default it is the official noise of a float32 run on the CPU bit for bit.
 at::Tensor make_noise(const LatentShape& shape, uint64_t seed, const Rng& rng = {});
 
-// What at::randn(shape) gives on a GPU with a new CUDA generator of this seed: float32, on the CPU, up to 2^31
-// elements. LibTorch's kernel starts blocks of 256 threads, as many as there are elements for and at most `blocks`,
-// which is how many the GPU runs at once. Each thread draws four numbers at a time, and the i-th of them goes i times
-// the number of threads further. So elements up to blocks * 256 are the same on every GPU, and later ones depend on
+// What at::randn(shape) gives on a GPU with a new CUDA generator of this seed: float32, on the CPU, below 2^31 bytes.
+// LibTorch's kernel starts blocks of 256 threads, as many as there are elements for and at most `blocks`, which is how
+// many the GPU runs at once. Each thread draws four numbers at a time, and the i-th of them goes i times the number of
+// threads further. So elements up to blocks * 256 are the same on every GPU that runs as many, and later ones depend on
 // `blocks`. Within 2e-6 of the GPU's, whose sines are approximate.
 at::Tensor cuda_normal(at::IntArrayRef shape, uint64_t seed, int64_t blocks);
 

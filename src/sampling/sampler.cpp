@@ -265,7 +265,7 @@ TimestepRounding parse_timestep_rounding(const std::string& word) {
 at::Tensor rounded_times(const at::Tensor& t, TimestepRounding rounding, at::ScalarType dtype) {
   constexpr double kTimeFactor = 1000;  // timestep_embedding()'s
   if (rounding == TimestepRounding::kNone) return t;
-  const at::Tensor rounded = t.to(dtype).to(at::kFloat);
+  at::Tensor rounded = t.to(dtype).to(at::kFloat);
   if (rounding == TimestepRounding::kOfficial) return rounded;
   return (rounded * kTimeFactor).to(dtype).to(at::kFloat) / kTimeFactor;
 }

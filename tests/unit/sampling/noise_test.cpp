@@ -43,7 +43,7 @@ TEST(CudaNoise, IsStableDiffusionWebuis) {
 }
 
 // Printed on GPUs: torch.manual_seed(42), torch.randn(2, 5, device="cuda") in the documentation of FlashInfer's
-// LogitsPipe; and the ends of the first and second row of torch.randn((1823, 781), device="cuda") in a tutorial.
+// LogitsPipe; and the ends of the first and tenth row of torch.randn((1823, 781), device="cuda") in a tutorial.
 TEST(CudaNoise, IsWhatGpusPrint) {
   EXPECT_TRUE(close(
       cuda_normal({2, 5}, 42, kH100Blocks),
