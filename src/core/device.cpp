@@ -55,9 +55,11 @@ bool has_memory_figures(at::Device device) {
   return !device.is_cpu() && c10::getDeviceAllocator(device.type())->initialized();
 }
 
-// LibTorch has a place for one backend that it does not know.
+// LibTorch has a place for one backend that it does not know. Only its first device is asked for.
 bool is_registered_backend(const std::string& name) {
-  return c10::is_privateuse1_backend_registered() && name == c10::get_privateuse1_backend();
+  if (!c10::is_privateuse1_backend_registered()) return false;
+  const std::string backend = c10::get_privateuse1_backend();
+  return name == backend || name == backend + ":0";
 }
 
 int cuda_index(const std::string& name) {

@@ -57,15 +57,15 @@ void unmap(Block& block) {
 
 // Its uses are over for its stream, but not for another one that it is used in next.
 void put_into_cache(Block& block) {
-  block.uses.forget(host_clock());
+  block.uses.forget(state().hosts);
   block.used_streams.clear();
   memory().cache.emplace(std::pair(block.stream, block.bytes), &block);
 }
 
-// Those whose uses in other streams are over as far as this thread knows.
+// Those whose uses in other streams are over as far as the host knows.
 void settle_waiting(bool all) {
   std::erase_if(memory().waiting, [&](Block* block) {
-    const bool is_over = all || block->uses.unordered(host_clock(), /*writes=*/true) == nullptr;
+    const bool is_over = all || block->uses.unordered(state().hosts, /*writes=*/true) == nullptr;
     if (is_over) put_into_cache(*block);
     return is_over;
   });
@@ -122,13 +122,14 @@ std::byte* allocate(size_t bytes) {
 }
 
 // What the cache gives away again belongs to the stream that it was allocated in: all uses must be over for that stream
-// or for the host, or be in a stream that recordStream() has told of.
+// or for the host, or be in a stream that recordStream() has told of. Any thread of the host will do: whoever frees
+// memory is the last to hold it, so that the others were done with it before.
 void release(void* begin) {
   const std::lock_guard lock(state().mutex);
   if (begin == nullptr) return;
   Block& block = *find_block(begin);
   Clock known = stream_clock(block.stream);
-  known.join(host_clock());
+  known.join(state().hosts);
   for (const int64_t stream : block.used_streams) known.join(stream_clock(stream));
   if (const Use* use = block.uses.unordered(known, /*writes=*/true)) {
     found_race(fmt::format("the host, for stream {},", block.stream), "frees", *use, /*may_throw=*/false);
@@ -149,7 +150,7 @@ void release_pinned(void* begin) {
   const std::lock_guard lock(state().mutex);
   if (begin == nullptr) return;
   Block& block = *find_block(begin);
-  if (const Use* use = block.uses.unordered(host_clock(), /*writes=*/true)) {
+  if (const Use* use = block.uses.unordered(state().hosts, /*writes=*/true)) {
     found_race("the host", "frees pinned", *use, /*may_throw=*/false);
   }
   state().pinned_bytes -= static_cast<int64_t>(block.bytes);

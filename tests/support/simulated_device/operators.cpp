@@ -123,6 +123,7 @@ at::Tensor Call::argument(const at::Tensor& tensor, bool writes) {
 c10::IValue Call::argument(const c10::IValue& value, bool writes) {
   if (value.isTensor()) return argument(value.toTensor(), writes);
   if (value.isDevice()) return at::Device(at::kCPU);
+  TORCH_CHECK(!value.isGenerator(), op_.schema().name(), ": expected a generator of the device, found one of the host");
   if (value.isTensorList()) {
     c10::List<at::Tensor> list;
     for (const at::Tensor& tensor : value.toTensorVector()) list.push_back(argument(tensor, writes));
@@ -193,7 +194,8 @@ void Call::run() {
 
 void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) { Call(op, *stack).run(); }
 
-// LibTorch dispatches convolutions of its own devices in another way.
+// LibTorch dispatches convolutions of its own devices in another way. As on a GPU, sums are of float32 whatever the
+// dtype; the CPU's kernels for other dtypes would also be slow.
 at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                        at::IntArrayRef stride, at::IntArrayRef padding, at::IntArrayRef dilation, bool transposed,
                        at::IntArrayRef output_padding, int64_t groups) {
@@ -202,9 +204,11 @@ at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const std:
   const bool has_bias = bias && bias->defined();
   TORCH_CHECK(is_here(x) && is_here(weight) && (!has_bias || is_here(*bias)),
               "aten::convolution: expected all tensors to be on the same device");
-  const std::optional<at::Tensor> its_bias = has_bias ? std::optional(operation.use(*bias, false)) : std::nullopt;
-  return moved_here(operation, at::convolution(operation.use(x, false), operation.use(weight, false), its_bias, stride,
-                                               padding, dilation, transposed, output_padding, groups));
+  const auto wide = [&](const at::Tensor& tensor) { return operation.use(tensor, false).to(at::kFloat); };
+  const std::optional<at::Tensor> its_bias = has_bias ? std::optional(wide(*bias)) : std::nullopt;
+  const at::Tensor sums =
+      at::convolution(wide(x), wide(weight), its_bias, stride, padding, dilation, transposed, output_padding, groups);
+  return moved_here(operation, sums.to(x.scalar_type()));
 }
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {

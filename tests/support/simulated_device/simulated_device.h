@@ -8,7 +8,8 @@
 // - Each stream does its work whenever it likes, as far as events, waits and synchronisation leave that open: what two
 //   streams, or a stream and the host, do to the same memory without being in order is a race, and is found however
 //   the threads happened to run. (The work itself is done at once, so that results are right all the same.) A thread of
-//   the host knows only of what it has waited for itself: locks between threads order nothing here.
+//   the host knows only of what it has waited for itself: locks between threads order nothing here, but memory may be
+//   freed once any thread has waited for its uses.
 // - Operators run LibTorch's CPU kernels on that memory. One that mixes host and device tensors throws.
 #pragma once
 

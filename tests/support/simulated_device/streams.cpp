@@ -1,4 +1,5 @@
 // Streams and events, and the device's registration with LibTorch.
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/detail/PrivateUse1HooksInterface.h>
 #include <c10/core/AllocatorConfig.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
@@ -96,6 +97,11 @@ class Hooks final : public at::PrivateUse1HooksInterface {
   c10::DeviceIndex exchangeDevice(c10::DeviceIndex /*device*/) const override { return 0; }
   c10::DeviceIndex maybeExchangeDevice(c10::DeviceIndex /*device*/) const override { return 0; }
   at::Device getDeviceFromPtr(void* /*data*/) const override { return device(); }
+  // What at::manual_seed() seeds for each device. Operators draw from the CPU's.
+  const at::Generator& getDefaultGenerator(c10::DeviceIndex /*device*/) const override {
+    static const at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
+    return generator;
+  }
   bool isPinnedPtr(const void* data) const override {
     const std::lock_guard lock(state().mutex);
     const Block* block = find_block(data);

@@ -1,6 +1,8 @@
 // The simulated device computes what the CPU does, keeps its memory to itself, counts, and fails when it is told to.
 #include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/DeviceAccelerator.h>
+#include <c10/core/AllocatorConfig.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/core/StreamGuard.h>
 #include <gtest/gtest.h>
@@ -43,6 +45,7 @@ std::string torch_error(const std::function<void()>& work) {
 
 TEST_F(SimulatedDevice, IsFoundByName) {
   EXPECT_EQ(resolve_device("sim"), device_);
+  EXPECT_EQ(resolve_device(device_.str()), device_);
   EXPECT_EQ(resolve_device("cpu"), at::kCPU);
   EXPECT_THROW(resolve_device("simulated"), UsageError);
   EXPECT_EQ(resolve_dtype("", device_), at::kBFloat16);
@@ -84,6 +87,9 @@ TEST_F(SimulatedDevice, ConvolvesAndAttends) {
   const at::Tensor x = at::randn({1, 3, 4, 5, 6}), weight = at::randn({2, 3, 3, 3, 3}), bias = at::randn({2});
   EXPECT_TRUE(at::allclose(at::conv3d(x.to(device_), weight.to(device_), bias.to(device_)).cpu(),
                            at::conv3d(x, weight, bias), 1e-5, 1e-5));
+  const auto half = [](const at::Tensor& tensor) { return tensor.to(at::kHalf); };
+  EXPECT_TRUE(at::equal(at::conv3d(half(x).to(device_), half(weight).to(device_)).cpu(),
+                        half(at::conv3d(half(x).to(at::kFloat), half(weight).to(at::kFloat)))));
   const at::Tensor q = at::randn({1, 2, 7, 16});
   const at::Tensor expected = at::scaled_dot_product_attention(q, q, q);
   for (const char* backend : {"efficient", "math"}) {
@@ -109,6 +115,16 @@ TEST_F(SimulatedDevice, RefusesTensorsOfTheHost) {
   EXPECT_TRUE(contains(torch_error([&] { here.index_select(0, at::zeros({2}, at::kLong)); }), "same device"));
   EXPECT_TRUE(contains(torch_error([&] { at::conv1d(here.view({1, 1, 4}), there.view({1, 1, 4})); }), "same device"));
   EXPECT_EQ(here.mul(at::scalar_tensor(3)).sum().item<float>(), 12);  // a number is none
+}
+
+TEST_F(SimulatedDevice, RefusesGeneratorsOfTheHost) {
+  const at::Generator generator = at::make_generator<at::CPUGeneratorImpl>();
+  at::Tensor x = at::empty({4}, at::TensorOptions().device(device_));
+  EXPECT_TRUE(contains(torch_error([&] { x.normal_(0, 1, generator); }), "aten::normal_: expected a generator"));
+  at::manual_seed(1);
+  const at::Tensor drawn = at::randn({4}, x.options()).cpu();
+  at::manual_seed(1);
+  EXPECT_TRUE(at::equal(at::randn({4}), drawn));
 }
 
 using SimulatedDeviceDeathTest = SimulatedDevice;
@@ -178,6 +194,14 @@ TEST_F(SimulatedDevice, HasALimit) {
   const at::Tensor x = pages(8);  // the cache makes room
   EXPECT_THROW(pages(3), c10::OutOfMemoryError);
   EXPECT_EQ(simulated::allocated_bytes(), before + 8 * kPage);
+}
+
+TEST_F(SimulatedDevice, KeepsToThePartOfItsMemoryThatLibTorchAllows) {
+  if (nvidia_gpu_count() > 0) GTEST_SKIP() << "the setting is that of LibTorch's CUDA half";
+  simulated::start({.memory_bytes = 2 * simulated::allocated_bytes() + 20 * kPage});
+  c10::CachingAllocator::setAllocatorSettings("per_process_memory_fraction:0.5");
+  EXPECT_THROW(pages(11), c10::OutOfMemoryError);
+  EXPECT_EQ(pages(10).numel(), 10 * kPage);
 }
 
 TEST_F(SimulatedDevice, FailsAtTheAllocationThatItIsTold) {

@@ -118,6 +118,19 @@ TEST_F(SimulatedRace, MemoryFreedWhileAnotherStreamReadsIt) {
   expect_race({"the host, for stream 0, frees memory", "reads " + in_stream(second_)});
 }
 
+TEST_F(SimulatedRace, MemoryMayBeFreedOnceAnyThreadHasWaited) {
+  at::Tensor x = on_device(1000);
+  synchronize(device_);
+  {
+    const c10::OptionalStreamGuard guard(second_);
+    const at::Tensor y = x * 2;
+  }
+  std::thread([&] { synchronize(device_); }).join();
+  x.reset();
+  on_device(1000);  // in the same place
+  expect_no_race();
+}
+
 TEST_F(SimulatedRace, MemoryThatItsFormerOwnerMayStillWrite) {
   const void* const place = on_device(1000).storage().data();
   const at::Tensor x = at::empty({1000}, at::TensorOptions().device(device_));
