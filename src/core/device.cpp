@@ -335,7 +335,7 @@ void StagingRing::copy(const at::Tensor& from, const at::Tensor& to, const std::
     const at::Tensor staged = buffer.memory.slice(0, 0, (end - begin) * width).view(to.scalar_type());
     staged.copy_(source.slice(0, begin, end));
     target.slice(0, begin, end).copy_(staged, /*non_blocking=*/true);
-    buffer.read.record(stream);
+    stream ? buffer.read.record(stream) : buffer.read.record_current();
   }
 }
 
