@@ -89,7 +89,7 @@ TEST(Float16, T5DoesNotOverflow) {
   const text::T5Encoder exact(weights_of(source, at::kFloat), config);
   at::Tensor x = exact.shared(ids, at::kFloat);
   const at::Tensor bias = exact.position_bias(ids.size(1));
-  for (const text::T5Block& block : exact.blocks) x = block(x, bias);
+  for (size_t i = 0; i < exact.blocks.size(); ++i) x = exact.blocks[i](x, bias);
   EXPECT_GT(largest(x), 2 * kLargestHalf);  // or it would prove nothing
   const text::T5Encoder encoder(weights_of(source, at::kHalf), config);
   EXPECT_EQ(encoder.computes_in, at::kHalf);
