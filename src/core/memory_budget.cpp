@@ -1,5 +1,6 @@
 #include "core/memory_budget.h"
 
+#include <ATen/DeviceAccelerator.h>
 #include <c10/core/AllocatorConfig.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <fmt/format.h>
@@ -95,17 +96,24 @@ CountingAllocator& counting_allocator() {
   return *allocator;
 }
 
-// LibTorch's allocator takes its limit, a fraction of the device's memory, when it starts, and keeps it from then on.
-void limit_accelerator(at::Device device, int64_t bytes) {
+// A GPU's driver is asked, as the limit must be set before anything else starts the allocator.
+int64_t memory_of(at::Device device) {
+  if (!device.is_cuda()) return static_cast<int64_t>(at::accelerator::getMemoryInfo(device.index()).second);
   const std::vector<GpuInfo>& gpus = nvidia_gpus();
   const auto index = static_cast<size_t>(std::max<int>(device.index(), 0));
-  if (index >= gpus.size() || gpus[index].memory_bytes == 0) {
+  return index < gpus.size() ? gpus[index].memory_bytes : 0;
+}
+
+// LibTorch's allocator takes its limit, a fraction of the device's memory, when it starts, and keeps it from then on.
+void limit_accelerator(at::Device device, int64_t bytes) {
+  const int64_t all = memory_of(device);
+  if (all == 0) {
     throw DeviceError("`max_memory`: how much memory " + device.str() + " has cannot be told");
   }
   if (c10::getDeviceAllocator(device.type())->initialized()) {
     spdlog::warn("`max_memory`: {} is in use already, so that this limit is not kept", device.str());
   }
-  const double part = std::min(1.0, static_cast<double>(bytes) / static_cast<double>(gpus[index].memory_bytes));
+  const double part = std::min(1.0, static_cast<double>(bytes) / static_cast<double>(all));
   const std::string others = c10::CachingAllocator::getAllocatorSettings();  // which would be lost otherwise
   c10::CachingAllocator::setAllocatorSettings(
       fmt::format("{}{}per_process_memory_fraction:{:.6f}", others, others.empty() ? "" : ",", part));
