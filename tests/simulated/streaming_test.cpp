@@ -1,0 +1,127 @@
+// Blocks that are streamed to the simulated device: the same result, so many bytes, and every wait is needed.
+#include <c10/core/InferenceMode.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <vector>
+
+#include "diffusion/mmdit.h"
+#include "simulated/simulated_test.h"
+#include "support/reference.h"
+
+namespace opensora {
+namespace {
+
+constexpr const char* kWeights = "Open_Sora_v2.safetensors";
+
+// The reference's transformer and its inputs on the device. After this is made, a forward needs nothing of the host but
+// weights that are streamed.
+class TinyTransformer {
+ public:
+  explicit TinyTransformer(const WeightOptions& options)
+      : reference_("mmdit"),
+        model_(Weights(io::Checkpoint::open(test::checkpoint_dir() / kWeights), device_, at::kFloat, options),
+               load_config(test::checkpoint_dir() / "tiny.json").model) {
+    const diffusion::MMDiTInput vectors{.img = {},
+                                        .txt = {},
+                                        .y_vec = input("in.y_vec"),
+                                        .timesteps = input("in.timesteps"),
+                                        .cond = {},
+                                        .guidance = {}};
+    modulations_ = model_.modulations(model_.embed_vector(vectors));
+    img_ = input("in.img");
+    txt_ = model_.embed_text(input("in.txt"));
+    cond_ = input("in.cond");
+    const at::Tensor ids = at::cat({input("in.txt_ids")[0], input("in.img_ids")[0]});
+    pe_.emplace(diffusion::rotary_embedding(ids, model_.config));
+    work_.emplace(model_.workspace(txt_.size(0), ids.size(0), device_));
+  }
+
+  at::Tensor forward() const {
+    return model_.forward({.img = img_, .txt = txt_, .cond = cond_, .modulations = modulations_}, *pe_, *work_);
+  }
+  at::Tensor official() const { return reference_["out"]; }
+
+ private:
+  at::Tensor input(const char* key) const { return reference_[key].to(device_); }
+
+  const at::Device device_ = test::simulated::device();
+  test::Case reference_;
+  diffusion::MMDiT model_;
+  diffusion::Modulations modulations_;
+  at::Tensor img_, txt_, cond_;
+  std::optional<diffusion::RotaryEmbedding> pe_;
+  std::optional<diffusion::Workspace> work_;
+};
+
+// Bytes of each block's weights in float32, without its modulation's, in the order of use.
+std::vector<int64_t> block_bytes() {
+  const io::SafetensorsFile file(test::checkpoint_dir() / kWeights);
+  std::map<std::string, int64_t> bytes;  // "double_blocks.0" comes before "single_blocks.0"
+  for (const auto& [name, info] : file.tensors()) {
+    if (name.find("_blocks.") == std::string::npos || name.find("mod") != std::string::npos) continue;
+    bytes[name.substr(0, name.find('.', name.find("_blocks.") + 8))] +=
+        file.tensor(name).numel() * static_cast<int64_t>(sizeof(float));
+  }
+  std::vector<int64_t> in_order;
+  for (const auto& [block, count] : bytes) in_order.push_back(count);
+  return in_order;
+}
+
+struct Streaming {
+  int64_t ahead, staging_bytes;
+};
+
+WeightOptions streamed(const Streaming& streaming) {
+  return {.residence = Residence::kStreamed, .ahead = streaming.ahead, .staging_bytes = streaming.staging_bytes};
+}
+
+class SimulatedStreaming : public test::SimulatedTest, public ::testing::WithParamInterface<Streaming> {
+ protected:
+  const c10::InferenceMode inference_;
+};
+
+// Bytes that come to the device as a model is bound and goes forward so many times.
+int64_t bytes_to_device(const WeightOptions& options, int forwards, at::Tensor* out) {
+  const int64_t before = test::simulated::counters().bytes_to_device;
+  {
+    const TinyTransformer transformer(options);
+    at::Tensor last;
+    for (int i = 0; i < forwards; ++i) last = transformer.forward();
+    *out = last.cpu();
+    EXPECT_TRUE(test::close(*out, transformer.official()));
+  }  // no thread copies any more
+  return test::simulated::counters().bytes_to_device - before;
+}
+
+TEST_P(SimulatedStreaming, AForwardTakesEachBlockToTheDeviceOnce) {
+  constexpr int kForwards = 3;
+  at::Tensor whole, by_blocks;
+  const int64_t held = bytes_to_device({}, kForwards, &whole);  // each block once
+  const int64_t streamed_bytes = bytes_to_device(streamed(GetParam()), kForwards, &by_blocks);
+  EXPECT_TRUE(at::equal(whole, by_blocks));
+
+  const std::vector<int64_t> blocks = block_bytes();
+  ASSERT_EQ(blocks.size(), 5U);
+  const int64_t forward = std::accumulate(blocks.begin(), blocks.end(), int64_t{0});
+  int64_t read_ahead = streamed_bytes - held - (kForwards - 1) * forward;  // whole blocks of the next forward
+  int64_t count = 0;
+  for (; read_ahead > 0 && count < static_cast<int64_t>(blocks.size()); ++count) read_ahead -= blocks[count];
+  EXPECT_EQ(read_ahead, 0) << "not the bytes of " << kForwards << " forwards and some blocks";
+  EXPECT_LT(count, static_cast<int64_t>(blocks.size()));
+}
+
+// Buffers that hold one tensor or a part of it, and buffers with room for many.
+INSTANTIATE_TEST_SUITE_P(Rings, SimulatedStreaming,
+                         ::testing::Values(Streaming{1, 1000}, Streaming{2, 1000}, Streaming{3, 1000}, Streaming{1, 0},
+                                           Streaming{2, 1 << 20}, Streaming{3, 0}),
+                         [](const auto& info) {
+                           return std::to_string(info.param.ahead) + "_ahead_" +
+                                  std::to_string(info.param.staging_bytes);
+                         });
+
+}  // namespace
+}  // namespace opensora
