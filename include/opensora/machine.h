@@ -32,7 +32,7 @@ enum class Verdict { kOk, kFailed, kSkipped };
 
 // One check, one line.
 struct SelftestResult {
-  std::string topic;  // "golden", "attention", "speed", …
+  std::string topic;  // "golden", "attention", "size", "speed", …
   std::string name;   // "clip bf16"
   Verdict verdict = Verdict::kOk;
   std::string text;  // what was measured and what is allowed; why it was skipped
@@ -55,9 +55,10 @@ struct SelftestReport {
 };
 
 // Runs bundled cases of the official code through every model and two whole runs in each dtype, compares the kernels of
-// attention with its definition, and measures what matrix products and attention reach. A check that throws has failed:
-// this throws only what comes before the checks: DeviceError, UsageError, and CheckpointError where the bundled cases
-// are not there.
+// attention with its definition, runs the transformer's blocks at the sizes of real videos (on the CPU at small ones)
+// with the time and memory that a plan gives them, and measures what matrix products and attention reach. A check that
+// throws has failed: this throws only what comes before the checks: DeviceError, UsageError, and CheckpointError where
+// the bundled cases are not there.
 SelftestReport selftest(const SelftestOptions& options);
 
 }  // namespace opensora
