@@ -240,7 +240,7 @@ std::string time_block(const Setting& setting, const Workspace& work, const at::
                        int64_t held_before, const Run& run) {
   double seconds = 0;
   for (int i = 0; i < 2; ++i) {
-    work.x.copy_(x);
+    work.x.copy_(x).mul_(work.scale());
     seconds = seconds_of(setting.device, run);
   }
   return figures(setting, seconds, peak_device_bytes(setting.device) - held_before, prediction);
@@ -255,7 +255,8 @@ Outcome check_single_block(const Setting& setting) {
   const MMDiTConfig& config = setting.config;
   const Prediction prediction = predict(setting.device, [&] {
     auto block = std::make_shared<SingleStreamBlock>(no_weights(setting), config);
-    auto work = std::make_shared<Workspace>(config, 1, setting.tokens, activations(setting, at::kMeta));
+    auto work = std::make_shared<Workspace>(config, 1, setting.tokens, activations(setting, at::kMeta),
+                                            diffusion::mlp_layout(setting.device));
     const at::Tensor mods = at::empty({1, 3 * config.hidden_size}, activations(setting, at::kMeta));
     return [=, pe = no_rope(setting)] { (*block)(*work, mods, pe); };
   });
@@ -264,11 +265,11 @@ Outcome check_single_block(const Setting& setting) {
   reset_peak_bytes(setting.device);
   const int64_t before = peak_device_bytes(setting.device);
   const SingleStreamBlock block(random_weights(setting), config);
-  const Workspace work(config, 1, setting.tokens, x.options());
+  const Workspace work(config, 1, setting.tokens, x.options(), diffusion::mlp_layout(setting.device));
   const at::Tensor mods = random_mods(setting, 3, 2);
   const RotaryEmbedding pe = random_rope(setting);
   const std::string text = time_block(setting, work, x, prediction, before, [&] { block(work, mods, pe); });
-  const at::Tensor actual = work.x.index_select(1, rows);
+  const at::Tensor actual = wide(work.x.index_select(1, rows)) / work.scale();
   return with_figures(compare(actual, single_block_rows(block, x, mods, pe, rows), kBlockLimits.of(setting.dtype)),
                       text);
 }
@@ -277,7 +278,8 @@ Outcome check_double_block(const Setting& setting) {
   const MMDiTConfig& config = setting.config;
   const Prediction prediction = predict(setting.device, [&] {
     auto block = std::make_shared<DoubleStreamBlock>(no_weights(setting), config);
-    auto work = std::make_shared<Workspace>(config, 1, setting.tokens, activations(setting, at::kMeta));
+    auto work = std::make_shared<Workspace>(config, 1, setting.tokens, activations(setting, at::kMeta),
+                                            diffusion::mlp_layout(setting.device));
     const at::Tensor mods = at::empty({1, 6 * config.hidden_size}, activations(setting, at::kMeta));
     return [=, &setting, pe = no_rope(setting)] { (*block)(*work, setting.text, {mods, mods}, pe); };
   });
@@ -285,7 +287,7 @@ Outcome check_double_block(const Setting& setting) {
   reset_peak_bytes(setting.device);
   const int64_t before = peak_device_bytes(setting.device);
   const DoubleStreamBlock block(random_weights(setting), config);
-  const Workspace work(config, 1, setting.tokens, x.options());
+  const Workspace work(config, 1, setting.tokens, x.options(), diffusion::mlp_layout(setting.device));
   const PerStream<at::Tensor> mods{random_mods(setting, 6, 2), random_mods(setting, 6, 3)};
   const RotaryEmbedding pe = random_rope(setting);
   const std::string text =
@@ -294,7 +296,7 @@ Outcome check_double_block(const Setting& setting) {
   for (const bool of_text : {true, false}) {
     const int64_t first = of_text ? 0 : setting.text, length = of_text ? setting.text : setting.tokens - setting.text;
     const at::Tensor rows = some_rows(first, length, setting.device);
-    actual.push_back(work.x.index_select(1, rows));
+    actual.push_back(wide(work.x.index_select(1, rows)) / work.scale());
     expected.push_back(double_block_rows(block, setting, x, mods, pe, rows, of_text));
   }
   return with_figures(compare(at::cat(actual, 1), at::cat(expected, 1), kBlockLimits.of(setting.dtype)), text);
