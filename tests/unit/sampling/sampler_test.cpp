@@ -102,7 +102,7 @@ TEST(SamplerState, LetsASamplingGoOnWhereItEnded) {
     input.on_step = [&](int64_t step, int64_t) { told.push_back(step); };
     const sampling::SamplerResult rest = sampling::sample(model, input, at::kCPU);
     EXPECT_EQ(told.size(), static_cast<size_t>(kSteps - last));
-    EXPECT_TRUE(at::equal(rest.latent, whole.latent));
+    EXPECT_TRUE(close(rest.latent, whole.latent, 1e-5, 1e-5));  // its modulations are a product of fewer rows
     EXPECT_EQ(rest.forwards, whole.forwards);
   }
 }

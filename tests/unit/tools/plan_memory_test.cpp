@@ -120,7 +120,7 @@ TEST(PlanMemory, AnEstimateBeforeARunIsThePlansFigure) {
         const auto planned = static_cast<double>(found->peak_bytes);
         const auto estimated = static_cast<double>(models.running_bytes(component));
         EXPECT_GE(estimated, planned * 0.995) << model;
-        EXPECT_LE(estimated, planned * 1.02 + 0.2e9) << model;  // with modulations of more steps
+        EXPECT_LE(estimated, planned * 1.02 + 0.3e9) << model;  // with modulations of more steps
       }
     }
   }
