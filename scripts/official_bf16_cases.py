@@ -175,7 +175,7 @@ def main():
     for name in AUTOENCODERS:
         tensors[f"{name}.z"], tensors[f"{name}.out"] = run_autoencoder(name, half)
     clip, t5 = embedder(CLIP, 77, half).hf_module, embedder(T5, 64, half).hf_module
-    tensors["clip.out"] = clip(input_ids=load_case("clip")[0]["ids"]).pooler_output
+    tensors["clip.out"] = clip(input_ids=load_case("clip")[0]["ids"]).last_hidden_state
     tensors["t5.out"] = t5(input_ids=load_case("t5")[0]["ids"], attention_mask=None).last_hidden_state
     tensors["pipeline_t2v.latent"], tensors["pipeline_t2v.video"] = run_pipeline(half)
     tensors["pipeline_t2v.exact"], _ = run_pipeline(full)

@@ -108,7 +108,7 @@ TEST(OfficialBf16, Clip) {
   const char* const folder = "openai/clip-vit-large-patch14";
   const text::ClipEncoder encoder(test::reference_weights(folder, kDtype),
                                   text::load_clip_config(checkpoint_dir() / folder));
-  expect_as_good(encoder.forward(reference.raw("ids")).pooled, reference["out"], "clip.out");
+  expect_as_good(encoder.forward(reference.raw("ids")).last_hidden_state, reference["last_hidden_state"], "clip.out");
 }
 
 TEST(OfficialBf16, T5) {
