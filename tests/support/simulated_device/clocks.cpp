@@ -20,27 +20,33 @@ bool Clock::knows(int64_t stream, int64_t time) const {
   return index < times_.size() && times_[index] >= time;
 }
 
-const Use* Uses::unordered(const Clock& known, bool writes) const {
-  if (write_ && !known.knows(write_->stream, write_->time)) return &*write_;
-  if (!writes) return nullptr;
-  const auto found =
-      std::find_if(reads_.begin(), reads_.end(), [&](const Use& read) { return !known.knows(read.stream, read.time); });
-  return found == reads_.end() ? nullptr : &*found;
+void Range::cut(const Range& other) {
+  if (!meets(other)) return;
+  if (other.begin <= begin) {
+    begin = other.end;
+  } else if (other.end >= end) {
+    end = other.begin;
+  }
 }
 
+const Use* Uses::unordered(const Clock& known, bool writes, const Range& range) const {
+  const auto found = std::find_if(uses_.begin(), uses_.end(), [&](const Use& use) {
+    return (writes || use.writes) && use.range.meets(range) && !known.knows(use.stream, use.time);
+  });
+  return found == uses_.end() ? nullptr : &*found;
+}
+
+// Whoever knows of a write knows of what was before it.
 void Uses::add(const Use& use) {
-  if (use.writes) {
-    write_ = use;
-    reads_.clear();
-    return;
+  for (Use& former : uses_) {
+    if (use.writes || (!former.writes && former.stream == use.stream)) former.range.cut(use.range);
   }
-  std::erase_if(reads_, [&](const Use& read) { return read.stream == use.stream; });
-  reads_.push_back(use);
+  std::erase_if(uses_, [](const Use& former) { return former.range.is_empty(); });
+  uses_.push_back(use);
 }
 
 void Uses::forget(const Clock& done) {
-  if (write_ && done.knows(write_->stream, write_->time)) write_.reset();
-  std::erase_if(reads_, [&](const Use& read) { return done.knows(read.stream, read.time); });
+  std::erase_if(uses_, [&](const Use& use) { return done.knows(use.stream, use.time); });
 }
 
 }  // namespace opensora::test::simulated

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <limits>
 #include <string_view>
 #include <vector>
 
@@ -20,25 +20,36 @@ class Clock {
   std::vector<int64_t> times_;  // by stream
 };
 
+// Bytes of a piece of memory, counted from its begin.
+struct Range {
+  int64_t begin = 0, end = std::numeric_limits<int64_t>::max();
+
+  bool is_empty() const { return begin >= end; }
+  bool meets(const Range& other) const { return begin < other.end && other.begin < end; }
+  // Takes `other` away, where one piece is left.
+  void cut(const Range& other);
+};
+
 struct Use {
   int64_t stream = 0;
   int64_t time = 0;
   std::string_view by;  // an operator's name, which lives for ever
   bool writes = false;
+  Range range = {};
 };
 
-// The last write of a piece of memory and the reads since, one a stream.
+// The last writes of the parts of a piece of memory, and the reads since, one a stream and part.
 class Uses {
  public:
-  // One that a new use may collide with: the new one knows of `known`. A read collides with a write, a write with both.
-  const Use* unordered(const Clock& known, bool writes) const;
+  // One that a new use of `range` may collide with: the new one knows of `known`. A read collides with a write, a write
+  // with both.
+  const Use* unordered(const Clock& known, bool writes, const Range& range = {}) const;
   void add(const Use& use);
   // Those that `done` knows are over for everybody.
   void forget(const Clock& done);
 
  private:
-  std::optional<Use> write_;
-  std::vector<Use> reads_;
+  std::vector<Use> uses_;
 };
 
 }  // namespace opensora::test::simulated

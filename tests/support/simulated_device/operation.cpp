@@ -22,6 +22,14 @@ at::Tensor as_cpu(const at::Tensor& tensor) {
   return result;
 }
 
+// From the first byte of the tensor's elements to behind the last, whatever lies between them.
+Range range_in(const Block& block, const at::Tensor& tensor) {
+  int64_t last = 0;
+  for (int64_t i = 0; i < tensor.dim(); ++i) last += (tensor.size(i) - 1) * tensor.stride(i);
+  const int64_t begin = static_cast<const std::byte*>(tensor.const_data_ptr()) - block.begin;
+  return {begin, begin + (last + 1) * static_cast<int64_t>(tensor.element_size())};
+}
+
 }  // namespace
 
 bool is_here(const at::Tensor& tensor) { return tensor.defined() && tensor.device().type() == kDeviceType; }
@@ -41,20 +49,20 @@ at::Tensor Operation::use(const at::Tensor& tensor, bool writes) {
   if (tensor.numel() > 0) {
     Block* const block = find_block(tensor.storage().data());
     TORCH_CHECK(block != nullptr || !is_here(tensor), name_, ": a tensor of the device without its memory");
-    if (block != nullptr) note_use(*block, writes);
+    if (block != nullptr) note_use(*block, writes, range_in(*block, tensor));
   }
   return is_here(tensor) ? as_cpu(tensor) : tensor;
 }
 
 // What an operator reads and writes at once makes one race.
-void Operation::note_use(Block& block, bool writes) {
+void Operation::note_use(Block& block, bool writes, const Range& range) {
   TORCH_CHECK(block.is_used, name_, ": device memory that was freed");
-  const Use* const former = block.uses.unordered(stream_clock(stream_), writes);
+  const Use* const former = block.uses.unordered(stream_clock(stream_), writes, range);
   const bool races = former != nullptr;
   const bool is_told =
       std::any_of(opened_.begin(), opened_.end(), [&](const Opened& o) { return o.block == &block && o.races; });
   const Use unordered = races ? *former : Use{};
-  block.uses.add({stream_, time_, name_, writes});
+  block.uses.add({stream_, time_, name_, writes, range});
   protect(block, Access::kAll);
   opened_.push_back({&block, writes, races});
   if (!races || is_told) return;

@@ -42,7 +42,7 @@ class Operation {
     bool races = false;
   };
 
-  void note_use(Block& block, bool writes);
+  void note_use(Block& block, bool writes, const Range& range);
 
   std::lock_guard<std::recursive_mutex> lock_;
   std::string_view name_;
