@@ -1,6 +1,7 @@
 // Streamed weights: the same result as weights that are there, whatever the order of use, and within a memory budget.
 #include "core/weight_stream.h"
 
+#include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -17,6 +18,7 @@
 #include "opensora/error.h"
 #include "support/contains.h"
 #include "support/reference.h"
+#include "support/simulated_device/simulated_device.h"
 #include "support/temporary_folder.h"
 
 namespace opensora {
@@ -147,6 +149,33 @@ TEST(WeightStream, KeepingAllThatFailsIsToldWhenItIsBound) {
   EXPECT_THROW(groups.stream->finish(), std::runtime_error);
 }
 
+// On a device with streams: results are right and in order, jumps and ends in the middle of copying included.
+TEST(SimulatedWeightStream, IsInOrder) {
+  test::simulated::start();
+  const c10::InferenceMode inference;
+  const at::Device device = resolve_device("sim");
+  const at::TensorOptions on_device = at::TensorOptions(at::kFloat).device(device);
+  for (const int64_t count : {1, 4, 9}) {
+    for (const int64_t staging : {0, 5000, 1 << 20}) {
+      for (const bool keeps_all : {false, true}) {
+        StreamedGroups groups(count, {.device = device, .keeps_all = keeps_all, .staging_bytes = staging});
+        groups.stream->finish();
+        at::Tensor sum = at::zeros({}, on_device);
+        const auto use = [&](int64_t i) {
+          groups.stream->use(i);
+          sum.add_(groups.device[i].sum());
+          EXPECT_EQ(groups.device[i].cpu()[99][29].item<int64_t>(), i);
+        };
+        for (int64_t i = 0; i < 3 * count; ++i) use(i % count);
+        for (const int64_t i : {count - 1, int64_t{0}, count / 2, count / 2, int64_t{0}}) use(i);
+        groups.stream.reset();
+        for (int64_t i = 0; i < count; ++i) groups.device[i] = at::Tensor();
+      }
+    }
+  }
+  EXPECT_EQ(test::simulated::take_races(), std::vector<std::string>());
+}
+
 MMDiTConfig tiny_config() { return load_config(test::checkpoint_dir() / "tiny.json").model; }
 
 at::Tensor forward(const WeightOptions& options, const std::string& file, const MMDiTConfig& config,
@@ -187,6 +216,24 @@ TEST(StreamedTransformer, IsBitForBitThatOfWeightsThatAreThere) {
       EXPECT_TRUE(at::equal(forward(held, file, tiny_config(), dtype), mapped)) << dtype << ", staged by " << staging;
     }
   }
+}
+
+TEST(SimulatedStreamedTransformer, IsInOrderAndTheSameAsOneThatIsThere) {
+  test::simulated::start();
+  const c10::InferenceMode inference;
+  const at::Device device = resolve_device("sim");
+  const std::string file = test::checkpoint_dir() / "Open_Sora_v2.safetensors";
+  const auto on_device = [&](const WeightOptions& options) {
+    return forward(options, file, tiny_config(), at::kFloat, device).cpu();
+  };
+  const at::Tensor there = on_device({.residence = Residence::kDevice});
+  EXPECT_TRUE(test::close(there, forward({}, file, tiny_config(), at::kFloat), 1e-4, 1e-4));
+  EXPECT_TRUE(at::equal(on_device({}), there));
+  for (const int64_t ahead : {1, 2, 3}) {
+    const WeightOptions streamed{.residence = Residence::kStreamed, .ahead = ahead, .staging_bytes = 1 << 16};
+    EXPECT_TRUE(at::equal(on_device(streamed), there)) << ahead;
+  }
+  EXPECT_EQ(test::simulated::take_races(), std::vector<std::string>());
 }
 
 TEST(MemoryBudget, RefusesWhatExceedsItAndNamesTheFlag) {
