@@ -188,7 +188,7 @@ TEST(Plan, AVideoThatIsContinuedGetsFramesToMake) {
 }
 
 // A GPU of that memory need not be here, whoever names it.
-TEST(Plan, ForAGpuThatIsNotHere) {
+TEST(Plan, ForAnAmountOfDeviceMemoryNeedsNoGpu) {
   const std::string dir = std::string(OPENSORA_CONFIGS) + "/demo";
   const test::TemporaryFolder folder;
   const auto prompts = folder.write("p.csv", "text\na red circle\na blue square\n");
