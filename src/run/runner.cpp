@@ -388,7 +388,7 @@ void Runner::look(const Job& job) {
 
 void run_jobs(std::span<Job> jobs, const BatchOptions& options, RunObserver& observer, Tokenizers tokenizers) {
   if (jobs.empty()) return;
-  if (!jobs.front().device.is_cpu()) {
+  if (jobs.front().device.is_cuda()) {
     const std::string state = cuda_plugin_state();
     spdlog::info("CUDA plug-in: {}{}", state, state == "loaded" ? "" : " (slower; see README)");
   }
