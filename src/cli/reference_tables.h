@@ -47,7 +47,7 @@ inline constexpr std::array<std::pair<const char*, const char*>, 13> kExitCodes 
     {"2", "a flag, a configuration, a prompt or a prompts file that cannot be used"},
     {"3", "some videos of a batch failed; the others are done"},
     {"4", "a checkpoint, tokenizer or text embedding is missing, damaged or of another model"},
-    {"5", "the device is absent, or its libraries cannot be opened"},
+    {"5", "the device is absent, its libraries cannot be opened, or it failed"},
     {"6", "out of memory"},
     {"7", "the output cannot be written, or exists already"},
     {"8", "with `--strict`: the video was written, but is black, of one colour or frozen"},

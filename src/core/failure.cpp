@@ -56,16 +56,16 @@ Failure out_of_memory(const std::string& rest) {
 }
 
 Failure internal(const std::string& what, const std::string& detail) {
-  const bool lacks_virtual_memory = what.find(kNoVirtualMemory) != std::string::npos;
   return {.code = static_cast<int>(ExitCode::kInternal),
-          .message = "internal error: " + first_line(what) + (lacks_virtual_memory ? kWithoutIt : ""),
+          .message = "internal error: " + first_line(what),
           .flags = {},
           .detail = detail};
 }
 
 Failure device_failed(const std::string& what, const std::string& detail) {
+  const bool lacks_virtual_memory = what.find(kNoVirtualMemory) != std::string::npos;
   return {.code = static_cast<int>(ExitCode::kDevice),
-          .message = "the device failed: " + first_line(what),
+          .message = "the device failed: " + first_line(what) + (lacks_virtual_memory ? kWithoutIt : ""),
           .flags = {},
           .detail = detail};
 }

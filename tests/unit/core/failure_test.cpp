@@ -71,13 +71,13 @@ TEST(Failure, CudasLibrariesHaveWordsOfTheirOwn) {
   }
   for (const char* text : {"CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`",
                            "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED", "CUDA error: an illegal memory access"}) {
-    EXPECT_EQ(failure_of([&] { TORCH_CHECK(false, text); }).code, 1) << text;
+    EXPECT_EQ(failure_of([&] { TORCH_CHECK(false, text); }).code, 5) << text;
   }
 }
 
 TEST(Failure, NamesTheSettingForGpusWithoutVirtualMemory) {
   const Failure failure = failure_of([] { TORCH_CHECK(false, "CUDA driver error: operation not supported"); });
-  EXPECT_EQ(failure.code, 1);
+  EXPECT_EQ(failure.code, 5);
   EXPECT_TRUE(contains(failure.message, "PYTORCH_ALLOC_CONF=expandable_segments:False")) << failure.message;
 }
 

@@ -56,9 +56,10 @@ TEST(PlanMemory, A24GibCardStreamsNothing) {
     EXPECT_TRUE(plan->memory->fits);
     EXPECT_EQ(plan->memory->needed_bytes, plan->peak_bytes + plan->memory->reserve_bytes);
   }
-  EXPECT_NEAR(denoising(small), 17.8, 0.1);
-  EXPECT_NEAR(denoising(large), 20.4, 0.2);
-  EXPECT_NEAR(denoising(largest), 22.0, 0.2);
+  // Without the longer parts that the MLPs of a GPU take it would be 17.8, 20.4 and 22.0.
+  EXPECT_NEAR(denoising(small), 18.0, 0.1);
+  EXPECT_NEAR(denoising(large), 20.75, 0.1);
+  EXPECT_NEAR(denoising(largest), 22.4, 0.1);
 }
 
 TEST(PlanMemory, SmallerCardsStreamWhatDoesNotFit) {
