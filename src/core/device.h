@@ -54,8 +54,8 @@ std::string dtype_name(at::ScalarType dtype);
 // How many GPUs the NVIDIA driver reports: 0 without a driver. Asks the driver itself, not LibTorch.
 int nvidia_gpu_count();
 
-// "no NVIDIA GPU found; plug-in: built", "1 GPU(s) found, libraries loaded; plug-in: loaded", "1 GPU(s) found, cannot be
-// used: …; …": for --version. The first GPU's, as that is what "auto" takes.
+// "no NVIDIA GPU found; plug-in: built", "1 GPU(s) found, libraries loaded; plug-in: loaded", "1 GPU(s) found, cannot
+// be used: …; …": for --version. The first GPU's, as that is what "auto" takes.
 std::string cuda_state();
 
 // A library that a GPU needs: where it was found, or why it was not.

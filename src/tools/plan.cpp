@@ -382,8 +382,7 @@ Plans plan_memory(const GenerateRequest& request, const PlanOptions& options) {
   here.base.anonymous += kLibraryBytes;
   here.published = options.may_lack_weights && run::lacks_weights(request);
   std::optional<MemoryVerdict> memory = memory_of(request, device, options);
-  Plans plans{.run = plan_on(request, here, memory ? std::optional(room_of(*memory)) : std::nullopt),
-              .with_flags = {}};
+  Plans plans{.run = plan_on(request, here, memory ? std::optional(room_of(*memory)) : std::nullopt), .with_flags = {}};
   RunPlan& run = plans.run;
   run.memory = std::move(memory);
   if (!run.memory) return plans;
