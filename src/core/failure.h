@@ -18,8 +18,8 @@ struct Failure {
 };
 
 // OutOfMemoryError, std::bad_alloc, LibTorch's allocators, CUDA's libraries, a thread that cannot be started, a library
-// or file that cannot be mapped for lack of memory: kOutOfMemory. Any other Error: as it says. All else is an internal
-// error.
+// or file that cannot be mapped for lack of memory: kOutOfMemory. Any other Error: as it says. What else LibTorch
+// reports of CUDA and its libraries: kDevice. All else is an internal error.
 Failure describe_failure(const std::exception_ptr& error);
 
 // Whether a library's or the system's words mean that memory has run out.
