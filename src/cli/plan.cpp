@@ -219,8 +219,7 @@ void print_rows(const std::vector<PlannedRow>& rows) {
 }
 
 bool is_streamed(const RunPlan& plan) {
-  return std::any_of(plan.stages.begin(), plan.stages.end(),
-                     [](const auto& stage) { return stage.streamed_bytes > 0; });
+  return std::any_of(plan.stages.begin(), plan.stages.end(), [](const auto& stage) { return stage.streams_blocks; });
 }
 
 // How a run on a GPU fits, and how long it then takes.

@@ -59,23 +59,15 @@ bool is_streamed(const std::string& name) {
 ModelBytes bytes_of(const MetaSource& source, std::optional<at::ScalarType> dtype, bool maps, int64_t blocks,
                     const WeightOptions& options) {
   ModelBytes bytes;
-  int64_t streamed = 0, streamed_here = 0;
+  int64_t streamed = 0;
   for (const MetaSource::Entry& tensor : source.requested()) {
     const int64_t stored = tensor.elements() * static_cast<int64_t>(c10::elementSize(tensor.dtype));
     const bool is_converted = dtype && !maps && at::isFloatingType(tensor.dtype);
     bytes.stored += stored;
-    const int64_t here =
-        tensor.elements() * static_cast<int64_t>(c10::elementSize(is_converted ? *dtype : tensor.dtype));
-    bytes.held += here;
-    if (!is_streamed(tensor.name)) continue;
-    streamed += stored;
-    streamed_here += here;
+    bytes.held += tensor.elements() * static_cast<int64_t>(c10::elementSize(is_converted ? *dtype : tensor.dtype));
+    if (is_streamed(tensor.name)) streamed += stored;
   }
-  if (!maps) {
-    bytes.streamed = options.residence == Residence::kStreamed ? streamed_here : 0;
-    bytes.loaded = bytes.held - bytes.streamed;
-    return bytes;
-  }
+  if (!maps) return bytes;
   bytes.mapped = bytes.stored;
   if (!options.gives_back_pages) return bytes;
   // Streamed, a block's pages go when it has been copied; else they stay until it has been used.
@@ -230,7 +222,12 @@ void ModelSet::load(Component component, Half half, Slot& slot) {
     blocks = model.depth + model.depth_single_blocks;
   }
   slot.bytes = bytes_of(*opened.headers, held_dtype, maps, blocks, options);
-  if (!options_.device.is_cpu()) slot.bytes.held = weights.bytes().whole();
+  if (options_.device.is_cpu()) return;
+  // What stays on the host is copied, too, but only to be used once.
+  const WeightBytes& there = weights.bytes();
+  slot.bytes.streamed = slot.is_streamed ? there.whole() - there.outside : 0;
+  slot.bytes.loaded = slot.bytes.held - slot.bytes.streamed;
+  slot.bytes.held = there.whole();
 }
 
 ModelSet::Slot& ModelSet::bound(Component component, Half half) {

@@ -141,6 +141,10 @@ const StagePlan& denoising(const RunPlan& plan) {
   return *std::find_if(plan.stages.begin(), plan.stages.end(), [](const auto& s) { return s.stage == "denoise"; });
 }
 
+const StagePlan& t5(const RunPlan& plan) {
+  return *std::find_if(plan.stages.begin(), plan.stages.end(), [](const auto& s) { return s.model == "t5"; });
+}
+
 // The estimate that the shares are from, part by part, for an H100 at 768px: 6.6 s of attention, 1.7 of products and
 // 0.3 of the rest make a forward of 8.6; at 256px 0.34.
 TEST(PlannedSeconds, AgreeWithTheEstimateThatTheSharesAreFrom) {
@@ -158,6 +162,11 @@ TEST(PlannedSeconds, StreamedBlocksTakeWhatTheirTransferTakes) {
   EXPECT_NEAR(static_cast<double>(denoising(streamed).streamed_bytes), 80 * 17.2e9, 80 * 0.2e9);
   EXPECT_GE(*denoising(streamed).seconds, *denoising(whole).seconds);
   EXPECT_LT(*denoising(streamed).load_seconds, *denoising(whole).load_seconds + 1e-9);
+  // 24 blocks of 193 million, for each of two texts.
+  EXPECT_EQ(t5(whole).streamed_bytes, 0);
+  EXPECT_NEAR(static_cast<double>(t5(streamed).streamed_bytes), 2 * 9.26e9, 2 * 0.1e9);
+  EXPECT_LT(t5(streamed).loaded_bytes, 1'000'000'000);
+  EXPECT_GT(t5(whole).loaded_bytes, 9'000'000'000);
 }
 
 TEST(PlannedSeconds, ForAllGpusAreThoseForEach) {
