@@ -181,6 +181,11 @@ bool is_cudnns(const std::string& error) {
   return (has("cuDNN") || has("CUDNN") || has("No execution plans")) && !says_out_of_memory(error);
 }
 
+bool has_other_kernels() {
+  const at::Context& context = at::globalContext();
+  return context.userEnabledFlashSDP() || context.userEnabledMemEfficientSDP() || context.userEnabledMathSDP();
+}
+
 }  // namespace
 
 void prefer_fast_attention() { prefer_attention("cudnn"); }
@@ -207,7 +212,8 @@ at::Tensor without_failing_cudnn(const std::function<at::Tensor()>& work) {
     return work();
   } catch (const c10::Error& error) {
     const std::string what = error.what_without_backtrace();
-    if (!at::globalContext().userEnabledCuDNNSDP() || !is_cudnns(what)) throw;
+    const bool can_go_on = at::globalContext().userEnabledCuDNNSDP() && has_other_kernels();
+    if (!can_go_on || !is_cudnns(what)) throw;
     spdlog::warn("attention goes on without cuDNN's kernel, which failed: {}", what.substr(0, what.find('\n')));
   }
   switch_off_attention("cudnn");

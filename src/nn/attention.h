@@ -31,7 +31,7 @@ void prefer_attention(const std::string& name);
 void switch_off_attention(const std::string& name);
 
 // Runs `work`. If cuDNN fails in it ("No execution plans support the graph", CUDNN_STATUS_…; not for want of memory),
-// its kernel of attention is switched off with a warning, and `work` is run once more.
+// its kernel of attention is switched off with a warning, and `work` is run once more; not where that was the only one.
 at::Tensor without_failing_cudnn(const std::function<at::Tensor()>& work);
 
 // The kernel that LibTorch picks for one sequence of `length` tokens: "cudnn", "flash", "efficient", "math", or "none".

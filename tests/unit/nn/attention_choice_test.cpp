@@ -141,6 +141,20 @@ TEST_F(AttentionChoice, AFailureOfCudnnsLaterIsSurvived) {
   EXPECT_TRUE(test::contains(log.text(), "goes on without cuDNN's kernel")) << log.text();
 }
 
+// As where the kernels are tried one by one: what failed is then told of it, and not that nothing else may run.
+TEST_F(AttentionChoice, WhereCudnnsIsTheOnlyKernelItsFailureIsThrown) {
+  const test::LogCapture log;
+  {
+    const nn::OnlyAttentionBackend only("cudnn");
+    const AttentionTrial trial =
+        tried([](const at::Tensor& q, const at::Tensor& k,
+                 const at::Tensor& v) { return nn::without_failing_cudnn([&] { return no_plan(q, k, v); }); },
+              at::kFloat);
+    EXPECT_TRUE(test::contains(trial.problem, "No execution plans support the graph")) << trial.problem;
+  }
+  EXPECT_FALSE(test::contains(log.text(), "goes on without")) << log.text();
+}
+
 TEST_F(AttentionChoice, OtherFailuresAreNotCudnns) {
   at::globalContext().setSDPUseCuDNN(true);
   for (const char* what : {"CUDA error: an illegal memory access was encountered", "CUDA out of memory. cuDNN"}) {
