@@ -92,8 +92,8 @@ BaseMemory base_memory();
 
 struct PlanOptions {
   // Bytes that the device has. nullopt: of a GPU what is free now, or all of its memory where only the driver can be
-  // asked; of the CPU what is available now. With it and no --device,
-  // the plan is for a GPU, whether there is one or not.
+  // asked; of the CPU what is available now. With it and no --device, the plan is for a GPU, whether there is one or
+  // not.
   std::optional<int64_t> device_memory;
   // Of known_gpus(): plans for this GPU, which need not be here. Empty: for the present device.
   std::string gpu = {};

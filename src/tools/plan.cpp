@@ -162,6 +162,11 @@ at::Device planned_device(const GenerateRequest& request, const PlanOptions& opt
   return need_not_be_here ? at::kCUDA : find_device(request.device);
 }
 
+// A GPU of the table has bfloat16, whatever the one has that is here.
+at::ScalarType planned_dtype(const GenerateRequest& request, at::Device device, const PlanOptions& options) {
+  return resolve_dtype(request.dtype.empty() && !options.gpu.empty() ? "bf16" : request.dtype, device);
+}
+
 RunPlan describe(const run::Job& job, const Circumstances& there) {
   const bool image_only = job.request.image_only;
   const PixelSize size = image_only ? job.picture_size : job.size;
@@ -297,7 +302,7 @@ std::optional<RunPlan> plan_with(const Savings& savings, const GenerateRequest& 
   try {
     const GenerateRequest changed = with(request, savings);
     Circumstances there = circumstances;
-    there.dtype = resolve_dtype(changed.dtype, there.device);
+    if (changed.dtype != request.dtype) there.dtype = resolve_dtype(changed.dtype, there.device);
     RunPlan run = plan_on(changed, there, room_of(memory));
     return needed_bytes(run, memory) <= memory.available_bytes ? std::optional(std::move(run)) : std::nullopt;
   } catch (const UsageError&) {  // too short for its reference, …
@@ -376,7 +381,7 @@ const tools::GpuFigures* figures_of(const GenerateRequest& request, const PlanOp
 Plans plan_memory(const GenerateRequest& request, const PlanOptions& options) {
   const at::Device device = planned_device(request, options);
   Circumstances here{.device = device,
-                     .dtype = resolve_dtype(request.dtype, device),
+                     .dtype = planned_dtype(request, device, options),
                      .base = options.base ? *options.base : base_memory()};
   here.base.resident += kLibraryBytes;
   here.base.anonymous += kLibraryBytes;

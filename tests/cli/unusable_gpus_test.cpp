@@ -123,6 +123,7 @@ TEST(UnusableGpus, TuringComputesInFloat16ByDefault) {
   EXPECT_EQ(planned({"STUB_GPUS=75"}, {}), "cuda fp16");
   EXPECT_EQ(planned({"STUB_GPUS=75"}, {"--dtype", "bf16"}), "cuda bf16");
   EXPECT_EQ(planned(kAda, {}), "cuda bf16");
+  EXPECT_EQ(planned({"STUB_GPUS=75"}, {"--gpu", "4090"}), "cuda bf16") << "that GPU's, and not the one's that is here";
   const std::string report = run_with({"STUB_GPUS=75"}, {"doctor"}).out;
   EXPECT_TRUE(contains(report, "has neither bfloat16 nor LibTorch's flash attention")) << report;
   EXPECT_TRUE(contains(report, "default --dtype is fp16")) << report;
