@@ -33,7 +33,7 @@ void launch(CudaPlugin::Launch launch_functor, Element element, const Functor& f
   const c10::DeviceGuard guard(out.device());
   const c10::Stream stream = c10::impl::VirtualGuardImpl(out.device().type()).getStream(out.device());
   const int32_t error = launch_functor(element, &functor, stream.native_handle());
-  TORCH_CHECK(error == 0, "a fused kernel cannot be launched: ", cuda_plugin()->error_text(error));
+  TORCH_CHECK(error == 0, "CUDA error: a fused kernel cannot be launched: ", cuda_plugin()->error_text(error));
 }
 
 bool cuda_modulated_layer_norm(const at::Tensor& out, const at::Tensor& x, const at::Tensor& shift,

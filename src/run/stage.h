@@ -20,7 +20,8 @@
 namespace opensora::run {
 
 // Rethrows the current exception. If memory ran out, it becomes an OutOfMemoryError that names the stage and the flags
-// that help there. Call it in a catch block.
+// that help there; a library's other errors name the stage, too, and those of CUDA's become DeviceErrors. Call it in a
+// catch block.
 [[noreturn]] void rethrow_with_stage(const std::string& stage, at::Device device);
 
 // "`vae_tiling`, a smaller size or fewer frames": what helps where memory runs out in a stage.
