@@ -8,12 +8,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdlib>
-#include <functional>
 #include <map>
 #include <optional>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include "core/cpu_features.h"
@@ -30,101 +28,11 @@
 #include "run/job.h"
 #include "tools/device_table.h"
 #include "tools/roofline.h"
+#include "tools/savings.h"
 #include "tools/simulation.h"
 
 namespace opensora {
 namespace {
-
-// Ways to make a run need less memory.
-
-// A flag, and what it does to a request.
-struct Saving {
-  std::string flag;  // to be added to the command line
-  std::function<void(GenerateRequest&)> apply;
-};
-using Savings = std::vector<Saving>;  // together
-
-// A smaller video than this is of no use to anybody.
-constexpr int64_t kFewestFrames = 17, kSmallestEdge = 128;
-
-bool is_tiled(const GenerateRequest& request) {
-  return std::visit([](const auto& ae) { return ae.use_spatial_tiling && ae.use_temporal_tiling; }, request.config.ae);
-}
-
-Saving tiling() {
-  return {"`vae_tiling`", [](GenerateRequest& request) {
-            std::visit([](auto& ae) { ae.use_spatial_tiling = ae.use_temporal_tiling = true; }, request.config.ae);
-          }};
-}
-
-Saving offload(const std::string& where) {
-  return {"`offload` " + where, [where](GenerateRequest& request) { request.offload = where; }};
-}
-
-Saving bf16() {
-  return {"`dtype` bf16", [](GenerateRequest& request) { request.dtype = "bf16"; }};
-}
-
-Saving frames(int64_t count) {
-  return {fmt::format("`num_frames` {}", count),
-          [count](GenerateRequest& request) { request.config.sampling.num_frames = count; }};
-}
-
-Saving video_size(PixelSize size) {
-  return {fmt::format("-W {} -H {}", size.width, size.height), [size](GenerateRequest& request) {
-            SamplingConfig& s = request.config.sampling;
-            s.resolution = s.aspect_ratio = std::nullopt;
-            s.width = size.width;
-            s.height = size.height;
-          }};
-}
-
-Savings plus(Savings savings, const Saving& another) {
-  savings.push_back(another);
-  return savings;
-}
-
-// Half as many frames, of the form 4k + 1, which all autoencoders make.
-int64_t half_as_many(int64_t frames) { return frames / 2 / 4 * 4 + 1; }
-
-void add_shorter(std::vector<Savings>& all, const Savings& before, int64_t whole) {
-  for (int64_t n = half_as_many(whole); n >= kFewestFrames && n < whole; n = half_as_many(n)) {
-    all.push_back(plus(before, frames(n)));
-  }
-}
-
-GenerateRequest with(GenerateRequest request, const Savings& savings) {
-  for (const Saving& saving : savings) saving.apply(request);
-  return request;
-}
-
-// In the order in which a user would want them: what only costs time (where weights are, tiles, bf16), each with those
-// before it; then fewer frames, then a smaller video. `dtype` is what the run computes in. Some may not be possible:
-// planning them throws UsageError.
-std::vector<Savings> savings_of(const GenerateRequest& request, at::Device device, at::ScalarType dtype,
-                                PixelSize size) {
-  std::vector<Savings> all;
-  Savings same_video;
-  const auto add = [&](const Saving& saving) { all.push_back(same_video = plus(same_video, saving)); };
-  // The least of what there is: on the CPU weights that stay in their file.
-  const std::string least = device.is_cpu() ? "model" : "block";
-  const bool is_least = request.offload == least || (device.is_cpu() && request.offload == "auto");
-  if (!is_least) add(offload(least));
-  if (!is_tiled(request)) add(tiling());
-  if (dtype == at::kFloat && !computes_in_float32(at::kBFloat16, device)) add(bf16());
-  if (request.image_only) return all;
-  const int64_t whole = request.config.sampling.num_frames;
-  add_shorter(all, same_video, whole);
-  const int64_t multiple = request.config.ae_spatial_compression;
-  const auto half = [multiple](int64_t edge) { return (edge / 2 + multiple - 1) / multiple * multiple; };
-  for (size = {half(size.width), half(size.height)}; std::min(size.width, size.height) >= kSmallestEdge;
-       size = {half(size.width), half(size.height)}) {
-    const Savings smaller = plus(same_video, video_size(size));
-    all.push_back(smaller);
-    add_shorter(all, smaller, whole);
-  }
-  return all;
-}
 
 // Resident beside tensors and weights, as measured with LibTorch 2.11 on x86-64 (scripts/check_plan.sh): pages of the
 // libraries that a run touches and planning does not, oneDNN's generated code, threads.
@@ -297,10 +205,10 @@ int64_t needed_bytes(const RunPlan& run, const MemoryVerdict& memory) {
 }
 
 // The plan with these savings, if it fits.
-std::optional<RunPlan> plan_with(const Savings& savings, const GenerateRequest& request,
+std::optional<RunPlan> plan_with(const tools::Savings& savings, const GenerateRequest& request,
                                  const Circumstances& circumstances, const MemoryVerdict& memory) {
   try {
-    const GenerateRequest changed = with(request, savings);
+    const GenerateRequest changed = tools::with_savings(request, savings);
     Circumstances there = circumstances;
     if (changed.dtype != request.dtype) there.dtype = resolve_dtype(changed.dtype, there.device);
     RunPlan run = plan_on(changed, there, room_of(memory));
@@ -325,12 +233,15 @@ void raise_limit(const GenerateRequest& request, at::Device device, bool ran_out
 // Returns the plan with these.
 std::optional<RunPlan> find_flags(const GenerateRequest& request, const RunPlan& run,
                                   const Circumstances& circumstances, MemoryVerdict& memory) {
-  const auto try_with = [&](const Savings& savings) { return plan_with(savings, request, circumstances, memory); };
-  for (Savings savings : savings_of(request, circumstances.device, circumstances.dtype, {run.width, run.height})) {
+  const auto try_with = [&](const tools::Savings& savings) {
+    return plan_with(savings, request, circumstances, memory);
+  };
+  for (tools::Savings savings :
+       tools::savings_of(request, circumstances.device, circumstances.dtype, {run.width, run.height})) {
     std::optional<RunPlan> fitting = try_with(savings);
     if (!fitting) continue;
     for (size_t i = 0; i + 1 < savings.size();) {
-      Savings fewer = savings;
+      tools::Savings fewer = savings;
       fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(i));
       if (std::optional<RunPlan> without = try_with(fewer)) {
         savings = fewer;
@@ -339,7 +250,7 @@ std::optional<RunPlan> find_flags(const GenerateRequest& request, const RunPlan&
         ++i;
       }
     }
-    for (const Saving& saving : savings) memory.flags.push_back(saving.flag);
+    for (const tools::Saving& saving : savings) memory.flags.push_back(saving.flag);
     memory.peak_with_flags = needed_bytes(*fitting, memory);
     return fitting;
   }
