@@ -159,11 +159,14 @@ std::string gpu_warning(const GpuInfo& gpu, int index) {
       index, gpu.name, capability_text(gpu.capability));
 }
 
-bool has_bfloat16(at::Device device) {
-  if (!device.is_cuda()) return true;
+const GpuInfo* gpu_of(at::Device device) {
   const size_t index = device.has_index() ? device.index() : 0;
-  const int capability = index < nvidia_gpus().size() ? nvidia_gpus()[index].capability : 0;
-  return capability == 0 || capability >= kAmpere;
+  return device.is_cuda() && index < nvidia_gpus().size() ? &nvidia_gpus()[index] : nullptr;
+}
+
+bool has_bfloat16(at::Device device) {
+  const GpuInfo* gpu = gpu_of(device);
+  return gpu == nullptr || gpu->capability == 0 || gpu->capability >= kAmpere;
 }
 
 std::string launch_problem(at::Device device) {

@@ -38,6 +38,10 @@ std::string gpu_problem(int index);
 // What a GPU that can be used does less well than others; empty: nothing.
 std::string gpu_warning(const GpuInfo& gpu, int index);
 
+// What the driver reports of a CUDA device, without an index of the first; nullptr: it knows of none, or the device is
+// another.
+const GpuInfo* gpu_of(at::Device device);
+
 // Whether the device has arithmetic in bfloat16: NVIDIA's have it from Ampere on.
 bool has_bfloat16(at::Device device);
 

@@ -10,7 +10,6 @@
 #include <atomic>
 #include <memory>
 #include <utility>
-#include <vector>
 
 #include "core/device.h"
 #include "core/machine.h"
@@ -99,9 +98,8 @@ CountingAllocator& counting_allocator() {
 // A GPU's driver is asked, as the limit must be set before anything else starts the allocator.
 int64_t memory_of(at::Device device) {
   if (!device.is_cuda()) return static_cast<int64_t>(at::accelerator::getMemoryInfo(device.index()).second);
-  const std::vector<GpuInfo>& gpus = nvidia_gpus();
-  const auto index = static_cast<size_t>(std::max<int>(device.index(), 0));
-  return index < gpus.size() ? gpus[index].memory_bytes : 0;
+  const GpuInfo* gpu = gpu_of(device);
+  return gpu == nullptr ? 0 : gpu->memory_bytes;
 }
 
 // LibTorch's allocator takes its limit, a fraction of the device's memory, when it starts, and keeps it from then on.

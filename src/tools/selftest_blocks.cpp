@@ -3,7 +3,6 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
@@ -92,9 +91,8 @@ std::optional<Roofline> roofline_here(const Setting& setting) {
     config.model = setting.config;
     return measured_roofline(run::measure_rates(config, setting.tokens, setting.dtype, /*with_convolutions=*/true));
   }
-  const std::vector<GpuInfo> gpus = nvidia_gpus();
-  const auto index = static_cast<size_t>(std::max<int>(setting.device.index(), 0));
-  const GpuFigures* gpu = index < gpus.size() ? find_present_gpu(gpus[index].name, gpus[index].memory_bytes) : nullptr;
+  const GpuInfo* present = gpu_of(setting.device);
+  const GpuFigures* gpu = present == nullptr ? nullptr : find_present_gpu(present->name, present->memory_bytes);
   return gpu != nullptr ? std::optional(roofline_of(*gpu, setting.dtype != at::kFloat)) : std::nullopt;
 }
 
