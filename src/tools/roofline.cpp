@@ -16,7 +16,8 @@ namespace {
 constexpr double kProducts = 0.74, kAttention = 0.78, kConvolutions = 0.44, kMemory = 0.75;
 
 // A copy of pinned memory reaches so much of PCIe, and no more than what the threads that fill the buffers reach
-// together: 4 at 6 GB/s. A run has up to 8 (core/weight_stream.cpp), of which nobody measured whether they reach more.
+// together: 6 GB/s was measured of one, and four of them are taken to fill a desktop's memory, though a run has up to
+// eight (core/weight_stream.cpp).
 constexpr double kPcieShare = 0.8, kHostCopies = 24e9;
 // What a solid-state drive on PCIe 4 sustains.
 constexpr double kDisk = 3e9;

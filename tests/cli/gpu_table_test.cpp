@@ -36,7 +36,7 @@ std::string cell(const RunPlan& plan) {
                        fmt::join(request::with_flags(memory.flags), " "));
   }
   const bool is_streamed =
-      std::any_of(plan.stages.begin(), plan.stages.end(), [](const auto& stage) { return stage.streamed_bytes > 0; });
+      std::any_of(plan.stages.begin(), plan.stages.end(), [](const auto& stage) { return stage.streams_blocks; });
   return format_duration(plan.seconds.value()) + (is_streamed ? " (s)" : "");
 }
 
