@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/cuda_plugin.h"
+#include "core/device.h"
 #include "core/meta_device.h"
 #include "core/trace.h"
 #include "nn/fused_kernels.h"
@@ -44,8 +45,9 @@ bool is_planned_with_kernels(const at::Tensor& x) {
   const at::DeviceType device = kernel_device(x);
   if (device == at::kCPU) return x.scalar_type() != at::kHalf;
   if (device != at::kCUDA) return device == at::kMeta;  // on its own, without a plan
+  // For a GPU that is elsewhere, the plug-in is taken to be there.
   const std::string plugin = cuda_plugin_state();
-  return plugin == "loaded" || plugin == "built";
+  return plugin == "loaded" || plugin == "built" || nvidia_gpu_count() == 0;
 }
 
 RotaryEmbedding RotaryEmbedding::slice(int64_t first, int64_t length) const {

@@ -24,6 +24,8 @@ bool gelu_product_agrees(at::Device device) {
   try {
     const at::Tensor result = at::_addmm_activation(at::zeros({16}, options), x, at::eye(16, options), 1, 1, true);
     return (result - at::gelu(x, "tanh")).abs().max().item<double>() < kLimit;
+  } catch (const c10::OutOfMemoryError&) {  // says nothing of the product
+    throw;
   } catch (const c10::Error& error) {
     spdlog::debug("no product with GELU on {}: {}", device.str(), error.what_without_backtrace());
     return false;

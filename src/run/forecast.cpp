@@ -72,10 +72,10 @@ double convolution_flops(const nn::ConvOptions& options, at::IntArrayRef shape, 
 }
 
 // By the FLOPs that are counted of it, which are fewer than its definition's where the layer has a shorter way.
-double convolution_rate_of(int64_t channels, int64_t edge, at::ScalarType dtype) {
-  constexpr int64_t kFrames = 4;
+double convolution_rate_of(int64_t channels, at::ScalarType dtype) {
+  constexpr int64_t kFrames = 4, kEdge = 32;
   const nn::ConvOptions options{.in_channels = channels, .out_channels = channels};
-  const std::vector<int64_t> shape = {1, channels, kFrames, edge, edge};
+  const std::vector<int64_t> shape = {1, channels, kFrames, kEdge, kEdge};
   const nn::Conv layer(Weights(std::make_shared<io::RandomSource>(), at::kCPU, dtype), 3, options);
   const at::Tensor x = at::ones(shape, dtype);
   return convolution_flops(options, shape, dtype) / best_seconds([&] { layer(x); });
@@ -86,7 +86,7 @@ double convolution_rate_of(int64_t channels, int64_t edge, at::ScalarType dtype)
 double convolution_rate(const Config& config, at::ScalarType dtype) {
   const std::vector<int64_t>& widths = level_widths(config.ae);
   const int64_t outer = std::min<int64_t>(widths.front(), 128), inner = std::min<int64_t>(widths.back(), 256);
-  return 2 / (1 / convolution_rate_of(outer, 32, dtype) + 1 / convolution_rate_of(inner, 16, dtype));
+  return 2 / (1 / convolution_rate_of(outer, dtype) + 1 / convolution_rate_of(inner, dtype));
 }
 
 constexpr double kPngBits = 12;  // a pixel, of the 24 that noise would take
