@@ -129,6 +129,7 @@ std::vector<std::vector<Branch>> branches_by_step(const SamplerInput& input, con
   std::vector<std::vector<Branch>> by_step;
   std::vector<Branch*> by_frame;
   std::vector<double> weights;  // theirs
+  by_step.reserve(static_cast<size_t>(steps));
   for (int64_t i = 0; i < steps; ++i) by_step.push_back(needed_branches(input, session, i));
   for (std::vector<Branch>& branches : by_step) {
     for (Branch& branch : branches) {
