@@ -108,7 +108,6 @@ class WeightStream::Implementation {
   std::vector<Group> groups_;
   at::Tensor memory_;  // the ring's
   ByteRing ring_;
-  DeviceEvent taken_;                   // by when nobody else uses the memory that we have taken
   std::optional<c10::Stream> copying_;  // nullopt: copies go to the current one
   StagingRing staging_;
 
@@ -192,8 +191,9 @@ void WeightStream::Implementation::start() {
   if (has_copies()) {
     copying_ = second_stream(options_.device);
     staging_ = StagingRing(options_.device, options_.staging_bytes);
-    taken_ = DeviceEvent(options_.device);
-    taken_.record_current();
+    DeviceEvent taken(options_.device);  // by when nobody else uses the memory that we have taken
+    taken.record_current();
+    taken.block(copying_);
   }
   fetcher_ = std::thread([this] { fetch_ahead(); });
   if (reads_apart()) reader_ = std::thread([this] { read_ahead(); });
@@ -235,7 +235,8 @@ void WeightStream::Implementation::use(int64_t group) {
   if (!fetcher_.joinable()) return;
   std::unique_lock lock(mutex_);
   if (turn_ != kNone && has_ring()) group_of(turn_).used.record_current();
-  if (group != (turn_ + 1) % groups()) jump_to(group, lock);
+  const bool has_failed = has_ring() && next_ <= turn_;  // the last call threw: what comes next is read anew
+  if (has_failed || group != (turn_ + 1) % groups()) jump_to(group, lock);
   ++turn_;
   changed_.notify_all();
   if (!has_ring()) return;  // what has not been read ahead is read when it is touched
@@ -256,6 +257,7 @@ void WeightStream::Implementation::jump_to(int64_t group, std::unique_lock<std::
   for (const int64_t turn : ring_.clear()) group_of(turn).used.block(copying_);
   turn_ = groups() * (turn_ / groups() + 2) + group - 1;
   next_ = read_ = let_go_ = turn_ + 1;
+  failure_ = nullptr;  // of a group that may not be wanted now
 }
 
 bool WeightStream::Implementation::may_fetch() {
@@ -277,7 +279,6 @@ void WeightStream::Implementation::fetch_ahead() {
   // The CPU's cores belong to the model. If that runs elsewhere, some of them are needed to keep up with the bus.
   constexpr int kCopyingThreads = 8;
   share_of_threads(options_.device.is_cpu() ? 1 : kCopyingThreads);
-  taken_.block(copying_);
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [&] { return stopping_ || may_fetch(); });
@@ -342,9 +343,10 @@ void WeightStream::Implementation::read_ahead() {
     lock.lock();
     if (failure) {
       changed_.wait(lock, [&] { return stopping_ || next_ >= turn; });  // what was read before it is good
+    }
+    if (read_ == turn) {  // otherwise there has been a jump
       failure_ = failure;
-    } else if (read_ == turn) {  // otherwise there has been a jump
-      ++read_;
+      if (!failure) ++read_;
     }
     changed_.notify_all();
   }

@@ -55,7 +55,7 @@ class WeightStream {
   bool keeps_all() const;
 
   // Makes a group usable on the device's current stream, and that used before not. In turn is fast; a jump is allowed.
-  // Throws what went wrong in reading.
+  // Throws what went wrong in reading, once: the next call has it read again.
   void use(int64_t group);
 
  private:

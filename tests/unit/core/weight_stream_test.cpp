@@ -4,6 +4,7 @@
 #include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstring>
 #include <mutex>
 #include <set>
@@ -41,7 +42,7 @@ class NotingSource final : public WeightSource {
 
   mutable std::mutex mutex;
   mutable std::set<void*> read, let_go;
-  void* fails_at = nullptr;
+  std::atomic<void*> fails_at = nullptr;
 };
 
 struct StreamedGroups {
@@ -128,6 +129,24 @@ TEST(WeightStream, StagedReadingThatFailsIsToldAtUse) {
   groups.stream->use(1);
   EXPECT_TRUE(groups.holds(1));
   EXPECT_THROW(groups.stream->use(2), std::runtime_error);
+}
+
+// Once: after that it is read again, from any group on.
+TEST(WeightStream, ReadsAgainAfterAFailure) {
+  for (const int64_t staging : {0, 1000}) {
+    StreamedGroups groups(5, {.staging_bytes = staging});
+    groups.source->fails_at = groups.host[2].data_ptr();
+    groups.stream->finish();
+    groups.stream->use(0);
+    groups.stream->use(1);
+    EXPECT_THROW(groups.stream->use(2), std::runtime_error);
+    EXPECT_THROW(groups.stream->use(2), std::runtime_error) << "it still cannot be read";
+    groups.source->fails_at = nullptr;
+    for (const int64_t i : {0, 1, 2, 3, 4, 0}) {
+      groups.stream->use(i);
+      ASSERT_TRUE(groups.holds(i)) << i;
+    }
+  }
 }
 
 TEST(WeightStream, KeepsAllGroups) {
