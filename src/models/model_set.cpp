@@ -232,9 +232,14 @@ void ModelSet::load(Component component, Half half, Slot& slot) {
 
 ModelSet::Slot& ModelSet::bound(Component component, Half half) {
   Slot& slot = slots_.at({component, half});
-  if (!std::holds_alternative<std::monostate>(slot.model)) return slot;
+  if (!std::holds_alternative<std::monostate>(slot.model)) {
+    slot.loaded.block_current();
+    return slot;
+  }
   const auto start = std::chrono::steady_clock::now();
   load(component, half, slot);
+  slot.loaded = DeviceEvent(device());
+  slot.loaded.record_current();
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   if (on_load_) on_load_(event_name(component), seconds.count());
   return slot;

@@ -14,6 +14,7 @@
 #include <variant>
 
 #include "autoencoder/autoencoder.h"
+#include "core/device.h"
 #include "core/weights.h"
 #include "diffusion/mmdit.h"
 #include "models/model_files.h"
@@ -123,6 +124,7 @@ class ModelSet {
     std::shared_ptr<const MetaSource> headers;  // without data
     ModelBytes bytes;                           // likewise
     bool is_streamed = false;
+    DeviceEvent loaded;  // in the stream of the thread that loaded it, which need not be that of its next user
   };
   struct Opened;
 
