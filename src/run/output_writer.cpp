@@ -4,6 +4,7 @@
 #include <c10/core/InferenceMode.h>
 #include <c10/core/StreamGuard.h>
 #include <spdlog/fmt/fmt.h>
+#include <spdlog/spdlog.h>
 
 #include <chrono>
 #include <condition_variable>
@@ -145,6 +146,7 @@ struct OutputWriter::State {
       : request(job.request), output(job.output), metadata(job.metadata), device(job.device), count(frames) {}
   void work();
   void write_all();
+  void let_go_of_frames(const std::optional<c10::Stream>& stream);
   at::Tensor next_frame();
   void rethrow() const {  // with the mutex held
     if (error) std::rethrow_exception(error);
@@ -164,6 +166,7 @@ struct OutputWriter::State {
   std::mutex mutex;
   std::condition_variable changed;
   std::deque<Pushed> queue;
+  at::Tensor reading;   // the frames that the last one was of: the thread's
   int64_t taken = 0;    // frames of the queue's first
   int64_t given = 0;    // frames to the thread, in all
   int64_t written = 0;  // frames in all
@@ -210,6 +213,7 @@ std::string OutputWriter::finish(const StageClock& clock, std::vector<StagedFile
   const auto report = [&](int64_t frames) {
     lock.unlock();
     clock.report({"write", frames, state.count});
+    clock.look();
     lock.lock();
   };
   for (int64_t reported = 0; reported < state.count - 1;) {
@@ -231,17 +235,29 @@ std::string OutputWriter::finish(const StageClock& clock, std::vector<StagedFile
 void OutputWriter::State::work() {
   const c10::InferenceMode inference;
   std::exception_ptr problem;
+  const std::optional<c10::Stream> own = second_stream(device);  // the default one is the sampler's
   try {
-    const c10::OptionalStreamGuard own(second_stream(device));  // the default one is the sampler's
+    const c10::OptionalStreamGuard guard(own);
     write_all();
   } catch (const Cancelled&) {
   } catch (...) {
     problem = std::current_exception();
   }
+  let_go_of_frames(own);
   const std::lock_guard lock(mutex);
   error = problem;
   ended = true;
   changed.notify_all();
+}
+
+// The stream may still be reading frames if their copy to the host has failed half-way.
+void OutputWriter::State::let_go_of_frames(const std::optional<c10::Stream>& stream) {
+  try {
+    if (stream) stream->synchronize();
+  } catch (const c10::Error& failure) {  // the device has failed, as its next user will learn
+    spdlog::debug("writing frames: {}", failure.what_without_backtrace());
+  }
+  reading = at::Tensor();
 }
 
 void OutputWriter::State::write_all() {
@@ -278,7 +294,8 @@ at::Tensor OutputWriter::State::next_frame() {
   ++given;
   const Pushed& next = queue.front();
   next.made.block_current();
-  at::Tensor frame = next.frames[taken++];
+  reading = next.frames;
+  at::Tensor frame = reading[taken++];
   if (taken == next.frames.size(0)) {
     taken = 0;
     queue.pop_front();
