@@ -14,7 +14,7 @@ namespace {
 
 at::Tensor as_cpu(const at::Tensor& tensor) {
   const c10::Storage& own = tensor.storage();
-  c10::Storage storage(c10::Storage::use_byte_size_t(), own.nbytes(), c10::DataPtr(own.mutable_data(), at::kCPU),
+  c10::Storage storage(c10::Storage::use_byte_size_t(), own.nbytes(), c10::DataPtr(worked_at(own.data()), at::kCPU),
                        /*allocator=*/nullptr, /*resizable=*/false);
   at::Tensor result = at::detail::make_tensor<c10::TensorImpl>(
       std::move(storage), c10::DispatchKeySet(c10::DispatchKey::CPU), tensor.dtype());
@@ -39,12 +39,6 @@ Operation::Operation(std::string_view name) : lock_(state().mutex), name_(name) 
   time_ = launch(stream_);
 }
 
-Operation::~Operation() {
-  for (const Opened& opened : opened_) {
-    if (!opened.block->is_pinned) protect(*opened.block, Access::kNone);
-  }
-}
-
 at::Tensor Operation::use(const at::Tensor& tensor, bool writes) {
   if (tensor.numel() > 0) {
     Block* const block = find_block(tensor.storage().data());
@@ -63,7 +57,7 @@ void Operation::note_use(Block& block, bool writes, const Range& range) {
       std::any_of(opened_.begin(), opened_.end(), [&](const Opened& o) { return o.block == &block && o.races; });
   const Use unordered = races ? *former : Use{};
   block.uses.add({stream_, time_, name_, writes, range});
-  protect(block, Access::kAll);
+  if (block.is_pinned) protect(block, Access::kAll);
   opened_.push_back({&block, writes, races});
   if (!races || is_told) return;
   found_race(fmt::format("{} in stream {}", name_, stream_), writes ? "writes" : "reads", unordered,

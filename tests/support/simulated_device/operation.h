@@ -15,15 +15,14 @@ namespace opensora::test::simulated {
 
 bool is_here(const at::Tensor& tensor);  // on the simulated device
 
-// Puts an operator into this thread's current stream. As long as it lives, the host can touch the memory of the tensors
-// that the operator has named, so that LibTorch's kernels for the CPU can do the work.
+// Puts an operator into this thread's current stream, and gives LibTorch's kernels for the CPU the memory of the
+// tensors that the operator has named.
 class Operation {
  public:
   // `name` must live for ever.
   explicit Operation(std::string_view name);
   Operation(const Operation&) = delete;
   Operation& operator=(const Operation&) = delete;
-  ~Operation();
 
   // The same data as a tensor of the CPU, for as long as this object lives. Its use is noted, and compared with former
   // ones. Throws c10::Error for a race, if such throw, and for memory that was freed.

@@ -70,8 +70,9 @@ at::Tensor moved_here(Operation& operation, const at::Tensor& computed) {
   return result;
 }
 
-bool same_place(const at::Tensor& a, const at::Tensor& b) {
-  return a.numel() > 0 && b.numel() > 0 && a.storage().data() == b.storage().data();
+// A tensor of the CPU that an operator has returned, and one of the device.
+bool same_place(const at::Tensor& computed, const at::Tensor& here) {
+  return computed.numel() > 0 && here.numel() > 0 && computed.storage().data() == worked_at(here.storage().data());
 }
 
 bool same_view(const at::Tensor& a, const at::Tensor& b) {

@@ -183,6 +183,11 @@ int64_t pinned_bytes() {
   return state().pinned_bytes;
 }
 
+void ignore_wait(int64_t nth) {
+  const std::lock_guard lock(state().mutex);
+  state().options.ignored_wait = state().counters.waits + nth;
+}
+
 std::vector<std::string> take_races() {
   const std::lock_guard lock(state().mutex);
   return std::exchange(state().races, {});
