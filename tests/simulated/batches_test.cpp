@@ -10,6 +10,7 @@
 #include "opensora/error.h"
 #include "opensora/process.h"
 #include "simulated/simulated_test.h"
+#include "support/pipeline_case.h"
 #include "support/temporary_folder.h"
 
 namespace opensora {
@@ -54,7 +55,6 @@ void expect_equal_batches(const fs::path& folder, const fs::path& expected) {
 }
 
 class SimulatedBatches : public test::SimulatedTest {};
-class SimulatedStopDeathTest : public SimulatedBatches {};
 
 TEST_F(SimulatedBatches, AreTheSameInEveryWay) {
   const test::TemporaryFolder expected;
@@ -71,23 +71,63 @@ TEST_F(SimulatedBatches, AreTheSameInEveryWay) {
   }
 }
 
-// The wish to stop is looked for in every block. In a process of its own, as it is not taken back.
-TEST_F(SimulatedStopDeathTest, ASignalLeavesNothingOnTheDeviceEither) {
+// What a run is doing as it is stopped.
+struct Stop {
+  const char* stage;
+  int64_t done, video = 1;
+};
+
+TEST_F(SimulatedBatches, AStoppedRunLeavesNothingOnTheDevice) {
+  const test::TemporaryFolder expected;
+  ASSERT_EQ(run_three(expected.path(), {"model", "off"}).exit_code(false), 0);
+  for (const char* overlap : {"on", "off"}) {
+    for (const Stop& stop :
+         {Stop{"text", 0, 0}, Stop{"denoise", 1}, Stop{"denoise", 1, 2}, Stop{"decode", 1}, Stop{"write", 5, 2}}) {
+      SCOPED_TRACE(std::string(stop.stage) + ", overlap " + overlap);
+      restart();
+      const test::TemporaryFolder folder;
+      const auto stops = [&](const Progress& now) {
+        if (now.stage == stop.stage && now.done == stop.done && now.video == stop.video) throw InterruptedError(SIGINT);
+      };
+      EXPECT_THROW(run_three(folder.path(), {"block", overlap}, stops), InterruptedError);
+      expect_clean();
+    }
+  }
   const test::TemporaryFolder folder;
+  ASSERT_EQ(run_three(folder.path(), {"block", "on"}).exit_code(false), 0);
+  expect_equal_batches(folder.path(), expected.path());
+}
+
+// A signal in the middle of a stage of the official run that has all of them. Each in a process of its own, as the wish
+// to stop is not taken back.
+class SimulatedStopDeathTest : public SimulatedBatches, public ::testing::WithParamInterface<Stop> {};
+
+TEST_P(SimulatedStopDeathTest, ASignalLeavesNothingOnTheDeviceEither) {
+  const test::TemporaryFolder folder;
+  GenerateRequest request = test::pipeline_request("pipeline_t2i2v", folder.path());
+  request.device = test::kSimulated;
+  request.dtype = "fp32";
+  request.offload = "block";
   const auto stop_soon = [](const Progress& now) {
-    if (now.stage == "denoise" && now.done == 1) request_stop(SIGINT);
+    if (now.stage == GetParam().stage && now.done >= GetParam().done) request_stop(SIGINT);
   };
   const auto stopped = [&] {
     const int64_t before = test::simulated::allocated_bytes();
     try {
-      run_three(folder.path(), {"block", "on"}, stop_soon);
+      generate(request, stop_soon);
     } catch (const InterruptedError&) {
-      _exit(test::simulated::allocated_bytes() == before && test::simulated::take_races().empty() ? 0 : 2);
+      const bool is_clean = test::simulated::allocated_bytes() == before && test::simulated::pinned_bytes() == 0;
+      _exit(is_clean && test::simulated::take_races().empty() ? 0 : 2);
     }
     _exit(1);
   };
   EXPECT_EXIT(stopped(), testing::ExitedWithCode(0), "");
 }
+
+INSTANTIATE_TEST_SUITE_P(In, SimulatedStopDeathTest,
+                         ::testing::Values(Stop{"text", 0}, Stop{"image", 1}, Stop{"encode", 0}, Stop{"denoise", 1},
+                                           Stop{"decode", 1}, Stop{"write", 1}),
+                         [](const auto& info) { return std::string(info.param.stage); });
 
 TEST_F(SimulatedBatches, TheLimitOfMemoryIsKept) {
   constexpr int64_t kMemory = int64_t{1} << 28;

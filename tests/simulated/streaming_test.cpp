@@ -114,6 +114,33 @@ TEST_P(SimulatedStreaming, AForwardTakesEachBlockToTheDeviceOnce) {
   EXPECT_LT(count, static_cast<int64_t>(blocks.size()));
 }
 
+class SimulatedWaits : public test::SimulatedTest {
+  const c10::InferenceMode inference_;
+};
+
+// A forward with one wait left out after the other, as if it was not in the code: its own for copies, that of copies
+// for the blocks before, that of the thread that copies for its buffers. Not those of binding, where not all are
+// needed: a StagingRing that ends waits for each of its buffers, and the last implies the others; and weights that are
+// converted once are staged in a stream that the host has mostly waited for already, as inputs are copied in it.
+TEST_F(SimulatedWaits, AreAllNeeded) {
+  const auto waits = [] { return test::simulated::counters().waits; };
+  int64_t tried = 0;
+  for (bool was_met = true; was_met; ++tried) {
+    restart();
+    {
+      const TinyTransformer transformer(streamed({.ahead = 1, .staging_bytes = 1 << 14}));
+      test::simulated::ignore_wait(tried + 1);
+      const int64_t last = waits() + tried + 1;  // the ignored one is not after it
+      transformer.forward();
+      was_met = waits() >= last;
+    }
+    const bool was_found = !test::simulated::take_races().empty();
+    if (was_met) EXPECT_TRUE(was_found) << "wait " << tried + 1;
+  }
+  EXPECT_GT(tried, 5 + 3) << "for each of five blocks, and of most of them for what is overwritten";
+  RecordProperty("waits", std::to_string(tried - 1));
+}
+
 // Buffers that hold one tensor or a part of it, and buffers with room for many.
 INSTANTIATE_TEST_SUITE_P(Rings, SimulatedStreaming,
                          ::testing::Values(Streaming{1, 1000}, Streaming{2, 1000}, Streaming{3, 1000}, Streaming{1, 0},
