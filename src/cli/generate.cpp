@@ -208,10 +208,19 @@ std::vector<BatchRow> prepare(const CommandOptions& options, const CLI::App& com
   throw;
 }
 
+// They would look as if they chose the device.
+void refuse_flags_of_plans(const CLI::App& command) {
+  for (const char* flag : {"--gpu", "--device-memory"}) {
+    if (command.count(flag) == 0) continue;
+    throw UsageError(fmt::format("{}: for opensora plan and --dry-run alone; --device says where a run goes", flag));
+  }
+}
+
 void run(const CommandOptions& options, const CLI::App& command) {
   const ProgressStyle style = resolve_progress_style(options.progress, options.quiet);
   if (options.settings.request.config.sampling.aspect_ratio == "list") return list_sizes(options, command);
   if (options.print_config) return print_config(options, command);
+  refuse_flags_of_plans(command);
   BatchOptions batch;
   const std::vector<BatchRow> rows = prepare(options, command, batch);
   catch_signals();

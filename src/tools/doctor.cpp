@@ -162,7 +162,8 @@ void look_at_cuda(Diagnosis& d) {
   if (has_gpu) d.ok("cuda", "the driver serves CUDA " + driver);
   look_at_cuda_plugin(d, has_gpu);
   if (missing.empty()) return;
-  if (has_gpu) return d.warn("cuda", missing, "run scripts/setup.sh --cuda, or use `device` cpu");  // see try_gpus()
+  if (has_gpu || !nvidia_driver().problem.empty())
+    return d.warn("cuda", missing, "run scripts/setup.sh --cuda, or use `device` cpu");  // see try_gpus()
   d.ok("cuda", "not needed without a GPU: " + missing);
 }
 

@@ -62,7 +62,7 @@ struct Circumstances {
 at::Device planned_device(const GenerateRequest& request, const PlanOptions& options) {
   if (!options.gpu.empty()) {
     tools::find_gpu(options.gpu);
-    if (request.device == "cpu") throw UsageError("`gpu`: cannot be planned for with `device` cpu");
+    if (request.device == "cpu") throw UsageError("`device` cpu: a GPU cannot be planned for with it");
     return at::kCUDA;
   }
   const bool need_not_be_here =

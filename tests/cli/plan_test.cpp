@@ -129,6 +129,9 @@ TEST(Plan, ForAGpuThatIsNotHere) {
   EXPECT_EQ(unknown.exit_code, 2);
   EXPECT_TRUE(test::contains(unknown.err, "--gpu: expected one of b200, ")) << unknown.err;
   EXPECT_EQ(run("plan", {"--gpu", "h100"}).exit_code, 2) << "with --device cpu";
+  const test::ProgramResult made = run("generate", {"--gpu", "h100"});
+  EXPECT_EQ(made.exit_code, 2);
+  EXPECT_TRUE(test::contains(made.err, "--gpu: for opensora plan and --dry-run alone")) << made.err;
 }
 
 TEST(Plan, ForAllGpusIsALineEach) {
