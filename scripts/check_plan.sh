@@ -71,6 +71,7 @@ compare_seconds() {
 }
 
 build/opensora random-model "$folder/model" --config bench --prompt sea >/dev/null
+sync # or the first rows would share the machine with the writing of it
 printf '\n%-9s  %6s  %-17s  %-17s  %5s\n' size frames "sampling, planned" "decoding, planned" ratio
 compare_seconds 192x192 5
 compare_seconds 192x192 17

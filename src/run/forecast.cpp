@@ -9,6 +9,7 @@
 #include <cmath>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <system_error>
@@ -31,14 +32,16 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// How long the faster of two runs takes, after one to warm up.
+// How long the fastest of some runs takes, after one to warm up: what else a machine does makes them longer, never
+// shorter.
 double best_seconds(const std::function<void()>& work) {
-  double best = 0;
-  for (int run = 0; run < 3; ++run) {
+  constexpr int kRuns = 6;
+  work();
+  double best = std::numeric_limits<double>::max();
+  for (int run = 0; run < kRuns; ++run) {
     const auto start = Clock::now();
     work();
-    const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-    if (run > 0) best = run == 1 ? seconds : std::min(best, seconds);
+    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
   }
   return std::max(best, 1e-9);
 }
