@@ -115,7 +115,7 @@ TEST_P(SimulatedTextFaults, EveryOneInBothEncoders) {
     ++failed;
     encode();
   });
-  EXPECT_GT(failed, met * 3 / 4);
+  EXPECT_GT(failed, met / 2);  // how much is read ahead and never needed depends on the threads
   EXPECT_GT(met, 50);
   RecordProperty("met", std::to_string(met));
 }
@@ -173,7 +173,7 @@ TEST_P(SimulatedRunFaults, EveryOne) {
     run();
     expect_equal();
   });
-  EXPECT_GT(failed, met * 3 / 4);
+  EXPECT_GT(failed, met / 2);  // how much is read ahead and never needed depends on the threads
   EXPECT_GT(met, 150);
   RecordProperty("met", std::to_string(met));
 }
