@@ -7,13 +7,12 @@
 #include <optional>
 
 #include "core/device.h"
+#include "core/stopwatch.h"
 
 namespace opensora {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // Counts LibTorch's operators on this thread while it lives, and takes the time of the first.
 class OperatorCount {

@@ -7,12 +7,12 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 
 #include "core/cpu_features.h"
 #include "core/device.h"
+#include "core/stopwatch.h"
 #include "nn/attention.h"
 
 namespace opensora::nn {
@@ -61,15 +61,6 @@ double relative_error(const at::Tensor& result, const Sample& sample) {
   const at::Tensor actual = result.index_select(2, sample.queries).to(at::kFloat);
   const double error = ((actual - sample.expected).norm() / sample.expected.norm()).item<double>();
   return std::isnan(error) ? std::numeric_limits<double>::infinity() : error;
-}
-
-double seconds_of(at::Device device, const std::function<void()>& work) {
-  using Clock = std::chrono::steady_clock;
-  synchronize(device);
-  const auto start = Clock::now();
-  work();
-  synchronize(device);
-  return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 AttentionTrial run_trial(const AttentionKernel& kernel, const Sample& sample, const AttentionShape& shape) {

@@ -4,6 +4,7 @@
 
 #include "core/device.h"
 #include "core/meta_device.h"
+#include "core/stopwatch.h"
 #include "core/trace.h"
 #include "opensora/error.h"
 #include "run/checkpoints.h"
@@ -144,8 +145,6 @@ int64_t text_tokens(const run::Job& job) { return job.request.config.t5.max_leng
 int64_t step_tokens(const run::Job& job) { return job.image_tokens() + text_tokens(job); }
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // Weights are held as in a run of the same flags.
 models::ModelSet bench_models(const run::Job& job, models::Source source) {

@@ -3,7 +3,6 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <fmt/format.h>
 
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <functional>
@@ -17,6 +16,7 @@
 #include "core/device.h"
 #include "core/machine.h"
 #include "core/meta_device.h"
+#include "core/stopwatch.h"
 #include "core/units.h"
 #include "core/weights.h"
 #include "diffusion/blocks.h"
@@ -57,15 +57,6 @@ struct Setting {
     return x.mul_(scale).add_(shift).to(device, computing_dtype(dtype, Work::kProduct, device));
   }
 };
-
-double seconds_of(at::Device device, const std::function<void()>& run) {
-  using Clock = std::chrono::steady_clock;
-  synchronize(device);
-  const auto start = Clock::now();
-  run();
-  synchronize(device);
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // What a plan would say of `run`, which is called while a MetaDevice stands in for the device.
 struct Prediction {

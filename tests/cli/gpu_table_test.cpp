@@ -14,18 +14,14 @@
 #include "opensora/plan.h"
 #include "request/parameter.h"
 #include "support/program.h"
+#include "support/published_request.h"
 
 namespace opensora {
 namespace {
 
 std::vector<RunPlan> plans_of(const std::string& config) {
-  GenerateRequest request;
-  request.model_dir = bundled_configs_dir() / "demo";
-  request.config = load_config(find_config(config));
-  request.prompt = "x";
-  request.output = "none.mp4";
-  request.overwrite = true;
-  return plan_for_all_gpus(request, {.device_memory = {}, .base = {}, .may_lack_weights = true});
+  return plan_for_all_gpus(test::published_request(config),
+                           {.device_memory = {}, .base = {}, .may_lack_weights = true});
 }
 
 std::string cell(const RunPlan& plan) {

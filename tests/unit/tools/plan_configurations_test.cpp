@@ -16,6 +16,7 @@
 #include "opensora/plan.h"
 #include "run/forecast.h"
 #include "run/job.h"
+#include "support/published_request.h"
 #include "support/reference.h"
 
 namespace opensora {
@@ -127,19 +128,9 @@ TEST(PlanConfigurations, FluxInFrontOneFrameAndAPictureAlone) {
   }
 }
 
-GenerateRequest published(const std::string& config) {
-  GenerateRequest request;
-  request.model_dir = bundled_configs_dir() / "demo";
-  request.config = load_config(find_config(config));
-  request.prompt = "x";
-  request.output = "none.mp4";
-  request.overwrite = true;
-  return request;
-}
-
 // On a GPU of 24 GiB.
 RunPlan plan_published(const std::string& config) {
-  return plan_run(published(config), {.device_memory = 24 * kGiB, .base = {}, .may_lack_weights = true});
+  return plan_run(test::published_request(config), {.device_memory = 24 * kGiB, .base = {}, .may_lack_weights = true});
 }
 
 int64_t listed_elements(const std::string& manifest) {
@@ -187,8 +178,8 @@ TEST(PlanConfigurations, ThePublishedOnesWithoutWeightsAreThoseOfThePublishedFil
 }
 
 TEST(PlanConfigurations, WeightsThatSomebodyNamesMustBeThere) {
-  EXPECT_THROW(plan_run(published("768px"), {.device_memory = 24 * kGiB}), CheckpointError);
-  GenerateRequest request = published("256px");
+  EXPECT_THROW(plan_run(test::published_request("768px"), {.device_memory = 24 * kGiB}), CheckpointError);
+  GenerateRequest request = test::published_request("256px");
   request.model_dir = "/nonexistent";
   EXPECT_THROW(plan_run(request), CheckpointError);
 }

@@ -10,6 +10,7 @@
 #include "opensora/config.h"
 #include "opensora/error.h"
 #include "opensora/plan.h"
+#include "support/published_request.h"
 #include "tools/device_table.h"
 
 namespace opensora::tools {
@@ -121,18 +122,8 @@ TEST(Roofline, StreamingOverlapsAndLoadingComesBefore) {
   EXPECT_DOUBLE_EQ(*run.stages[0].seconds, 10);
 }
 
-GenerateRequest published(const std::string& config) {
-  GenerateRequest request;
-  request.model_dir = bundled_configs_dir() / "demo";
-  request.config = load_config(find_config(config));
-  request.prompt = "x";
-  request.output = "none.mp4";
-  request.overwrite = true;
-  return request;
-}
-
 RunPlan plan_for(const std::string& gpu, const std::string& config, const std::string& offload = "auto") {
-  GenerateRequest request = published(config);
+  GenerateRequest request = test::published_request(config);
   request.offload = offload;
   return plan_run(request, {.device_memory = {}, .gpu = gpu, .base = {}, .may_lack_weights = true});
 }
@@ -170,7 +161,7 @@ TEST(PlannedSeconds, StreamedBlocksTakeWhatTheirTransferTakes) {
 }
 
 TEST(PlannedSeconds, ForAllGpusAreThoseForEach) {
-  const GenerateRequest request = published("256px");
+  const GenerateRequest request = test::published_request("256px");
   const std::vector<RunPlan> all =
       plan_for_all_gpus(request, {.device_memory = {}, .base = {}, .may_lack_weights = true});
   const std::vector<KnownGpu> gpus = known_gpus();
@@ -189,7 +180,7 @@ TEST(PlannedSeconds, ForAllGpusAreThoseForEach) {
 }
 
 TEST(PlannedSeconds, AGpuCannotBePlannedForOnTheCpu) {
-  GenerateRequest request = published("256px");
+  GenerateRequest request = test::published_request("256px");
   request.device = "cpu";
   const PlanOptions options{.device_memory = {}, .gpu = "h100", .base = {}, .may_lack_weights = true};
   EXPECT_THROW(plan_run(request, options), UsageError);
