@@ -38,6 +38,9 @@ compare() {
     "$((measured / 1048576))" "$(awk "BEGIN { printf \"%.3f\", $predicted / $measured }")"
 }
 
+# What is wrong with the options is said before a minute has gone.
+build/opensora plan --model-dir configs/demo --prompt sea -q "${extra[@]}" >/dev/null
+
 printf '%-5s  %-9s  %6s  %13s  %12s  %5s\n' model size frames predicted/MiB measured/MiB ratio
 for size in 64x64 128x128 192x192; do
   compare demo "$size" 33 --model-dir configs/demo

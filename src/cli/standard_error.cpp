@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -27,6 +28,15 @@ std::string take_waiting_line() {
   return std::exchange(g_waiting_line, {});
 }
 
+// Whether the terminal's last line is a bar, which a line of the log takes away: the next report draws it again.
+std::atomic<bool> g_bar_is_drawn = false;
+
+void clear_bar() {
+  if (!g_bar_is_drawn.exchange(false)) return;
+  std::fputs("\r\033[K", stderr);
+  std::fflush(stderr);
+}
+
 using StderrSink = spdlog::sinks::ansicolor_stderr_sink<spdlog::details::console_mutex>;
 
 class PatientSink final : public StderrSink {
@@ -34,6 +44,7 @@ class PatientSink final : public StderrSink {
   using StderrSink::StderrSink;
   void log(const spdlog::details::log_msg& message) override {
     log_waiting_line();
+    clear_bar();
     const std::string text = request::with_flags({message.payload.data(), message.payload.size()});
     spdlog::details::log_msg told = message;
     told.payload = text;
@@ -123,7 +134,7 @@ void ProgressReporter::draw_bar(const Progress& progress) {
   std::fprintf(stderr, "\r%-8s [%s] %ld/%ld, %s\033[K", stage_.c_str(), bar.c_str(), static_cast<long>(progress.done),
                static_cast<long>(progress.total), timing(progress).c_str());
   std::fflush(stderr);
-  bar_drawn_ = true;
+  g_bar_is_drawn = true;
   if (progress.done >= progress.total) {
     clear_bar();
     starts_.erase(stage_);
@@ -137,13 +148,6 @@ void ProgressReporter::print_line(const Progress& progress) {
   last_line_ = now;
   std::fprintf(stderr, "%s %ld/%ld, %s\n", stage_.c_str(), static_cast<long>(progress.done),
                static_cast<long>(progress.total), timing(progress).c_str());
-}
-
-void ProgressReporter::clear_bar() {
-  if (!bar_drawn_) return;
-  std::fputs("\r\033[K", stderr);
-  std::fflush(stderr);
-  bar_drawn_ = false;
 }
 
 }  // namespace opensora::cli

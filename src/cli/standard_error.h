@@ -41,7 +41,6 @@ class ProgressReporter {
   void begin_stage(const Progress& progress);
   void draw_bar(const Progress& progress);
   void print_line(const Progress& progress);
-  void clear_bar();
   std::string timing(const Progress& progress) const;  // elapsed and left
 
   ProgressStyle style_;
@@ -49,7 +48,6 @@ class ProgressReporter {
   std::string stage_;                                // with the video's number, where there are several
   std::map<std::string, Clock::time_point> starts_;  // of stages: two may run at the same time
   Clock::time_point last_line_;
-  bool bar_drawn_ = false;
 };
 
 }  // namespace opensora::cli

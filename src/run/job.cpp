@@ -227,6 +227,9 @@ Job make_job(const GenerateRequest& request) {
   job.dtype = resolve_dtype(request.dtype, job.device);
   job.rng = rng_of(request, job.dtype);
   job.timestep_rounding = sampling::parse_timestep_rounding(request.timestep_rounding);
+  if (job.timestep_rounding == sampling::TimestepRounding::kOfficial && job.dtype == at::kFloat) {
+    spdlog::warn("`timestep_rounding` official: rounds nothing in fp32");
+  }
   return job;
 }
 

@@ -2,6 +2,7 @@
 #include "cli/standard_error.h"
 
 #include <gtest/gtest.h>
+#include <spdlog/spdlog.h>
 
 #include <vector>
 
@@ -37,6 +38,21 @@ TEST(ProgressReporter, DrawsABarAndTakesItAway) {
   EXPECT_EQ(count(text, "decode   ["), 2U);
   EXPECT_NE(text.find("[===============               ] 1/2"), std::string::npos) << text;
   EXPECT_TRUE(text.ends_with("\r\033[K")) << text;
+}
+
+TEST(ProgressReporter, MakesRoomForALineOfTheLog) {
+  const auto before = spdlog::default_logger();
+  init_logging();
+  testing::internal::CaptureStderr();
+  {
+    ProgressReporter reporter(ProgressStyle::kBar);
+    reporter({"decode", 1, 2});
+    spdlog::warn("something");
+  }
+  spdlog::set_default_logger(before);
+  const std::string text = testing::internal::GetCapturedStderr();
+  EXPECT_NE(text.find("left\033[K\r\033[Kopensora: warning: something\n"), std::string::npos) << text;
+  EXPECT_TRUE(text.ends_with("something\n")) << text;  // the bar is not taken away twice
 }
 
 TEST(ProgressReporter, IsSilentIfAsked) {
