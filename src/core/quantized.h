@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,8 +36,9 @@ BlockSize block_size(QuantizedFormat format);
 // A matrix [out, in] as it is stored. Its tensors may be views of a file, or on a device.
 struct QuantizedTensor {
   QuantizedFormat format = QuantizedFormat::kInt8;
-  at::Tensor data;   // [out, in] of one byte an element; with blocks: Byte [out, bytes of a row]
-  at::Tensor scale;  // float32: [1] for all, [out, 1] by row, or [out, groups] by row and group of equal size; undefined: 1
+  at::Tensor data;  // [out, in] of one byte an element; with blocks: Byte [out, bytes of a row]
+  at::Tensor
+      scale;  // float32: [1] for all, [out, 1] by row, or [out, groups] by row and group of equal size; undefined: 1
   int64_t rotation = 0;  // the inputs were multiplied by a Hadamard matrix in groups of so many; 0: they were not
   bool exact_products = false;  // its maker wants products in floating point, not in 8 bits
 
@@ -48,5 +50,22 @@ struct QuantizedTensor {
 // float32 and rounded once. A rotation is undone.
 void dequantize_into(const at::Tensor& out, const QuantizedTensor& from);
 at::Tensor dequantized(const QuantizedTensor& from, at::ScalarType dtype);
+
+// Views of `count` of the rows; of `count` of the columns, or nullopt where these begin or end within a block, a group
+// of one scale or one of the rotation.
+QuantizedTensor rows_of(const QuantizedTensor& matrix, int64_t first, int64_t count);
+std::optional<QuantizedTensor> columns_of(const QuantizedTensor& matrix, int64_t first, int64_t count);
+
+// The other way, for kInt8 and kFp8E4M3: `weight` [out, in] of any floating-point dtype, each row with a scale of its
+// own by which its largest number becomes the format's. `rotation` divides in, or is 0.
+QuantizedTensor quantized_by_row(const at::Tensor& weight, QuantizedFormat format, int64_t rotation = 0);
+
+// The rotation: each group of `size` numbers along the last dimension of x (float32, contiguous, in place) times the
+// regular Hadamard matrix of that size, which is symmetric and its own inverse: the Kronecker power of
+// [1 1 1 -1; 1 1 -1 1; 1 -1 1 1; -1 1 1 1] / 2, as ComfyUI and stable-diffusion.cpp have it. Large numbers are spread
+// over their group, so that fewer of the others are lost in rounding. `size` is a power of four that divides the
+// dimension.
+void rotate_(const at::Tensor& x, int64_t size);
+bool can_rotate(int64_t size);
 
 }  // namespace opensora
