@@ -143,7 +143,8 @@ void dequantize_by_operators(const at::Tensor& out, const QuantizedTensor& from)
 
 // Made on the device, so that nothing waits for a copy.
 at::Tensor hadamard_matrix(int64_t size, const at::TensorOptions& options) {
-  const at::Tensor four = at::full({4, 4}, 0.5, options) - at::eye(4, options).flip(1);
+  const at::Tensor four = at::full({4, 4}, 0.5, options);
+  for (int64_t i = 0; i < 4; ++i) four.select(0, i).select(0, 3 - i).fill_(-0.5);
   at::Tensor matrix = at::ones({1, 1}, options);
   while (matrix.size(0) < size) matrix = at::kron(matrix, four);
   return matrix;

@@ -27,8 +27,9 @@ constexpr int64_t kAlignment = 64;  // bytes, of each tensor in the ring; suits 
 
 struct Entry {
   at::Tensor host;
-  at::Tensor device;  // what the model holds; undefined if that is the host's own
-  at::Tensor place;   // where the data go: in the ring, of the group's next use
+  at::ScalarType dtype;  // on the device
+  at::Tensor device;     // what the model holds; undefined if that is the host's own
+  at::Tensor place;      // where the data go: in the ring, of the group's next use
 };
 
 struct Group {
@@ -71,7 +72,7 @@ class WeightStream::Implementation {
   ~Implementation();
 
   void begin_group() { groups_.emplace_back(); }
-  at::Tensor add(const at::Tensor& host);
+  at::Tensor add(const at::Tensor& host, at::ScalarType dtype);
   void finish();
   int64_t groups() const { return static_cast<int64_t>(groups_.size()); }
   bool keeps_all() const { return options_.keeps_all; }
@@ -79,10 +80,9 @@ class WeightStream::Implementation {
 
  private:
   Group& group_of(int64_t turn) { return groups_[turn % groups()]; }
-  bool copies(const at::Tensor& host) const {
-    return options_.copies && !(options_.keeps_views && host.scalar_type() == dtype_of(host));
+  bool copies(const at::Tensor& host, at::ScalarType dtype) const {
+    return options_.copies && !(options_.keeps_views && host.scalar_type() == dtype);
   }
-  at::ScalarType dtype_of(const at::Tensor& host) const { return options_.dtype.value_or(host.scalar_type()); }
   bool has_ring() const { return memory_.defined(); }
   bool has_copies() const { return has_ring() || options_.keeps_all; }
   // Reading and copying do not take turns.
@@ -122,10 +122,10 @@ class WeightStream::Implementation {
   std::thread fetcher_, reader_;
 };
 
-at::Tensor WeightStream::Implementation::add(const at::Tensor& host) {
-  Entry& entry = groups_.back().entries.emplace_back(Entry{host, {}, {}});
-  if (!copies(host)) return host;
-  const at::TensorOptions options = at::TensorOptions(dtype_of(host)).device(options_.device);
+at::Tensor WeightStream::Implementation::add(const at::Tensor& host, at::ScalarType dtype) {
+  Entry& entry = groups_.back().entries.emplace_back(Entry{host, dtype, {}, {}});
+  if (!copies(host, dtype)) return host;
+  const at::TensorOptions options = at::TensorOptions(dtype).device(options_.device);
   entry.device = options_.keeps_all ? at::empty(host.sizes(), options) : at::empty({0}, options);
   if (options_.keeps_all) entry.place = entry.device;
   return entry.device;
@@ -142,7 +142,7 @@ int64_t WeightStream::Implementation::host_bytes() const {
 int64_t WeightStream::Implementation::ring_bytes(const Group& group) const {
   int64_t bytes = 0;
   for (const Entry& entry : group.entries) {
-    bytes += entry.device.defined() ? padded_bytes(entry.host, dtype_of(entry.host)) : 0;
+    bytes += entry.device.defined() ? padded_bytes(entry.host, entry.dtype) : 0;
   }
   return bytes;
 }
@@ -170,10 +170,9 @@ void WeightStream::Implementation::make_ring() {
 void WeightStream::Implementation::give_places(Group& group, int64_t begin) {
   for (Entry& entry : group.entries) {
     if (!entry.device.defined()) continue;
-    const at::ScalarType dtype = dtype_of(entry.host);
-    const int64_t end = begin + static_cast<int64_t>(entry.host.numel() * c10::elementSize(dtype));
-    entry.place = memory_.slice(0, begin, end).view(dtype).view(entry.host.sizes());
-    begin += padded_bytes(entry.host, dtype);
+    const int64_t end = begin + static_cast<int64_t>(entry.host.numel() * c10::elementSize(entry.dtype));
+    entry.place = memory_.slice(0, begin, end).view(entry.dtype).view(entry.host.sizes());
+    begin += padded_bytes(entry.host, entry.dtype);
   }
 }
 
@@ -360,7 +359,7 @@ WeightStream::WeightStream(std::shared_ptr<const WeightSource> source, const Wei
     : implementation_(std::make_unique<Implementation>(std::move(source), options)) {}
 WeightStream::~WeightStream() = default;
 void WeightStream::begin_group() { implementation_->begin_group(); }
-at::Tensor WeightStream::add(const at::Tensor& host) { return implementation_->add(host); }
+at::Tensor WeightStream::add(const at::Tensor& host, at::ScalarType dtype) { return implementation_->add(host, dtype); }
 void WeightStream::finish() { implementation_->finish(); }
 int64_t WeightStream::groups() const { return implementation_->groups(); }
 bool WeightStream::keeps_all() const { return implementation_->keeps_all(); }

@@ -14,7 +14,6 @@ class WeightSource;
 
 struct WeightStreamOptions {
   at::Device device = at::kCPU;
-  std::optional<at::ScalarType> dtype = at::kFloat;  // in which the device's copies are; nullopt: as their source is
   // false: the device works on the source's own tensors (the CPU on a mapped file), and only their pages are read
   // ahead. true: groups are copied into memory of the device; a tensor that is fine as it is still is not, if
   // `keeps_views`.
@@ -43,9 +42,10 @@ class WeightStream {
   WeightStream& operator=(const WeightStream&) = delete;
 
   // Binding: begins a group; then add() gives for each of its tensors, as the source holds it, the one that holds the
-  // data on the device while the group is in use (without data, and unless `keeps_all` without shape until finish()).
+  // data on the device in `dtype` while the group is in use (without data, and unless `keeps_all` without shape until
+  // finish()).
   void begin_group();
-  at::Tensor add(const at::Tensor& host);
+  at::Tensor add(const at::Tensor& host, at::ScalarType dtype);
   // Takes the memory, and starts to read ahead. Throws OutOfMemoryError; with `keeps_all` also what went wrong in
   // reading, and when the run is to stop.
   void finish();

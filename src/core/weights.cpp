@@ -27,14 +27,38 @@ int64_t count_numbered(const WeightSource& source, const std::string& prefix, co
   return count;
 }
 
+namespace {
+
+// Like a view of a mapped file, this is not counted by MetaDevice.
+at::Tensor without_data(at::IntArrayRef shape, at::ScalarType dtype) {
+  return at::for_blob(nullptr, shape)
+      .target_device(at::kMeta)
+      .options(at::TensorOptions(dtype).device(at::kMeta))
+      .make_tensor();
+}
+
+at::Tensor without_data(const at::Tensor& like) { return without_data(like.sizes(), like.scalar_type()); }
+
+}  // namespace
+
 std::optional<at::Tensor> MetaSource::find(const std::string& name, at::IntArrayRef expected_shape) const {
   if (!contains(name)) return std::nullopt;
-  const Entry& found = requested_.emplace_back(entry(name, expected_shape));
-  // Like a view of a mapped file, this is not counted by MetaDevice.
-  return at::for_blob(nullptr, found.shape)
-      .target_device(at::kMeta)
-      .options(at::TensorOptions(found.dtype).device(at::kMeta))
-      .make_tensor();
+  Entry& found = requested_.emplace_back(entry(name, expected_shape));
+  if (found.quantized) {  // a source with data would dequantise it
+    found.quantized.reset();
+    found.dtype = at::kFloat;
+  }
+  return without_data(found.shape, found.dtype);
+}
+
+std::optional<QuantizedTensor> MetaSource::quantized(const std::string& name, at::IntArrayRef expected_shape) const {
+  if (!contains(name)) return std::nullopt;
+  Entry found = entry(name, expected_shape);
+  if (!found.quantized) return std::nullopt;
+  QuantizedTensor& quantized = *found.quantized;
+  quantized.data = without_data(quantized.data);
+  if (quantized.scale.defined()) quantized.scale = without_data(quantized.scale);
+  return requested_.emplace_back(std::move(found)).quantized;
 }
 
 int64_t WeightBytes::whole() const { return std::accumulate(blocks.begin(), blocks.end(), outside); }
@@ -75,7 +99,6 @@ Weights::Weights(std::shared_ptr<const WeightSource> source, at::Device device, 
   if (keeps_all && binding_->staging_bytes() == 0) return;  // each tensor is copied as it is bound
   binding_->stream =
       std::make_shared<WeightStream>(binding_->source, WeightStreamOptions{.device = device,
-                                                                           .dtype = binding_->held(),
                                                                            .copies = !maps,
                                                                            .keeps_views = binding_->works_on_views(),
                                                                            .keeps_all = keeps_all,
@@ -118,47 +141,66 @@ bool Weights::has(std::string_view name) const {
   return true;
 }
 
+void Weights::note_problem(const std::string& problem) const { binding_->problems.push_back(problem); }
+
 at::Tensor Weights::tensor(std::string_view name, at::IntArrayRef shape) const {
   throw_if_stopped();  // a large model takes minutes
   const std::string full = prefix_ + std::string(name);
-  Binding& binding = *binding_;
-  const std::optional<at::Tensor> found = binding.source->find(full, shape);
-  binding.bound.insert(full);
-  if (!found) {
-    binding.problems.push_back(full + ": missing, expected shape " + shape_string(shape));
-    return {};
-  }
+  const std::optional<at::Tensor> found = binding_->source->find(full, shape);
+  binding_->bound.insert(full);
+  const auto refuse = [&](const std::string& problem) {
+    note_problem(full + ": " + problem);
+    return at::Tensor();
+  };
+  if (!found) return refuse("missing, expected shape " + shape_string(shape));
   if (found->sizes() != shape) {
-    binding.problems.push_back(full + ": shape " + shape_string(found->sizes()) + ", expected " + shape_string(shape));
-    return {};
+    return refuse("shape " + shape_string(found->sizes()) + ", expected " + shape_string(shape));
   }
   if (!found->is_floating_point()) {
-    binding.problems.push_back(full + ": dtype " + c10::toString(found->scalar_type()) + ", expected floating point");
+    return refuse(std::string("dtype ") + c10::toString(found->scalar_type()) + ", expected floating point");
+  }
+  const at::ScalarType dtype = held(*found);
+  count(found->numel() * static_cast<int64_t>(c10::elementSize(dtype)));
+  return place(*found, dtype);
+}
+
+Matrix Weights::matrix(std::string_view name, at::IntArrayRef shape) const {
+  const std::string full = prefix_ + std::string(name);
+  std::optional<QuantizedTensor> found = binding_->source->quantized(full, shape);
+  if (!found) return {.weight = tensor(name, shape)};
+  throw_if_stopped();
+  binding_->bound.insert(full);
+  if (found->shape() != shape) {
+    note_problem(full + ": shape " + shape_string(found->shape()) + ", expected " + shape_string(shape));
     return {};
   }
-  count(*found);
-  return place(*found);
+  count(found->nbytes());
+  int64_t& largest = binding_->bytes.largest_quantized;
+  if (!on_host_) largest = std::max(largest, c10::multiply_integers(shape));
+  for (at::Tensor* part : {&found->data, &found->scale}) {
+    if (part->defined()) *part = place(*part, part->scalar_type());
+  }
+  return {.weight = {}, .quantized = std::move(found)};
 }
 
-void Weights::count(const at::Tensor& found) const {
+at::ScalarType Weights::held(const at::Tensor& found) const { return binding_->held().value_or(found.scalar_type()); }
+
+void Weights::count(int64_t bytes) const {
   if (on_host_) return;
-  WeightBytes& bytes = binding_->bytes;
-  const at::ScalarType held = binding_->held().value_or(found.scalar_type());
-  (in_block_ ? bytes.blocks.back() : bytes.outside) += found.numel() * static_cast<int64_t>(c10::elementSize(held));
+  (in_block_ ? binding_->bytes.blocks.back() : binding_->bytes.outside) += bytes;
 }
 
-at::Tensor Weights::place(const at::Tensor& found) const {
+at::Tensor Weights::place(const at::Tensor& found, at::ScalarType dtype) const {
   Binding& binding = *binding_;
   if (on_host_) return found;
-  if (in_block_ && binding.stream) return binding.stream->add(found);
-  const at::ScalarType held = binding.held().value_or(found.scalar_type());
-  const bool is_fine = binding.options.residence != Residence::kDevice || found.scalar_type() == held;
+  if (in_block_ && binding.stream) return binding.stream->add(found, dtype);
+  const bool is_fine = binding.options.residence != Residence::kDevice || found.scalar_type() == dtype;
   if (binding.works_on_views() && is_fine) return found;
   // The meta device gets a copy too, as it counts what a real device would hold.
   const int64_t staging_bytes = binding.staging_bytes();
-  if (staging_bytes == 0) return found.to(binding.device, held, /*non_blocking=*/false, /*copy=*/found.is_meta());
+  if (staging_bytes == 0) return found.to(binding.device, dtype, /*non_blocking=*/false, /*copy=*/found.is_meta());
   if (!binding.staging) binding.staging.emplace(binding.device, staging_bytes);
-  const at::Tensor placed = at::empty(found.sizes(), at::TensorOptions(held).device(binding.device));
+  const at::Tensor placed = at::empty(found.sizes(), at::TensorOptions(dtype).device(binding.device));
   binding.staging->copy(found, placed, /*stream=*/std::nullopt);
   return placed;
 }

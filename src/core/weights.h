@@ -13,6 +13,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/quantized.h"
+
 namespace opensora {
 
 class WeightStream;
@@ -27,8 +29,14 @@ enum class PageAdvice {
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
-  // A view of the tensor as stored (CPU, the file's dtype), or nullopt if there is none of that name.
+  // A view of the tensor as stored (CPU, the file's dtype), or nullopt if there is none of that name. What is quantised
+  // is dequantised to float32.
   virtual std::optional<at::Tensor> find(const std::string& name, at::IntArrayRef expected_shape) const = 0;
+  // A view of the matrix as stored, or nullopt if there is none of that name that is quantised.
+  virtual std::optional<QuantizedTensor> quantized(const std::string& /*name*/,
+                                                   at::IntArrayRef /*expected_shape*/) const {
+    return std::nullopt;
+  }
   virtual bool contains(const std::string& name) const = 0;
   // All names, for the warning about unused tensors; empty where that makes no sense.
   virtual std::vector<std::string> names() const = 0;
@@ -41,7 +49,8 @@ class WeightSource {
 // Of a buffer between a file and an accelerator: large enough for the bus, small beside a model.
 constexpr int64_t kStagingBytes = int64_t{32} << 20;
 
-// How a model's weights are held. What is "in the run's dtype" stays in the file's where holding_dtype() says so.
+// How a model's weights are held. What is "in the run's dtype" stays in the file's where holding_dtype() says so, and
+// quantised matrices of layers stay quantised.
 enum class Residence {
   kMapped,    // on the CPU as views of the file in its dtype, which layers convert as they run; elsewhere as kDevice
   kDevice,    // on the device, in the run's dtype
@@ -66,6 +75,7 @@ class MetaSource : public WeightSource {
  public:
   explicit MetaSource(at::ScalarType dtype = at::kBFloat16) : dtype_(dtype) {}
   std::optional<at::Tensor> find(const std::string& name, at::IntArrayRef expected_shape) const final;
+  std::optional<QuantizedTensor> quantized(const std::string& name, at::IntArrayRef expected_shape) const final;
   bool contains(const std::string&) const override { return true; }
   std::vector<std::string> names() const override { return {}; }
   std::string description() const override { return "meta device"; }
@@ -74,8 +84,12 @@ class MetaSource : public WeightSource {
     std::string name;
     std::vector<int64_t> shape;
     at::ScalarType dtype = at::kBFloat16;
+    std::optional<QuantizedTensor> quantized = {};  // as it is stored; the other members are what it stands for
 
     int64_t elements() const { return c10::multiply_integers(shape); }
+    int64_t stored_bytes() const {
+      return quantized ? quantized->nbytes() : elements() * static_cast<int64_t>(c10::elementSize(dtype));
+    }
   };
   // What was asked for and is there, in order.
   const std::vector<Entry>& requested() const { return requested_; }
@@ -95,10 +109,17 @@ class MetaSource : public WeightSource {
 struct WeightBytes {
   int64_t outside = 0;               // of all blocks
   std::vector<int64_t> blocks = {};  // of each
+  int64_t largest_quantized = 0;     // elements of the largest of these matrices that a layer dequantises as it runs
 
   int64_t whole() const;
   // Where blocks are streamed: those in use and on their way take what the largest takes.
   int64_t streamed(int64_t ahead = WeightOptions{}.ahead) const;
+};
+
+// A layer's matrix [out, in].
+struct Matrix {
+  at::Tensor weight;                              // undefined: it is quantised
+  std::optional<QuantizedTensor> quantized = {};  // its tensors are placed as they are stored
 };
 
 // A name prefix within a source. Cheap to copy; copies share the list of problems.
@@ -123,6 +144,8 @@ class Weights {
   // Binds prefix + name. Where it is missing or mis-shaped, that is noted for finish() and an undefined tensor
   // is returned.
   at::Tensor tensor(std::string_view name, at::IntArrayRef shape) const;
+  // The same for a layer, which can work with quantised weights.
+  Matrix matrix(std::string_view name, at::IntArrayRef shape) const;
   // True if prefix + name is in the source (always true for a MetaSource).
   bool has(std::string_view name) const;
 
@@ -140,8 +163,10 @@ class Weights {
 
  private:
   struct Binding;
-  void count(const at::Tensor& found) const;
-  at::Tensor place(const at::Tensor& found) const;
+  void note_problem(const std::string& problem) const;
+  at::ScalarType held(const at::Tensor& found) const;
+  void count(int64_t bytes) const;
+  at::Tensor place(const at::Tensor& found, at::ScalarType dtype) const;
 
   std::shared_ptr<Binding> binding_;
   std::string prefix_;

@@ -129,7 +129,7 @@ void MLP::operator()(const at::Tensor& x, const Workspace& work) const {
   const nn::Linear out = out_layer.converted_for(x, *work.second_weights);
   for_token_chunks(x.size(1), work.layout, [&](int64_t first, int64_t length) {
     const at::Tensor tokens = x.narrow(1, first, length);
-    const at::Tensor hidden = work.hidden_as(length, in.weight.size(0));
+    const at::Tensor hidden = work.hidden_as(length, in.out_features());
     in.gelu_into(hidden, tokens);
     out.into(tokens, hidden, work.scale());
   });

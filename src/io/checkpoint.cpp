@@ -102,6 +102,7 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const fs::path& path) {
     checkpoint->add_file(file);
   }
   checkpoint->strip_prefixes();
+  checkpoint->read_layout();
   checkpoint->check_not_foreign();
   return checkpoint;
 }
@@ -206,15 +207,42 @@ void Checkpoint::strip_prefixes() {
   holds_several_ = chosen.size() > 1;
 }
 
-// Otherwise adapters and quantised weights would give one long list of missing tensors, or load and produce noise.
-void Checkpoint::check_not_foreign() const {
-  if (const auto foreign = foreign_tensors(all_names())) throw CheckpointError(path_.string() + ": " + *foreign);
+void Checkpoint::read_layout() {
+  try {
+    layout_ = quantized_layout(*this);
+  } catch (const FormatError& error) {
+    throw CheckpointError(path_.string() + ": " + error.what());
+  }
 }
 
-std::optional<at::Tensor> Checkpoint::find(const std::string& name, at::IntArrayRef) const {
-  const auto found = holders_.find(name);
-  if (found == holders_.end()) return std::nullopt;
-  return found->second.file->tensor(found->second.stored_name);
+// Otherwise adapters and quantised weights would give one long list of missing tensors, or load and produce noise.
+void Checkpoint::check_not_foreign() const {
+  std::vector<std::string> weights = all_names();
+  std::erase_if(weights, [&](const std::string& name) { return layout_.parts.contains(name); });
+  if (const auto foreign = foreign_tensors(weights)) throw CheckpointError(path_.string() + ": " + *foreign);
+}
+
+at::Tensor Checkpoint::stored(const std::string& name) const {
+  const Holder& holder = holders_.at(name);
+  return holder.file->tensor(holder.stored_name);
+}
+
+std::optional<at::Tensor> Checkpoint::find(const std::string& name, at::IntArrayRef expected_shape) const {
+  if (const auto matrix = quantized(name, expected_shape)) return dequantized(*matrix, at::kFloat);
+  if (!contains(name)) return std::nullopt;
+  return stored(name);
+}
+
+std::optional<QuantizedTensor> Checkpoint::quantized(const std::string& name, at::IntArrayRef) const {
+  const auto found = layout_.matrices.find(name);
+  if (found == layout_.matrices.end()) return std::nullopt;
+  const StoredMatrix& matrix = found->second;
+  return QuantizedTensor{
+      .format = matrix.format,
+      .data = stored(matrix.data),
+      .scale = matrix.scale.empty() ? at::Tensor() : stored(matrix.scale).to(at::kFloat).reshape(matrix.scale_shape),
+      .rotation = matrix.rotation,
+      .exact_products = matrix.exact_products};
 }
 
 void Checkpoint::advise(const at::Tensor& tensor, PageAdvice advice) const {
@@ -225,7 +253,7 @@ std::vector<std::string> Checkpoint::names() const {
   std::vector<std::string> names;
   if (holds_several_) return names;  // what one model does not use may be another's
   for (const auto& [name, holder] : holders_) {
-    if (!foreign_.contains(name)) names.push_back(name);
+    if (!foreign_.contains(name) && !layout_.parts.contains(name)) names.push_back(name);
   }
   return names;
 }
@@ -246,7 +274,9 @@ const fs::path& Checkpoint::file_of(const std::string& name) const { return hold
 
 int64_t Checkpoint::elements() const {
   int64_t total = 0;
-  for (const auto& [name, holder] : holders_) total += c10::multiply_integers(info(name).shape);
+  for (const auto& [name, holder] : holders_) {
+    if (!layout_.parts.contains(name)) total += c10::multiply_integers(info(name).shape);
+  }
   return total;
 }
 

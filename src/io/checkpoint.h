@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/weights.h"
+#include "io/quantized_layout.h"
 #include "io/tensor_file.h"
 
 namespace opensora::io {
@@ -23,15 +24,18 @@ class Checkpoint final : public WeightSource {
   // tensor's data. Names of a model that is known, behind any prefix ("module.", "model.diffusion_model.", "net.", …),
   // are known without it; of several copies the most complete is taken, of equal ones a moving average ("ema."). Throws
   // CheckpointError: nothing there (what was looked for, and where), a damaged file, a file of something else than
-  // plain tensors of a whole model (an adapter, quantised weights, another program's format: says what), shards that
+  // the weights of a whole model (an adapter, weights quantised in a way that quantized_layout() does not know, another
+  // program's format: says what), shards that
   // are missing or lack tensors that the index promises (all of them are listed).
   static std::shared_ptr<const Checkpoint> open(const std::filesystem::path& path);
 
   // A view of the file, whatever shape is expected: see TensorFile::tensor.
   std::optional<at::Tensor> find(const std::string& name, at::IntArrayRef expected_shape) const override;
+  std::optional<QuantizedTensor> quantized(const std::string& name, at::IntArrayRef expected_shape) const override;
+  const QuantizedLayout& layout() const { return layout_; }
   bool contains(const std::string& name) const override { return holders_.contains(name); }
   // Without those that lie behind no prefix where others do, and none where several models share the file: foreign
-  // tensors are not unused ones.
+  // tensors are not unused ones. Without what belongs to quantised matrices.
   std::vector<std::string> names() const override;
   std::vector<std::string> all_names() const;
   std::string description() const override { return path_.string(); }
@@ -44,7 +48,7 @@ class Checkpoint final : public WeightSource {
 
   // Of all tensors, as stored.
   int64_t bytes() const;
-  int64_t elements() const;
+  int64_t elements() const;  // without scales and notes
   // All files read, the index first.
   const std::vector<std::filesystem::path>& files() const { return files_; }
   // Of all files together; of equal keys the first file's.
@@ -68,6 +72,8 @@ class Checkpoint final : public WeightSource {
   std::map<std::string, size_t> prefixes_of(const std::vector<std::string>& anchors) const;
   const std::string& choose_prefix(const std::map<std::string, size_t>& prefixes);
   void strip_prefixes();
+  at::Tensor stored(const std::string& name) const;
+  void read_layout();
   void check_not_foreign() const;
 
   std::filesystem::path path_;
@@ -77,6 +83,7 @@ class Checkpoint final : public WeightSource {
   std::vector<std::string> other_prefixes_;
   std::set<std::string> foreign_;
   bool holds_several_ = false;
+  QuantizedLayout layout_;
   std::map<std::string, Holder> holders_;  // by tensor name
 };
 
@@ -102,6 +109,10 @@ class HeaderSource final : public MetaSource {
 
  private:
   Entry entry(const std::string& name, at::IntArrayRef /*expected_shape*/) const override {
+    if (auto quantized = checkpoint_->quantized(name, {})) {
+      const std::vector<int64_t> shape = quantized->shape();
+      return {name, shape, at::kFloat, std::move(quantized)};
+    }
     const TensorInfo& info = checkpoint_->info(name);
     return {name, info.shape, info.dtype};
   }

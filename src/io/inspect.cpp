@@ -1,6 +1,9 @@
 #include "io/inspect.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "io/safetensors.h"
@@ -144,6 +147,20 @@ std::string dtype_text(at::ScalarType dtype) {
   return name ? std::string(*name) : c10::toString(dtype);
 }
 
+// "570 matrices of int8, rotated in groups of 256"; of several formats, with semicolons. Empty: none is quantised.
+std::string quantized_text(const io::Checkpoint& checkpoint) {
+  std::map<std::string, int64_t> counts;
+  for (const auto& [name, matrix] : checkpoint.layout().matrices) {
+    const std::string rotated = matrix.rotation > 0 ? fmt::format(", rotated in groups of {}", matrix.rotation) : "";
+    ++counts[format_name(matrix.format) + rotated];
+  }
+  std::string text;
+  for (const auto& [format, count] : counts) {
+    text += fmt::format("{}{} matrices of {}", text.empty() ? "" : "; ", count, format);
+  }
+  return text;
+}
+
 bool is_index(const fs::path& file) { return file.filename().string().ends_with(".index.json"); }
 
 bool is_checkpoint(const fs::path& file) {
@@ -173,11 +190,13 @@ CheckpointInfo inspect(const fs::path& path) {
                       .tensors = {},
                       .metadata = checkpoint->metadata()};
   if (!checkpoint->stripped_prefix().empty()) info.variant.emplace_back("prefix", checkpoint->stripped_prefix());
+  if (const std::string text = quantized_text(*checkpoint); !text.empty()) info.variant.emplace_back("quantised", text);
   for (const std::string& name : checkpoint->all_names()) {
     const io::TensorInfo& tensor = checkpoint->info(name);
     const std::string dtype = dtype_text(tensor.dtype);
     ++info.dtypes[dtype];
-    info.parameters += c10::multiply_integers(tensor.shape);
+    const bool is_part = checkpoint->layout().parts.contains(name);  // of a quantised matrix
+    info.parameters += is_part ? 0 : c10::multiply_integers(tensor.shape);
     info.bytes += static_cast<int64_t>(tensor.bytes());
     info.tensors.push_back(
         {name, dtype, tensor.shape, static_cast<int64_t>(tensor.bytes()), checkpoint->file_of(name)});

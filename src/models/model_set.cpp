@@ -61,10 +61,10 @@ ModelBytes bytes_of(const MetaSource& source, std::optional<at::ScalarType> dtyp
   ModelBytes bytes;
   int64_t streamed = 0;
   for (const MetaSource::Entry& tensor : source.requested()) {
-    const int64_t stored = tensor.elements() * static_cast<int64_t>(c10::elementSize(tensor.dtype));
-    const bool is_converted = dtype && !maps && at::isFloatingType(tensor.dtype);
+    const int64_t stored = tensor.stored_bytes();
+    const bool is_converted = dtype && !maps && !tensor.quantized && at::isFloatingType(tensor.dtype);
     bytes.stored += stored;
-    bytes.held += tensor.elements() * static_cast<int64_t>(c10::elementSize(is_converted ? *dtype : tensor.dtype));
+    bytes.held += is_converted ? tensor.elements() * static_cast<int64_t>(c10::elementSize(*dtype)) : stored;
     if (is_streamed(tensor.name)) streamed += stored;
   }
   if (!maps) return bytes;
@@ -153,6 +153,8 @@ DeviceNeed ModelSet::need(Component component, const Opened& opened) const {
   bind_model(component, weights, choice_.config, Half::kBoth, opened.sizes);
   const at::ScalarType computes_in = computing_dtype(options_.dtype, Work::kProduct, options_.device);
   DeviceNeed need{.weights = weights.bytes()};
+  // A block's MLP has both of its matrices dequantised at once.
+  const int64_t dequantized = 2 * need.weights.largest_quantized * static_cast<int64_t>(c10::elementSize(computes_in));
   if (is_transformer(component)) {
     const int64_t tokens = component == Component::kModel ? options_.video_tokens : options_.picture_tokens;
     need.activations =
@@ -160,6 +162,7 @@ DeviceNeed ModelSet::need(Component component, const Opened& opened) const {
   } else if (component == Component::kT5) {
     need.activations = text::forward_bytes(opened.sizes.t5, choice_.config.t5.max_length, computes_in);
   }
+  need.activations += dequantized;
   return need;
 }
 

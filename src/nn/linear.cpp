@@ -64,24 +64,50 @@ void product(const at::Tensor& out, const at::Tensor& x, const at::Tensor& weigh
   keep_finite(result);
 }
 
-Linear::Linear(const Weights& weights, int64_t in_features, int64_t out_features, bool with_bias)
-    : weight(weights.tensor("weight", {out_features, in_features})),
-      bias(with_bias ? weights.tensor("bias", {out_features}) : at::Tensor()) {}
+Linear::Linear(const Weights& weights, int64_t in_features, int64_t out_features, bool with_bias) {
+  Matrix matrix = weights.matrix("weight", {out_features, in_features});
+  weight = std::move(matrix.weight);
+  quantized = std::move(matrix.quantized);
+  if (with_bias) bias = weights.tensor("bias", {out_features});
+}
+
+at::Tensor WeightBuffer::space_for(at::IntArrayRef shape, const at::Tensor& x) {
+  const int64_t count = c10::multiply_integers(shape);
+  const bool fits = data_.defined() && data_.numel() >= count && data_.scalar_type() == x.scalar_type() &&
+                    data_.device() == x.device();
+  if (!fits) {
+    data_.reset();  // first, or both would exist for a moment
+    data_ = at::empty({count}, x.options());
+    use_huge_pages(data_);
+  }
+  return data_.narrow(0, 0, count).view(shape);
+}
+
+void WeightBuffer::copy_from_host(const at::Tensor& from, const at::Tensor& to) {
+  if (!staging_) staging_.emplace(to.device(), kStagingBytes);
+  staging_->copy(from, to, /*stream=*/std::nullopt);
+}
 
 at::Tensor WeightBuffer::converted(const at::Tensor& weight, const at::Tensor& x) {
   if (weight.scalar_type() == x.scalar_type() && weight.device() == x.device()) return weight;
   const TraceSpan span("convert weight");
-  const bool fits = data_.defined() && data_.numel() >= weight.numel() && data_.scalar_type() == x.scalar_type() &&
-                    data_.device() == x.device();
-  if (!fits) {
-    data_.reset();  // first, or both would exist for a moment
-    data_ = at::empty({weight.numel()}, x.options());
-    use_huge_pages(data_);
-  }
-  at::Tensor copy = data_.narrow(0, 0, weight.numel()).view(weight.sizes());
+  at::Tensor copy = space_for(weight.sizes(), x);
   if (!weight.is_cpu() || x.is_cpu()) return copy.copy_(weight);
-  if (!staging_) staging_.emplace(x.device(), kStagingBytes);
-  staging_->copy(weight, copy, /*stream=*/std::nullopt);
+  copy_from_host(weight, copy);
+  return copy;
+}
+
+at::Tensor WeightBuffer::converted(const QuantizedTensor& weight, const at::Tensor& x) {
+  const TraceSpan span("dequantise weight");
+  const at::Tensor copy = space_for(weight.shape(), x);
+  QuantizedTensor there = weight;
+  for (at::Tensor* part : {&there.data, &there.scale}) {
+    if (!part->defined() || part->device() == x.device() || !part->is_cpu()) continue;
+    const at::Tensor moved = at::empty(part->sizes(), part->options().device(x.device()));
+    copy_from_host(part->contiguous(), moved);
+    *part = moved;
+  }
+  dequantize_into(copy, there);
   return copy;
 }
 
@@ -98,6 +124,7 @@ void Linear::into(const at::Tensor& out, const at::Tensor& x, double scale) cons
   into(out, x, buffer, scale);
 }
 
+// Here, and wherever converted_for() is called, a product that takes quantised weights as they are would be chosen.
 void Linear::into(const at::Tensor& out, const at::Tensor& x, WeightBuffer& buffer, double scale) const {
   const Linear layer = converted_for(x, buffer);
   for (int64_t b = 0; b < x.size(0); ++b) product(out.select(0, b), x.select(0, b), layer.weight, layer.bias, scale);
@@ -126,13 +153,20 @@ void Linear::add_into(const at::Tensor& out, const at::Tensor& x, double scale) 
 }
 
 Linear Linear::outputs(int64_t first, int64_t count) const {
-  return {weight.narrow(0, first, count), bias.defined() ? bias.narrow(0, first, count) : bias};
+  const at::Tensor some = bias.defined() ? bias.narrow(0, first, count) : bias;
+  if (quantized) return {rows_of(*quantized, first, count), some};
+  return {weight.narrow(0, first, count), some};
 }
 
-Linear Linear::inputs(int64_t first, int64_t count) const { return {weight.narrow(1, first, count), bias}; }
+Linear Linear::inputs(int64_t first, int64_t count) const {
+  if (!quantized) return {weight.narrow(1, first, count), bias};
+  if (std::optional<QuantizedTensor> some = columns_of(*quantized, first, count)) return {*std::move(some), bias};
+  return {dequantized(*quantized, at::kFloat).narrow(1, first, count), bias};
+}
 
 Linear Linear::converted_for(const at::Tensor& x, WeightBuffer& buffer) const {
-  return {buffer.converted(weight, x), bias.defined() ? bias.to(x.device(), x.scalar_type()) : bias};
+  const at::Tensor converted = quantized ? buffer.converted(*quantized, x) : buffer.converted(weight, x);
+  return {converted, bias.defined() ? bias.to(x.device(), x.scalar_type()) : bias};
 }
 
 Embedding::Embedding(const Weights& weights, int64_t count, int64_t width, std::string_view name)

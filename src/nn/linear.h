@@ -31,20 +31,29 @@ class WeightBuffer {
  public:
   // `weight` in x's dtype and on its device: itself, or a copy that lasts until the next call.
   at::Tensor converted(const at::Tensor& weight, const at::Tensor& x);
+  // A quantised weight likewise, always a copy. From the host it goes to the device as it is stored.
+  at::Tensor converted(const QuantizedTensor& weight, const at::Tensor& x);
 
  private:
+  at::Tensor space_for(at::IntArrayRef shape, const at::Tensor& x);
+  void copy_from_host(const at::Tensor& from, const at::Tensor& to);
+
   at::Tensor data_;
   std::optional<StagingRing> staging_;  // of weights on the host for an accelerator
 };
 
 // y = x W^T + b. The weight keeps the checkpoint's dtype, and its device if it was bound on the host; where those are
-// not x's it is converted as the layer runs.
+// not x's, or it is quantised, it is converted as the layer runs.
 struct Linear {
-  at::Tensor weight;  // [out, in]
+  at::Tensor weight;  // [out, in]; undefined: quantised
   at::Tensor bias;    // [out], or undefined
+  std::optional<QuantizedTensor> quantized;
 
   Linear(const Weights& weights, int64_t in_features, int64_t out_features, bool with_bias = true);
   Linear(at::Tensor weight, at::Tensor bias) : weight(std::move(weight)), bias(std::move(bias)) {}
+  Linear(QuantizedTensor weight, at::Tensor bias) : bias(std::move(bias)), quantized(std::move(weight)) {}
+
+  int64_t out_features() const { return quantized ? quantized->data.size(0) : weight.size(0); }
 
   at::Tensor operator()(const at::Tensor& x) const;  // [..., in] -> [..., out]
   // scale * y into `out`, without a copy where that is a buffer or tokens or columns of one: x [B, L, in],
@@ -55,7 +64,8 @@ struct Linear {
   void gelu_into(const at::Tensor& out, const at::Tensor& x) const;
   void add_into(const at::Tensor& out, const at::Tensor& x, double scale = 1) const;
 
-  // The layer of `count` of the outputs, or of the inputs: a view.
+  // The layer of `count` of the outputs, or of the inputs: a view; of quantised inputs that begin or end within a group
+  // of them, a copy in float32.
   Linear outputs(int64_t first, int64_t count) const;
   Linear inputs(int64_t first, int64_t count) const;
   // With its weights converted for x, so that it can run on several x and that is done once; it lasts until `buffer`

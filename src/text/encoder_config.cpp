@@ -76,6 +76,7 @@ constexpr const char* kT5Blocks = "encoder.block.";
 
 // The shape of a matrix: [rows, columns].
 std::vector<int64_t> matrix(const WeightSource& weights, const std::string& name) {
+  if (const auto quantized = weights.quantized(name, {})) return quantized->shape();
   const std::optional<at::Tensor> tensor = weights.find(name, {});
   if (tensor && tensor->dim() == 2 && tensor->numel() > 0) return tensor->sizes().vec();
   throw CheckpointError(weights.description() + ": " + name + " is " + (tensor ? "not a matrix" : "missing") +

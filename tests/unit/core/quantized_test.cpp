@@ -67,6 +67,27 @@ TEST(Quantized, ViewsOfRowsAndColumns) {
   EXPECT_EQ((buffer == 7).sum().item<int64_t>(), 5 * 8);
 }
 
+TEST(Quantized, RowsAndColumnsByTheirUnits) {
+  at::manual_seed(6);
+  const at::Tensor weight = at::randn({8, 128});
+  const QuantizedTensor rotated = quantized_by_row(weight, QuantizedFormat::kInt8, 64);
+  const at::Tensor whole = dequantized(rotated, at::kFloat);
+  EXPECT_TRUE(dequantized(rows_of(rotated, 3, 4), at::kFloat).equal(whole.narrow(0, 3, 4)));
+  EXPECT_TRUE(dequantized(*columns_of(rotated, 64, 64), at::kFloat).equal(whole.narrow(1, 64, 64)));
+  EXPECT_FALSE(columns_of(rotated, 32, 64));
+  EXPECT_FALSE(columns_of(rotated, 64, 32));
+
+  QuantizedTensor grouped{
+      .format = QuantizedFormat::kInt8, .data = codes_of(QuantizedFormat::kInt8, 8, 96), .scale = at::rand({8, 3})};
+  EXPECT_TRUE(
+      dequantized(*columns_of(grouped, 32, 64), at::kFloat).equal(dequantized(grouped, at::kFloat).narrow(1, 32, 64)));
+  EXPECT_FALSE(columns_of(grouped, 16, 32));
+  grouped.scale = at::rand({1});
+  EXPECT_TRUE(
+      dequantized(*columns_of(grouped, 7, 5), at::kFloat).equal(dequantized(grouped, at::kFloat).narrow(1, 7, 5)));
+  EXPECT_TRUE(dequantized(rows_of(grouped, 2, 3), at::kFloat).equal(dequantized(grouped, at::kFloat).narrow(0, 2, 3)));
+}
+
 // The Kronecker power, written out.
 TEST(Quantized, TheRotationIsTheRegularHadamardMatrix) {
   const at::Tensor four = at::tensor({1, 1, 1, -1, 1, 1, -1, 1, 1, -1, 1, 1, -1, 1, 1, 1}).view({4, 4}) / 2.0F;

@@ -50,13 +50,13 @@ struct StreamedGroups {
   std::unique_ptr<WeightStream> stream;
   std::vector<at::Tensor> host, device;
 
-  StreamedGroups(int64_t count, WeightStreamOptions options) {
+  StreamedGroups(int64_t count, WeightStreamOptions options, at::ScalarType dtype = at::kFloat) {
     stream = std::make_unique<WeightStream>(source, options);
     for (int64_t i = 0; i < count; ++i) {
       const int64_t rows = i < count / 3 ? 200 : 100;  // some are about twice as large, as double blocks are
       host.push_back(at::full({rows, 30 + i}, static_cast<double>(i), at::kBFloat16));
       stream->begin_group();
-      device.push_back(stream->add(host.back()));
+      device.push_back(stream->add(host.back(), dtype));
     }
   }
   bool holds(int64_t group) const { return at::equal(device[group], host[group].to(device[group].scalar_type())); }
@@ -85,7 +85,7 @@ INSTANTIATE_TEST_SUITE_P(Sizes, WeightStreamRing,
                                             ::testing::Values(0, 1000, 1 << 20)));
 
 TEST(WeightStream, KeepsWhatIsFineAsItIs) {
-  StreamedGroups groups(3, {.dtype = at::kBFloat16, .keeps_views = true});
+  StreamedGroups groups(3, {.keeps_views = true}, at::kBFloat16);
   groups.stream->finish();
   for (int64_t i = 0; i < 3; ++i) {
     groups.stream->use(i);

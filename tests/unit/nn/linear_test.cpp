@@ -75,5 +75,30 @@ TEST(WeightBuffer, KeepsItsMemory) {
   EXPECT_TRUE(at::equal(half, large.to(at::kHalf)));
 }
 
+// What runs with the weights dequantised beforehand is the reference.
+TEST(Linear, WithQuantizedWeights) {
+  at::manual_seed(6);
+  for (const QuantizedFormat format : {QuantizedFormat::kInt8, QuantizedFormat::kFp8E4M3}) {
+    for (const int64_t rotation : {0, 16}) {
+      const QuantizedTensor weight = quantized_by_row(at::randn({6, 32}), format, rotation);
+      const nn::Linear layer(weight, at::randn({6})), plain(dequantized(weight, at::kFloat), layer.bias);
+      EXPECT_EQ(layer.out_features(), 6);
+      const at::Tensor x = at::randn({2, 3, 32}), out = at::empty({2, 3, 6}), expected = at::empty({2, 3, 6});
+      EXPECT_TRUE(layer(x).equal(plain(x)));
+      nn::WeightBuffer buffer;
+      for (int i = 0; i < 2; ++i) {  // the second time in the buffer that is there
+        layer.into(out, x, buffer, 0.5);
+        plain.into(expected, x, 0.5);
+        EXPECT_TRUE(out.equal(expected));
+      }
+      EXPECT_TRUE(layer.outputs(2, 3)(x).equal(plain.outputs(2, 3)(x)));
+      for (const int64_t first : {16, 8}) {  // of groups of the rotation, and not
+        const at::Tensor some = x.narrow(2, first, 16);
+        EXPECT_TRUE(close(layer.inputs(first, 16)(some), plain.inputs(first, 16)(some), 1e-5, 1e-5));
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace opensora
