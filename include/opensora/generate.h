@@ -47,6 +47,9 @@ struct GenerateRequest {
   // Times, and FLUX's guidance, before they are embedded: "none" as they are; "official" rounded to the dtype, as by
   // the official code, which is compiled on a GPU; "eager" rounded again when multiplied by 1000, as where it is not.
   std::string timestep_rounding = "none";
+  // The solver: "euler" as the official code; "dpm++2m" and "unipc", which also look at earlier steps; "heun", which
+  // runs the forwards of all steps but the last twice. Each makes another video of the same seed.
+  std::string sampler = "euler";
 
   // Images or one video, as config.cond_type wants them: i2v_loop two images, first then last; others one; t2v none.
   std::vector<std::filesystem::path> references;

@@ -199,6 +199,12 @@ void append_sampling(Rows& table) {
       table, "Sampling", Scope::kContent,
       {whole("--steps", "Denoising steps", {1, kMaxSteps}, &SamplingConfig::num_steps)
            .from_config({option + "num_steps"}),
+       choice("--sampler",
+              "Solver: euler, of order 1, as the official code; dpm++2m (order 2) or unipc (3), by what earlier steps "
+              "predicted, with as many forwards; heun (2), with twice as many. Each makes another video of a seed",
+              {"euler", "heun", "dpm++2m", "unipc"}, &GenerateRequest::sampler)
+           .showing_default()
+           .unless_default(),
        real("--guidance", "Guidance on the text; 1 switches it off", kGuidance, &SamplingConfig::guidance)
            .from_config({option + "guidance"}),
        real("--guidance-img", "Guidance on a reference image (no effect without one)", kGuidance,

@@ -226,6 +226,7 @@ Job make_job(const GenerateRequest& request) {
   job.device = resolve_device(request.device);
   job.dtype = resolve_dtype(request.dtype, job.device);
   job.rng = rng_of(request, job.dtype);
+  job.solver = sampling::parse_solver(request.sampler);
   job.timestep_rounding = sampling::parse_timestep_rounding(request.timestep_rounding);
   if (job.timestep_rounding == sampling::TimestepRounding::kOfficial && job.dtype == at::kFloat) {
     spdlog::warn("`timestep_rounding` official: rounds nothing in fp32");
@@ -272,8 +273,9 @@ void settle_output(Job& job) {
 int64_t sampling_forwards(const Job& job, int64_t first) {
   const sampling::GuidanceOptions guidance = guidance_options(job.request.config, job.condition);
   int64_t forwards = 0;
-  for (int64_t step = first; step < job.schedule.num_steps; ++step) {
-    forwards += sampling::branch_weights(guidance, {.step = step,
+  for (const sampling::Evaluation& at : sampling::evaluations(job.solver, job.schedule.num_steps)) {
+    if (at.step < first) continue;
+    forwards += sampling::branch_weights(guidance, {.step = at.step,
                                                     .steps = job.schedule.num_steps,
                                                     .latent_frames = job.latent_shape.frames,
                                                     .has_condition = job.condition != sampling::ConditionType::kT2V})

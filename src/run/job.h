@@ -36,6 +36,7 @@ struct Job {
   at::ScalarType dtype = at::kFloat;
   uint64_t seed = 0;
   sampling::Rng rng;
+  sampling::SolverKind solver = sampling::SolverKind::kEuler;
   sampling::TimestepRounding timestep_rounding = sampling::TimestepRounding::kNone;
   std::string effective_prompt;  // with suffixes
   PixelSize size;                // pixels, rounded up to what the model can make

@@ -22,6 +22,7 @@ sampling::SamplerInput picture_input(const Job& job, const StageClock& clock) {
           .condition = {},
           .timesteps = sampling::timesteps(job.picture_schedule),
           .guidance = {},
+          .solver = job.solver,
           .distilled_guidance = kDistilledGuidance,
           .on_step =
               [&](int64_t step, int64_t steps) {
@@ -43,6 +44,7 @@ sampling::SamplerInput video_input(const Job& job, const StageClock& clock) {
           .condition = sampling::make_condition(job.condition, job.references, job.latent_shape),
           .timesteps = sampling::timesteps(job.schedule),
           .guidance = guidance_options(job.request.config, job.condition),
+          .solver = job.solver,
           .distilled_guidance = {},
           .on_step =
               [&](int64_t step, int64_t steps) {

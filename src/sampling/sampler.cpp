@@ -32,14 +32,14 @@ struct Session {
   int64_t latent_frames;
 };
 
-// The modulations of some steps in a row, computed together.
+// The modulations of some evaluations in a row, computed together.
 struct StepModulations {
-  std::vector<std::pair<int64_t, const TextEmbedding*>> rows;  // step and text that each row is for
+  std::vector<std::pair<int64_t, const TextEmbedding*>> rows;  // index of the time, and text, that each row is for
   diffusion::Modulations all;
-  int64_t end = 0;  // the first step that is not among them
+  int64_t end = 0;  // the first evaluation that is not among them
 
-  diffusion::Modulations of(int64_t step, const TextEmbedding* text) const {
-    const auto row = std::find(rows.begin(), rows.end(), std::pair(step, text));
+  diffusion::Modulations of(int64_t time, const TextEmbedding* text) const {
+    const auto row = std::find(rows.begin(), rows.end(), std::pair(time, text));
     return all.rows(row - rows.begin(), 1);
   }
 };
@@ -145,23 +145,36 @@ std::vector<std::vector<Branch>> branches_by_step(const SamplerInput& input, con
   return by_step;
 }
 
+// Of each step, whether oscillation lowers its guidance.
+std::vector<bool> lowered_steps(const GuidanceOptions& guidance, bool has_condition, int64_t steps) {
+  std::vector<bool> lowered;
+  for (int64_t i = 0; i < steps; ++i) {
+    const bool text = oscillating_scale(guidance.text, i, guidance.text_osci) != guidance.text;
+    const bool image = oscillating_scale(guidance.image, i, guidance.image_osci) != guidance.image;
+    lowered.push_back(text || (image && has_condition));
+  }
+  return lowered;
+}
+
 // v [1, N, C] times the branch's weight, or its weights of the latent frames.
 at::Tensor scaled(const at::Tensor& v, const Branch& branch) {
   if (!branch.by_frame.defined()) return v * branch.weights.front();
   return (v.view({1, branch.by_frame.size(1), -1, v.size(2)}) * branch.by_frame).view_as(v);
 }
 
-// Computes the modulations of the steps from `first` on, with a row for each text that a step uses.
+// Computes the modulations of the evaluations from `first` on, with a row for each text that is used at a time.
 StepModulations modulations_from(const Session& session, const SamplerInput& input,
+                                 const std::vector<Evaluation>& evaluations,
                                  const std::vector<std::vector<Branch>>& branches, int64_t first) {
   StepModulations some;
   std::vector<float> times;
   std::vector<at::Tensor> vecs;
-  const auto steps = static_cast<int64_t>(branches.size());
-  for (some.end = first; some.end < steps; ++some.end) {
+  const auto count = static_cast<int64_t>(evaluations.size());
+  for (some.end = first; some.end < count; ++some.end) {
     const size_t before = some.rows.size();
-    for (const Branch& branch : branches[some.end]) {
-      const std::pair row(some.end, branch.text);
+    const Evaluation& at = evaluations[some.end];
+    for (const Branch& branch : branches[at.step]) {
+      const std::pair row(at.time, branch.text);
       if (std::find(some.rows.begin(), some.rows.end(), row) == some.rows.end()) some.rows.push_back(row);
     }
     if (before > 0 && static_cast<int64_t>(some.rows.size()) > diffusion::kModulationRows) {
@@ -169,8 +182,8 @@ StepModulations modulations_from(const Session& session, const SamplerInput& inp
       break;
     }
   }
-  for (const auto& [step, text] : some.rows) {
-    times.push_back(input.timesteps[step]);
+  for (const auto& [time, text] : some.rows) {
+    times.push_back(input.timesteps[time]);
     vecs.push_back(text->vec);
   }
   const auto rows = static_cast<int64_t>(some.rows.size());
@@ -186,12 +199,12 @@ StepModulations modulations_from(const Session& session, const SamplerInput& inp
   return some;
 }
 
-// The guided velocity of a step: [1, N, C], float32.
-at::Tensor guided_velocity(Forwards& forwards, const at::Tensor& img, int64_t step, const std::vector<Branch>& branches,
-                           const StepModulations& modulations) {
+// The guided velocity of an evaluation: [1, N, C], float32.
+at::Tensor guided_velocity(Forwards& forwards, const at::Tensor& img, const Evaluation& at,
+                           const std::vector<Branch>& branches, const StepModulations& modulations) {
   at::Tensor velocity;
   for (const Branch& branch : branches) {
-    const at::Tensor out = forwards(branch, img, modulations.of(step, branch.text));
+    const at::Tensor out = forwards(branch, img, modulations.of(at.time, branch.text));
     const at::Tensor v = scaled(out.to(at::kFloat).contiguous(), branch);
     velocity = velocity.defined() ? velocity + v : v;
   }
@@ -331,24 +344,29 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
   if (!img.defined()) img = diffusion::pack(input.noise.to(device), patch);
   const std::vector<std::vector<Branch>> by_step = branches_by_step(input, session);
   const auto steps = static_cast<int64_t>(by_step.size());
+  const Solver solver(input.solver, input.timesteps, lowered_steps(input.guidance, session.cond.defined(), steps));
+  const std::vector<Evaluation> evaluations = sampling::evaluations(input.solver, steps);
   StepModulations modulations;
-  modulations.end = state.step;
-  for (int64_t i = state.step; i < steps; ++i) {
-    const std::vector<Branch>& branches = by_step[i];
-    if (i == modulations.end) modulations = modulations_from(session, input, by_step, i);
-    const TraceSpan span("step", i + 1);
-    const double dt = static_cast<double>(input.timesteps[i + 1]) - static_cast<double>(input.timesteps[i]);
-    const at::Tensor velocity = guided_velocity(forwards, img, i, branches, modulations);
-    const at::Tensor noisy = input.on_estimate ? img : at::Tensor();
-    img = img + dt * velocity;
-    check_finite(img, i + 1, steps);
-    state.step = i + 1;
+  modulations.end = state.evaluation;
+  for (int64_t e = state.evaluation; e < static_cast<int64_t>(evaluations.size()); ++e) {
+    const Evaluation& at = evaluations[e];
+    const std::vector<Branch>& branches = by_step[at.step];
+    if (e == modulations.end) modulations = modulations_from(session, input, evaluations, by_step, e);
+    const TraceSpan span("step", at.step + 1);
+    const at::Tensor velocity = guided_velocity(forwards, img, at, branches, modulations);
+    SolverUpdate next = solver.advance(at, img, velocity, state.history);
+    if (at.ends_step) check_finite(next.x, at.step + 1, steps);
+    const at::Tensor noisy = std::exchange(img, std::move(next.x));
+    state.history = std::move(next.history);
+    state.step = at.step + (at.ends_step ? 1 : 0);
+    state.evaluation = e + 1;
     state.forwards += static_cast<int64_t>(branches.size());
+    if (!at.ends_step) continue;
     if (input.on_estimate) {
-      const double t = input.timesteps[i];
-      input.on_estimate(i + 1, steps, [&] { return unpacked(noisy - t * velocity, input.noise, patch); });
+      const double t = input.timesteps[at.time];
+      input.on_estimate(at.step + 1, steps, [&] { return unpacked(noisy - t * velocity, input.noise, patch); });
     }
-    if (input.on_step) input.on_step(i + 1, steps);
+    if (input.on_step) input.on_step(at.step + 1, steps);
   }
   result.forwards = state.forwards;
   result.replayed = forwards.replayed();

@@ -1,4 +1,4 @@
-// From noise to latent: the noise, the time steps, classifier-free guidance, and the Euler loop over them.
+// From noise to latent: the noise, the time steps, classifier-free guidance, and the loop over them.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -13,6 +13,7 @@
 #include "diffusion/mmdit.h"
 #include "sampling/noise.h"
 #include "sampling/size.h"
+#include "sampling/solver.h"
 
 namespace opensora::sampling {
 
@@ -90,8 +91,10 @@ struct TextEmbedding {
 
 // How far a sampling has come: what is needed to go on where it ended.
 struct SamplerState {
-  int64_t step = 0;  // the next one, from 0
-  at::Tensor img;    // [1, N, C], packed, float32, on the model's device; undefined: not begun
+  int64_t step = 0;        // the next one, from 0, or the one in which it is
+  int64_t evaluation = 0;  // of the velocity, likewise
+  at::Tensor img;          // [1, N, C], packed, float32, on the model's device; undefined: not begun
+  SolverHistory history;
   int64_t forwards = 0;
 };
 
@@ -101,6 +104,7 @@ struct SamplerInput {
   at::Tensor condition;            // [1, 1 + C, T, H, W], as make_condition() makes it; undefined: text alone
   std::vector<float> timesteps;    // as timesteps() makes them
   GuidanceOptions guidance;
+  SolverKind solver = SolverKind::kEuler;
   std::optional<double> distilled_guidance;  // a model with a guidance embedding takes this, and runs one branch
   // Called after each step (1-based) with the number of steps; may throw to stop the run.
   std::function<void(int64_t step, int64_t steps)> on_step;
@@ -122,8 +126,8 @@ struct SamplerResult {
   bool needless_graphs = false;  // the trial was against one
 };
 
-// x += (t_next - t) * v for each step. The latent stays in float32 between steps; branches run one at a time.
-// Throws NumericError at the first step whose latent is not finite.
+// Euler's solver does x += (t_next - t) * v for each step. The latent stays in float32 between steps; branches run one
+// at a time. Throws NumericError at the first step whose latent is not finite.
 SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, at::Device device);
 
 }  // namespace opensora::sampling

@@ -154,7 +154,8 @@ class Simulation {
 
   at::Tensor sample_picture(StagePlan& stage) {
     const auto model = models_.transformer(Component::kImgFlux);
-    return sample(stage, *model, run::picture_input(job_, clock_), job_.schedule.num_steps);
+    return sample(stage, *model, run::picture_input(job_, clock_),
+                  static_cast<int64_t>(sampling::evaluations(job_.solver, job_.schedule.num_steps).size()));
   }
 
   at::Tensor decode_picture(StagePlan& stage, const at::Tensor& latent) {

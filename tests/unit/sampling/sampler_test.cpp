@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "diffusion/sequence.h"
 #include "opensora/config.h"
 #include "opensora/error.h"
@@ -83,11 +87,14 @@ INSTANTIATE_TEST_SUITE_P(
     });
 
 // Whatever ended it, in a step or behind one.
-TEST(SamplerState, LetsASamplingGoOnWhereItEnded) {
+class SamplerState : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(SamplerState, LetsASamplingGoOnWhereItEnded) {
   constexpr int64_t kSteps = 5;
   const MMDiTConfig config = load_config(test::checkpoint_dir() / "tiny.json").model;
   const diffusion::MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), config);
   sampling::SamplerInput input = random_input(config, kSteps, /*has_condition=*/true);
+  input.solver = sampling::parse_solver(GetParam());
   const sampling::SamplerResult whole = sampling::sample(model, input, at::kCPU);
   for (int64_t last = 1; last <= kSteps; ++last) {
     SCOPED_TRACE(last);
@@ -104,6 +111,36 @@ TEST(SamplerState, LetsASamplingGoOnWhereItEnded) {
     EXPECT_EQ(told.size(), static_cast<size_t>(kSteps - last));
     EXPECT_TRUE(close(rest.latent, whole.latent, 1e-5, 1e-5));  // its modulations are a product of fewer rows
     EXPECT_EQ(rest.forwards, whole.forwards);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Solvers, SamplerState, ::testing::Values("euler", "heun", "dpm++2m", "unipc"),
+                         [](const auto& info) { return "Number" + std::to_string(info.index); });
+
+// With one step they are all Euler's.
+TEST(SamplerSolver, RunsTheForwardsThatItsEvaluationsNeed) {
+  const MMDiTConfig config = load_config(test::checkpoint_dir() / "tiny.json").model;
+  const diffusion::MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), config);
+  sampling::SamplerInput input = random_input(config, 12, /*has_condition=*/false);  // oscillates from step 10 on
+  std::vector<at::Tensor> latents;
+  for (const auto& [word, forwards] : {std::pair("euler", 23), {"heun", 45}, {"dpm++2m", 23}, {"unipc", 23}}) {
+    input.solver = sampling::parse_solver(word);
+    std::vector<int64_t> estimated;
+    input.on_estimate = [&](int64_t step, int64_t, const auto& clean) {
+      estimated.push_back(step);
+      EXPECT_EQ(clean().sizes(), input.noise.sizes());
+    };
+    const sampling::SamplerResult result = sampling::sample(model, input, at::kCPU);
+    EXPECT_EQ(result.forwards, forwards) << word;
+    EXPECT_EQ(estimated.size(), 12) << word;
+    for (const at::Tensor& other : latents) EXPECT_FALSE(close(result.latent, other, 1e-3, 1e-3)) << word;
+    latents.push_back(result.latent);
+  }
+  input = random_input(config, 1, /*has_condition=*/true);
+  const at::Tensor euler = sampling::sample(model, input, at::kCPU).latent;
+  for (const char* word : {"heun", "dpm++2m", "unipc"}) {
+    input.solver = sampling::parse_solver(word);
+    EXPECT_TRUE(close(sampling::sample(model, input, at::kCPU).latent, euler, 1e-5, 1e-5)) << word;
   }
 }
 
