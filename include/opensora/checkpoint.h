@@ -25,8 +25,8 @@ struct CheckpointTensor {
 struct CheckpointInfo {
   std::filesystem::path path;
   std::vector<std::filesystem::path> files;  // index and shards
-  // "Open-Sora transformer", "FLUX transformer", "HunyuanVAE", "DC-AE", "FLUX autoencoder", "CLIP text encoder",
-  // "T5 encoder", "Open-Sora tensors" (what --save-tensors writes) or "unknown".
+  // "Open-Sora transformer", "FLUX transformer", "HunyuanVAE", "DC-AE", "FLUX autoencoder", "TAEHV",
+  // "CLIP text encoder", "T5 encoder", "Open-Sora tensors" (what --save-tensors writes) or "unknown".
   std::string kind;
   // What tells one of its kind from another, in order: {"qkv", "separate"}, {"in_channels", "64"}, {"depth", "19"}, ….
   std::vector<std::pair<std::string, std::string>> variant;
@@ -52,7 +52,8 @@ struct VerifiedFile {
 };
 
 struct VerifiedComponent {
-  std::string name;            // the configuration's section: "model", "ae", "t5", "clip", "img_flux", "img_flux_ae"
+  std::string name;            // the configuration's section: "model", "ae", "t5", "clip", "img_flux", "img_flux_ae",
+                               // "tiny_ae"
   std::filesystem::path path;  // what a run would open; empty if it was not found
   std::vector<VerifiedFile> files;    // weights, configuration and tokenizer
   int64_t tensors = 0;                // that the model binds
@@ -79,6 +80,7 @@ struct RandomModelsRequest {
   std::string dtype = "bf16";    // of the files: "fp32", "bf16", "fp16"
   uint64_t seed = 0;             // the same numbers for the same seed
   bool transformer = true, autoencoder = true;
+  bool tiny_autoencoder = false;  // TAEHV, as taehv.safetensors, which has one size
   // Text embeddings of these prompts (with the configuration's suffixes) and of the empty negative prompt, in
   // FOLDER/embeddings, which stand for the text encoders: for generate --text-embeddings.
   std::vector<std::string> prompts;

@@ -22,6 +22,7 @@ enum class Component {
   kT5,         // "clip", "t5": the text encoders
   kImgFlux,    // "img_flux": FLUX.1's transformer
   kImgFluxAe,  // "img_flux_ae": its autoencoder
+  kTinyAe,     // "tiny_ae": a small stand-in for HunyuanVAE, which shows previews where it is in the model folder
 };
 
 // `model`, `img_flux`: the MMDiT transformer (type "flux").

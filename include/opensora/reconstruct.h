@@ -38,7 +38,7 @@ struct ReconstructRequest {
 
 struct ReconstructResult {
   std::filesystem::path output;
-  std::string autoencoder;        // "hunyuan_vae", "dc_ae", "autoencoder_2d"
+  std::string autoencoder;        // "hunyuan_vae", "taehv", "dc_ae", "autoencoder_2d"
   int64_t width = 0, height = 0;  // of the input, and of its reconstruction
   int64_t frames = 0;
   std::vector<int64_t> latent_shape;  // [channels, frames, height, width]

@@ -3,6 +3,7 @@
 #include "autoencoder/autoencoder_2d.h"
 #include "autoencoder/dc_ae.h"
 #include "autoencoder/hunyuan_vae.h"
+#include "autoencoder/taehv.h"
 
 namespace opensora::autoencoder {
 namespace {
@@ -40,6 +41,8 @@ at::Tensor latent_of_moments(const at::Tensor& moments, const std::optional<at::
 
 std::unique_ptr<Autoencoder> make_autoencoder(const Weights& weights, const AutoencoderConfig& config, Half half) {
   if (const auto* hunyuan = std::get_if<HunyuanVAEConfig>(&config)) {
+    const bool may_be_tiny = hunyuan->latent_channels == kTaehvLatentChannels;
+    if (may_be_tiny && Taehv::is_in(weights)) return std::make_unique<Taehv>(weights, half);
     return std::make_unique<HunyuanVAE>(weights, *hunyuan, half);
   }
   if (const auto* dc_ae = std::get_if<DCAEConfig>(&config)) return std::make_unique<DCAE>(weights, *dc_ae, half);

@@ -52,7 +52,8 @@ at::Tensor latent_of_moments(const at::Tensor& moments, const std::optional<at::
 
 using AutoencoderConfig = std::variant<HunyuanVAEConfig, DCAEConfig, Autoencoder2DConfig>;
 
-// Binds the weights; throws CheckpointError for what is missing or mis-shaped.
+// Binds the weights; throws CheckpointError for what is missing or mis-shaped. In HunyuanVAE's place there may be its
+// tiny stand-in, TAEHV, which is told by the names of its tensors.
 std::unique_ptr<Autoencoder> make_autoencoder(const Weights& weights, const AutoencoderConfig& config, Half half);
 
 }  // namespace opensora::autoencoder

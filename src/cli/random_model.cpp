@@ -37,6 +37,7 @@ void add_random_model(CLI::App& app) {
       ->check(one_of({"fp32", "bf16", "fp16"}))
       ->capture_default_str();
   add_seed(*command, "-s,--seed", request->seed, "Of the numbers")->default_str(std::to_string(request->seed));
+  command->add_flag("--tiny-vae", request->tiny_autoencoder, "Also write a TAEHV, taehv.safetensors");
   command->add_flag("--overwrite", request->overwrite, "Replace existing files");
   options->add_log_to(*command);
   command->footer(

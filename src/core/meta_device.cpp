@@ -78,8 +78,11 @@ int64_t channel_block() { return at::get_cpu_capability().starts_with("AVX512") 
 
 // Whether the channels of frames lie innermost in memory. A convolution reads such frames as they are, and its result
 // has the same layout.
+at::MemoryFormat channels_last_of(const at::Tensor& x) {
+  return x.dim() == 5 ? at::MemoryFormat::ChannelsLast3d : at::MemoryFormat::ChannelsLast;
+}
 bool is_channels_last(const at::Tensor& x) {
-  return x.dim() == 5 && x.is_contiguous(at::MemoryFormat::ChannelsLast3d) && !x.is_contiguous();
+  return (x.dim() == 4 || x.dim() == 5) && x.is_contiguous(channels_last_of(x)) && !x.is_contiguous();
 }
 
 // The bytes that at::convolution allocates on the CPU beside its input and output, as measured with LibTorch 2.11 on a
@@ -122,7 +125,7 @@ at::Tensor convolution(const at::Tensor& input, const at::Tensor& weight, const 
   const bool channels_last = is_channels_last(input);
   const at::Tensor x = channels_last ? input : input.contiguous();
   at::Tensor out = at::empty(convolved_shape(x, weight, stride, padding, dilation), x.options(),
-                             channels_last ? at::MemoryFormat::ChannelsLast3d : at::MemoryFormat::Contiguous);
+                             channels_last ? channels_last_of(x) : at::MemoryFormat::Contiguous);
   add_flops(out, &FlopCount::convolution, 2 * count(out) * count(weight) / length(weight, 0));
   // The size of cuDNN's workspace is not known, but its default limit is small beside the activations.
   if (kernel_device(out) == at::kCPU) {

@@ -87,6 +87,12 @@ CheckpointKind flux_autoencoder(const Checkpoint& checkpoint) {
                                           {"ch", size_of(checkpoint, "decoder.norm_out.weight", 0)}}};
 }
 
+CheckpointKind taehv(const Checkpoint& checkpoint) {
+  return {"TAEHV", halves(checkpoint, "0.weight", "1.weight") +
+                       Variant{{"latent_channels", size_of(checkpoint, "decoder.1.weight", 1)},
+                               {"deepest_width", size_of(checkpoint, "decoder.1.weight", 0)}}};
+}
+
 CheckpointKind clip(const Checkpoint& checkpoint) {
   return {"CLIP text encoder",
           {{"hidden_size", size_of(checkpoint, "text_model.embeddings.token_embedding.weight", 1)},
@@ -126,6 +132,7 @@ CheckpointKind recognise(const Checkpoint& checkpoint) {
   if (has_half("conv_in.conv.weight", "conv_in.conv.weight", 5)) return hunyuan_vae(checkpoint);
   if (has_half("project_in.conv.weight", dc_ae_decoder(checkpoint), 5)) return dc_ae(checkpoint);
   if (has_half("conv_in.weight", "conv_in.weight", 4)) return flux_autoencoder(checkpoint);
+  if (has_half("4.conv.0.weight", "3.conv.0.weight", 4)) return taehv(checkpoint);
   if (checkpoint.contains("text_model.embeddings.token_embedding.weight")) return clip(checkpoint);
   if (checkpoint.contains("encoder.block.0.layer.0.SelfAttention.q.weight")) return t5(checkpoint);
   if (checkpoint.contains("latent") && checkpoint.contains("noise")) return saved_tensors(checkpoint);

@@ -40,9 +40,16 @@ std::string_view expected_kind(Component component, const Config& config) {
       return "T5 encoder";
     case Component::kImgFluxAe:
       return "FLUX autoencoder";
+    case Component::kTinyAe:
+      return "TAEHV";
     default:
       return "transformer";
   }
+}
+
+// Whether what io::recognise() found is the model that the configuration asks for, as far as its name says.
+bool is_kind(const std::string& held, std::string_view kind) {
+  return held.ends_with(kind) || (kind == "HunyuanVAE" && held == "TAEHV");
 }
 
 // One component while it is examined. Each step may fail on its own; what depends on it is then skipped.
@@ -116,8 +123,9 @@ void Examiner::add_file(const fs::path& file) {
 }
 
 void Examiner::bind(const TextSizes& sizes) {
-  // A run uses only the decoder of FLUX's autoencoder.
-  const Half half = component_ == Component::kImgFluxAe ? Half::kDecoder : options_.half;
+  // A run uses only the decoders of FLUX's autoencoder and of that for previews.
+  const bool only_decodes = component_ == Component::kImgFluxAe || component_ == Component::kTinyAe;
+  const Half half = only_decodes ? Half::kDecoder : options_.half;
   check([&] {
     try {
       bind_model(component_, Weights(found.headers, at::kMeta, at::kBFloat16), choice_.config, half, sizes);
@@ -125,7 +133,12 @@ void Examiner::bind(const TextSizes& sizes) {
       // For a model of another kind the error would be one long list of missing tensors.
       const std::string_view kind = expected_kind(component_, choice_.config);
       const std::string held = io::recognise(*found.checkpoint).name;
-      if (held == "unknown" || held.ends_with(kind)) throw;
+      if (held == "TAEHV" && half != Half::kDecoder && !found.checkpoint->contains("encoder.0.weight")) {
+        throw CheckpointError(found.checkpoint->description() +
+                              ": a TAEHV without its encoder, which a video that starts from an image or a video "
+                              "needs; give the whole file, or the real autoencoder, with `vae`");
+      }
+      if (held == "unknown" || is_kind(held, kind)) throw;
       throw CheckpointError(fmt::format("{}: holds another model ({}), expected \"{}\", a {}",
                                         found.checkpoint->description(), held, found.result.name, kind));
     }

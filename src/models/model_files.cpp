@@ -6,6 +6,7 @@
 #include <variant>
 #include <vector>
 
+#include "autoencoder/taehv.h"
 #include "io/checkpoint.h"
 #include "opensora/error.h"
 
@@ -33,6 +34,7 @@ const KnownNames& known_names(Component component) {
       {Component::kClip, {"clip", {"clip_l.safetensors", "text_encoder"}, "vocab.json", "tokenizer"}},
       {Component::kImgFlux, {"img_flux", {"flux1-dev.safetensors"}}},
       {Component::kImgFluxAe, {"img_flux_ae", {"flux1-dev-ae.safetensors", "ae.safetensors"}}},
+      {Component::kTinyAe, {"tiny_ae", {"taehv.pth"}}},
   };
   return names.at(component);
 }
@@ -103,6 +105,7 @@ const char* component_name(Component component) { return known_names(component).
 const char* encoder_name(Component component) { return component == Component::kT5 ? "T5" : "CLIP"; }
 
 const std::string& configured_file(Component component, const Config& config) {
+  static const std::string tiny_autoencoder = "taehv.safetensors";
   switch (component) {
     case Component::kModel:
       return config.model.from_pretrained;
@@ -116,6 +119,8 @@ const std::string& configured_file(Component component, const Config& config) {
       return config.text_to_image->model.from_pretrained;
     case Component::kImgFluxAe:
       return config.text_to_image->ae.from_pretrained;
+    case Component::kTinyAe:
+      return tiny_autoencoder;
   }
   throw std::invalid_argument("no such component");
 }
@@ -125,7 +130,9 @@ const fs::path& chosen_file(Component component, const ModelFiles& files) {
       {Component::kModel, &ModelFiles::diffusion_model}, {Component::kAe, &ModelFiles::vae},
       {Component::kClip, &ModelFiles::clip_l},           {Component::kT5, &ModelFiles::t5xxl},
       {Component::kImgFlux, &ModelFiles::flux},          {Component::kImgFluxAe, &ModelFiles::flux_ae}};
-  return files.*members.at(component);
+  static const fs::path none;
+  const auto member = members.find(component);
+  return member == members.end() ? none : files.*member->second;
 }
 
 fs::path find_component(const fs::path& model_dir, Component component, const std::string& configured,
@@ -150,6 +157,17 @@ fs::path find_component(const fs::path& model_dir, Component component, const st
           (source.empty() ? "" : "; it is published as " + source + " on the Hugging Face hub") +
           "; `model_dir` names the folder of the models",
       configured + " is missing" + (source.empty() ? "" : " (" + source + ")"));
+}
+
+bool has_tiny_autoencoder(const ModelChoice& choice) {
+  const auto* ae = std::get_if<HunyuanVAEConfig>(&choice.config.ae);
+  if (ae == nullptr || ae->latent_channels != autoencoder::kTaehvLatentChannels) return false;
+  try {
+    locate(Component::kTinyAe, choice);
+    return true;
+  } catch (const MissingComponentError&) {
+    return false;
+  }
 }
 
 ComponentFiles locate(Component component, const ModelChoice& choice) {

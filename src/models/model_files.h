@@ -37,14 +37,14 @@ ModelChoice choice_of(const Request& request) {
   return {request.model_dir, request.config, request.files};
 }
 
-// The configuration's section: "model", "ae", "clip", "t5", "img_flux", "img_flux_ae".
+// The configuration's section: "model", "ae", "clip", "t5", "img_flux", "img_flux_ae"; and "tiny_ae", which none has.
 const char* component_name(Component component);
 // For messages about text encoders: "CLIP", "T5".
 const char* encoder_name(Component component);
 
 // The file or folder that the configuration names. kImgFlux and kImgFluxAe need config.text_to_image.
 const std::string& configured_file(Component component, const Config& config);
-// The file or folder that somebody has chosen instead; empty: none.
+// The file or folder that somebody has chosen instead; empty: none. There is no choice of kTinyAe.
 const std::filesystem::path& chosen_file(Component component, const ModelFiles& files);
 
 // What Checkpoint::open() takes for a component: `chosen` if it is given (a file or folder, as it is, and nothing else
@@ -60,6 +60,10 @@ struct ComponentFiles {
   std::filesystem::path config_folder;     // holds config.json; empty: there is none, the weights' shapes must do
   std::filesystem::path tokenizer_folder;  // holds the tokenizer's files; where there are none, the configured folder
 };
+
+// Whether previews can be decoded by TAEHV: "taehv.safetensors" or "taehv.pth" is in the model folder, and the
+// configuration's latents are HunyuanVAE's.
+bool has_tiny_autoencoder(const ModelChoice& choice);
 
 // A text encoder's config.json is that of the weights' folder, or else that of the configured folder; its tokenizer is
 // looked for in the configured folder, beside the weights, and in a FLUX folder's "tokenizer" and "tokenizer_2".

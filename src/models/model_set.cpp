@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "autoencoder/taehv.h"
 #include "core/cpu_features.h"
 #include "core/units.h"
 #include "io/checkpoint.h"
@@ -35,6 +36,8 @@ std::string_view event_name(Component component) {
       return "flux";
     case Component::kImgFluxAe:
       return "flux_autoencoder";
+    case Component::kTinyAe:
+      return "tiny_autoencoder";
     default:
       return component_name(component);
   }
@@ -44,6 +47,7 @@ at::ScalarType published_dtype(Component component) { return is_transformer(comp
 
 std::shared_ptr<const Autoencoder> make_autoencoder(Component component, const Weights& weights, const Config& config,
                                                     Half half) {
+  if (component == Component::kTinyAe) return std::make_shared<const autoencoder::Taehv>(weights, half);
   if (component == Component::kImgFluxAe) return autoencoder::make_autoencoder(weights, config.text_to_image->ae, half);
   return std::visit([&](const auto& ae) { return autoencoder::make_autoencoder(weights, ae, half); }, config.ae);
 }
@@ -95,6 +99,7 @@ BoundModel bind_model(Component component, const Weights& weights, const Config&
       return std::make_shared<const diffusion::MMDiT>(weights, transformer_config(component, config));
     case Component::kAe:
     case Component::kImgFluxAe:
+    case Component::kTinyAe:
       return make_autoencoder(component, weights, config, half);
     case Component::kClip:
       return std::make_shared<const text::ClipEncoder>(weights, sizes.clip);
@@ -115,7 +120,7 @@ struct ModelSet::Opened {
 ModelSet::ModelSet(ModelChoice choice, const SetOptions& options, LoadCallback on_load)
     : choice_(std::move(choice)), options_(options), on_load_(std::move(on_load)) {
   for (const Component component : {Component::kModel, Component::kAe, Component::kClip, Component::kT5,
-                                    Component::kImgFlux, Component::kImgFluxAe}) {
+                                    Component::kImgFlux, Component::kImgFluxAe, Component::kTinyAe}) {
     for (const Half half : kHalves) slots_[{component, half}].config = choice_.config.ae;
   }
 }
@@ -264,6 +269,11 @@ std::shared_ptr<const Autoencoder> ModelSet::video_autoencoder(Half half, const 
     slot.config = config;
   }
   return std::get<std::shared_ptr<const Autoencoder>>(bound(Component::kAe, half).model);
+}
+
+std::shared_ptr<const Autoencoder> ModelSet::preview_decoder(const VideoAutoencoderConfig& config) {
+  if (!has_tiny_autoencoder(choice_)) return video_autoencoder(Half::kDecoder, config);
+  return autoencoder(Component::kTinyAe, Half::kDecoder);
 }
 
 std::shared_ptr<const text::ClipEncoder> ModelSet::clip() {

@@ -75,8 +75,8 @@ BoundModel bind_model(Component component, const Weights& weights, const Config&
 // Two threads may use it, as long as they ask for different models.
 class ModelSet {
  public:
-  // Called after each loading with the model's name, "transformer", "autoencoder", "clip", "t5", "flux", or
-  // "flux_autoencoder", and with how long it took.
+  // Called after each loading with the model's name, "transformer", "autoencoder", "clip", "t5", "flux",
+  // "flux_autoencoder" or "tiny_autoencoder", and with how long it took.
   using LoadCallback = std::function<void(std::string_view model, double seconds)>;
 
   explicit ModelSet(ModelChoice choice, const SetOptions& options = {}, LoadCallback on_load = {});
@@ -86,6 +86,9 @@ class ModelSet {
   // `config` may differ from the configuration's in its tiling.
   std::shared_ptr<const autoencoder::Autoencoder> video_autoencoder(autoencoder::Half half,
                                                                     const VideoAutoencoderConfig& config);
+  // What shows a video while it is sampled: TAEHV where it is in the model folder, else the video autoencoder with the
+  // tiling of `config`.
+  std::shared_ptr<const autoencoder::Autoencoder> preview_decoder(const VideoAutoencoderConfig& config);
   std::shared_ptr<const text::ClipEncoder> clip();
   std::shared_ptr<const text::T5Encoder> t5();
   // What a text encoder makes of ids [1, L], int64: CLIP's pooled vector [1, width], T5's states [1, L, width].

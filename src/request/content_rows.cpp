@@ -79,7 +79,8 @@ void append_models(Rows& table) {
             &Settings::config)
            .reported_as([](const Settings& s) { return ordered_json(s.request.config.name); }),
        path("--diffusion-model", "PATH", "The video transformer's weights", &ModelFiles::diffusion_model),
-       path("--vae", "PATH", "The autoencoder's weights", &ModelFiles::vae),
+       path("--vae", "PATH", "The autoencoder's weights; or the tiny TAEHV's in place of HunyuanVAE's, for drafts",
+            &ModelFiles::vae),
        path("--t5xxl", "PATH", "T5's weights: a file or folder", &ModelFiles::t5xxl),
        path("--clip-l", "PATH", "CLIP's weights: a file or folder", &ModelFiles::clip_l),
        path("--flux", "PATH", "FLUX's weights", &ModelFiles::flux),

@@ -118,9 +118,11 @@ void append_files(Rows& table) {
             &GenerateRequest::contact_sheet),
        path("--save-frames", "DIR", "Also write each frame as frame-00001.png, … to this folder",
             &GenerateRequest::save_frames),
-       whole("--preview-every",
-             "After every so many steps, write what the video will be to <output>.preview.png; removed at the end",
-             {0, kMaxSteps}, &GenerateRequest::preview_every),
+       whole(
+           "--preview-every",
+           "After every so many steps, write what the video will be to <output>.preview.png; removed at the end; cheap "
+           "with a TAEHV in the model folder",
+           {0, kMaxSteps}, &GenerateRequest::preview_every),
        on_off("--strict", "Exit with 8 if the video is all black, all of one colour or frozen; the file is kept",
               &GenerateRequest::strict),
        path("--save-tensors", "FILE", "Also write noise, latent, video and timesteps to this safetensors file",

@@ -23,6 +23,10 @@ std::vector<Component> components_of(const GenerateRequest& request, bool encode
   if (!request.image_only) components = {Component::kModel, Component::kAe};
   if (encodes_texts) components.insert(components.end(), {Component::kT5, Component::kClip});
   if (request.config.use_t2i2v) components.insert(components.end(), {Component::kImgFlux, Component::kImgFluxAe});
+  const bool has_previews = request.preview_every > 0 && !request.image_only;
+  if (has_previews && models::has_tiny_autoencoder(models::choice_of(request))) {
+    components.push_back(Component::kTinyAe);
+  }
   return components;
 }
 

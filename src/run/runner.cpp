@@ -210,7 +210,10 @@ size_t Runner::sample_and_finish(std::span<Job> jobs) {
     ++waiting_;
     finisher.submit(job);
   }
-  if (!keeps_models_) models_.release(Component::kModel);
+  if (!keeps_models_) {
+    models_.release(Component::kModel);
+    models_.release(Component::kTinyAe);
+  }
   transformer_present_ = false;
   finisher.finish_all();
   finisher_ = nullptr;

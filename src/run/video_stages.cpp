@@ -73,7 +73,7 @@ class Preview {
 
 Preview::Preview(const Job& job, models::ModelSet& models)
     : every_(job.request.preview_every), file_(preview_file(job.output)) {
-  if (every_ > 0) decoder_ = models.video_autoencoder(autoencoder::Half::kDecoder, job.request.config.ae);
+  if (every_ > 0) decoder_ = models.preview_decoder(job.request.config.ae);
 }
 
 Preview::~Preview() {

@@ -61,6 +61,7 @@ std::vector<fs::path> write_random_models(const RandomModelsRequest& request) {
   };
   if (request.transformer) write(Component::kModel);
   if (request.autoencoder) write(Component::kAe);
+  if (request.tiny_autoencoder) write(Component::kTinyAe);
   std::set<std::string> texts;
   for (const std::string& prompt : request.prompts) {
     texts.insert(text::add_suffixes(prompt, config.fps_save.rounded(), config.motion_score));

@@ -64,8 +64,8 @@ ChosenAutoencoder find_autoencoder(const ReconstructRequest& request) {
   const std::string kind = io::recognise(*checkpoint).name;
   ChosenAutoencoder found{Component::kAe, {request.model_dir, request.config}, ""};
   Config& config = found.choice.config;
-  if (kind == "HunyuanVAE") {
-    found.type = "hunyuan_vae";
+  if (kind == "HunyuanVAE" || kind == "TAEHV") {
+    found.type = kind == "TAEHV" ? "taehv" : "hunyuan_vae";
     HunyuanVAEConfig official;  // tiled as the bundled configurations tile it, and so the next
     official.use_spatial_tiling = true;
     config.ae = config_of_kind(config, std::get_if<HunyuanVAEConfig>(&config.ae), "hunyuan_vae", official);
@@ -82,7 +82,7 @@ ChosenAutoencoder find_autoencoder(const ReconstructRequest& request) {
     config.text_to_image.emplace().ae = ae;
   } else {
     throw CheckpointError(checkpoint->description() +
-                          ": no autoencoder; expected HunyuanVAE, DC-AE or FLUX's (see opensora inspect)");
+                          ": no autoencoder; expected HunyuanVAE, TAEHV, DC-AE or FLUX's (see opensora inspect)");
   }
   found.choice.files.vae = found.choice.files.flux_ae = weights;
   if (request.tiling) {

@@ -99,6 +99,19 @@ RunCase autoencoder_case(const char* name, const char* config_file, Component co
   };
 }
 
+// With weights of random numbers, which are the same everywhere: it has one size, of 45 MB.
+Outcome run_tiny_autoencoder(const Golden& golden, double limit) {
+  const io::SafetensorsFile reference = golden.open_case("taehv");
+  models::ModelSet models({.model_dir = {}, .config = golden.config("tiny.json")},
+                          {.source = models::Source::kRandom, .device = golden.device, .dtype = golden.dtype});
+  const auto model = models.autoencoder(Component::kTinyAe, autoencoder::Half::kBoth);
+  const auto input = [&](const char* key) { return reference.tensor(key).to(golden.device, golden.dtype); };
+  Outcome encoded = compare(model->encode(input("in.x")), reference.tensor("z"), limit);
+  Outcome decoded = compare(model->decode(input("in.z")), reference.tensor("out"), limit);
+  const Verdict verdict = encoded.verdict == Verdict::kFailed ? Verdict::kFailed : decoded.verdict;
+  return {verdict, "encoder: " + encoded.text + "; decoder: " + decoded.text};
+}
+
 GenerateRequest whole_run(const Golden& golden, const nlohmann::json& description, const fs::path& folder) {
   const nlohmann::json& options = description["options"];
   GenerateRequest request;
@@ -164,6 +177,7 @@ std::vector<SelfCheck> golden_checks(at::Device device, const Dtypes& dtypes, co
   add("hunyuan_vae", kModel, autoencoder_case("hunyuan_vae_untiled", kVideo));
   add("dc_ae_image", kModel, autoencoder_case("dc_ae_image", kCompressed));
   add("dc_ae", kModel, autoencoder_case("dc_ae_untiled", kCompressed));
+  add("taehv", kModel, run_tiny_autoencoder);
   add("text to video", kWholeRun, whole_run_case("pipeline_t2v"));
   add("image to video", kWholeRun, whole_run_case("pipeline_i2v_head"));
   return checks;

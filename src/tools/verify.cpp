@@ -48,10 +48,11 @@ void examine_in_full(Examination& examination, const std::function<void(const fs
   }
 }
 
-// What a run with a configuration loads.
-std::vector<Component> components_of(const Config& config) {
+// What a run with a configuration loads, or may load.
+std::vector<Component> components_of(const models::ModelChoice& choice) {
   std::vector<Component> components = {Component::kModel, Component::kAe, Component::kT5, Component::kClip};
-  if (config.use_t2i2v) components.insert(components.end(), {Component::kImgFlux, Component::kImgFluxAe});
+  if (choice.config.use_t2i2v) components.insert(components.end(), {Component::kImgFlux, Component::kImgFluxAe});
+  if (has_tiny_autoencoder(choice)) components.push_back(Component::kTinyAe);
   return components;
 }
 
@@ -68,7 +69,7 @@ VerifyReport verify(const fs::path& model_dir, const Config& config, bool full,
                     const std::function<void(const fs::path& file)>& on_file) {
   const models::ModelChoice choice{model_dir, config};
   VerifyReport report;
-  for (const Component component : components_of(config)) {
+  for (const Component component : components_of(choice)) {
     // Both halves of the autoencoder: an image to start from needs the encoder.
     Examination examination = examine(component, choice);
     if (full) examine_in_full(examination, on_file);

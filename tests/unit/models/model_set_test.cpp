@@ -21,6 +21,7 @@ using autoencoder::Half;
 
 ModelChoice tiny() { return {test::checkpoint_dir(), load_config(test::checkpoint_dir() / "tiny_t2i2v.json")}; }
 
+// All whose files are there.
 const std::vector<Component> kAll = {Component::kModel, Component::kAe,      Component::kClip,
                                      Component::kT5,    Component::kImgFlux, Component::kImgFluxAe};
 
