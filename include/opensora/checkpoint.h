@@ -77,8 +77,10 @@ VerifyReport verify(const std::filesystem::path& model_dir, const Config& config
 struct RandomModelsRequest {
   std::filesystem::path folder;  // made if missing
   Config config;                 // the sizes, and the files' names within the folder
-  std::string dtype = "bf16";    // of the files: "fp32", "bf16", "fp16"
-  uint64_t seed = 0;             // the same numbers for the same seed
+  // Of the files: "fp32", "bf16", "fp16"; "int8", "fp8": the transformer's matrices as quantize() would write them, and
+  // all else in bf16.
+  std::string dtype = "bf16";
+  uint64_t seed = 0;  // the same numbers for the same seed
   bool transformer = true, autoencoder = true;
   bool tiny_autoencoder = false;  // TAEHV, as taehv.safetensors, which has one size
   // Text embeddings of these prompts (with the configuration's suffixes) and of the empty negative prompt, in

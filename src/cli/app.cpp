@@ -135,6 +135,7 @@ void set_up(CLI::App& app) {
   add_man(app);
   add_doctor(app);
   add_random_model(app);
+  add_quantize(app);
   add_selftest(app);
   refuse_empty_values(app);
 }

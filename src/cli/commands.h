@@ -22,6 +22,7 @@ void add_completion(CLI::App& app);
 void add_man(CLI::App& app);
 void add_doctor(CLI::App& app);
 void add_random_model(CLI::App& app);
+void add_quantize(CLI::App& app);
 void add_selftest(CLI::App& app);
 
 // Plans what the flags of generate or plan ask for, and prints the plan: a run's stages as a table, or for a prompts

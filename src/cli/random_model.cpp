@@ -33,15 +33,18 @@ void add_random_model(CLI::App& app) {
   command->add_option("-p,--prompt", request->prompts, "Also write text embeddings of it; may be given several times")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->allow_extra_args(false);
-  command->add_option("--dtype", request->dtype, "Of the files: fp32, bf16 or fp16")
-      ->check(one_of({"fp32", "bf16", "fp16"}))
+  command
+      ->add_option("--dtype", request->dtype,
+                   "Of the files: fp32, bf16 or fp16; int8 or fp8 of the transformer's matrices")
+      ->check(one_of({"fp32", "bf16", "fp16", "int8", "fp8"}))
       ->capture_default_str();
   add_seed(*command, "-s,--seed", request->seed, "Of the numbers")->default_str(std::to_string(request->seed));
   command->add_flag("--tiny-vae", request->tiny_autoencoder, "Also write a TAEHV, taehv.safetensors");
   command->add_flag("--overwrite", request->overwrite, "Replace existing files");
   options->add_log_to(*command);
   command->footer(
-      "The transformer and the video autoencoder, under their official names; 24 GB for 256px. Text encoders are not\n"
+      "The transformer and the video autoencoder, under their official names; 24 GB for 256px, 12 GB in int8. Text "
+      "encoders are not\n"
       "among them: generate takes the text embeddings of the prompts instead.\n"
       "Example:\n"
       "  opensora random-model full --config 256px -p sea\n"

@@ -1,9 +1,11 @@
 #include "opensora/checkpoint.h"
 
+#include <optional>
 #include <set>
 #include <system_error>
 
 #include "core/device.h"
+#include "io/quantized_file.h"
 #include "io/random_checkpoint.h"
 #include "media/sha256.h"
 #include "models/model_set.h"
@@ -46,10 +48,27 @@ fs::path write_embedding(const RandomModelsRequest& request, const std::string& 
   return file;
 }
 
+// What `dtype` means: quantised matrices, if it names a format of these, among tensors in bf16.
+std::optional<QuantizedFormat> quantized_format(const std::string& dtype) {
+  if (dtype == "int8") return QuantizedFormat::kInt8;
+  if (dtype == "fp8") return QuantizedFormat::kFp8E4M3;
+  return std::nullopt;
+}
+
+void write_quantized_transformer(const fs::path& file, std::vector<MetaSource::Entry> tensors, QuantizedFormat format,
+                                 const RandomModelsRequest& request) {
+  for (MetaSource::Entry& tensor : tensors) tensor.dtype = at::kBFloat16;
+  const auto read = [&](size_t index, int64_t begin, int64_t end) {
+    return io::random_piece(tensors[index], request.seed, begin, end);
+  };
+  io::write_quantized(file, tensors, {.format = format}, read, {{"format", "pt"}}, request.overwrite);
+}
+
 }  // namespace
 
 std::vector<fs::path> write_random_models(const RandomModelsRequest& request) {
-  const at::ScalarType dtype = resolve_dtype(request.dtype, at::kCPU);
+  const std::optional<QuantizedFormat> format = quantized_format(request.dtype);
+  const at::ScalarType dtype = format ? at::kBFloat16 : resolve_dtype(request.dtype, at::kCPU);
   const Config& config = request.config;
   make_folders(request.folder);
   std::vector<fs::path> files;
@@ -57,6 +76,9 @@ std::vector<fs::path> write_random_models(const RandomModelsRequest& request) {
   const auto write = [&](Component component) {
     set.bind(component);
     files.push_back(request.folder / models::configured_file(component, config));
+    if (format && component == Component::kModel) {
+      return write_quantized_transformer(files.back(), set.tensors(component), *format, request);
+    }
     io::write_random_checkpoint(files.back(), set.tensors(component), dtype, request.seed, request.overwrite);
   };
   if (request.transformer) write(Component::kModel);

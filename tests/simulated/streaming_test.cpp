@@ -2,6 +2,7 @@
 #include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -9,8 +10,10 @@
 #include <vector>
 
 #include "diffusion/mmdit.h"
+#include "opensora/quantize.h"
 #include "simulated/simulated_test.h"
 #include "support/reference.h"
+#include "support/temporary_folder.h"
 
 namespace opensora {
 namespace {
@@ -21,9 +24,12 @@ constexpr const char* kWeights = "Open_Sora_v2.safetensors";
 // weights that are streamed.
 class TinyTransformer {
  public:
-  explicit TinyTransformer(const WeightOptions& options)
-      : reference_("mmdit"),
-        model_(Weights(io::Checkpoint::open(test::checkpoint_dir() / kWeights), device_, at::kFloat, options),
+  explicit TinyTransformer(const WeightOptions& options,
+                           const std::filesystem::path& weights = test::checkpoint_dir() / kWeights,
+                           at::Device device = test::simulated::device())
+      : device_(device),
+        reference_("mmdit"),
+        model_(Weights(io::Checkpoint::open(weights), device_, at::kFloat, options),
                load_config(test::checkpoint_dir() / "tiny.json").model) {
     const diffusion::MMDiTInput vectors{.img = {},
                                         .txt = {},
@@ -48,7 +54,7 @@ class TinyTransformer {
  private:
   at::Tensor input(const char* key) const { return reference_[key].to(device_); }
 
-  const at::Device device_ = test::simulated::device();
+  const at::Device device_;
   test::Case reference_;
   diffusion::MMDiT model_;
   diffusion::Modulations modulations_;
@@ -57,14 +63,16 @@ class TinyTransformer {
   std::optional<diffusion::Workspace> work_;
 };
 
-// Bytes of each block's weights in float32, without its modulation's, in the order of use.
-std::vector<int64_t> block_bytes() {
-  const io::SafetensorsFile file(test::checkpoint_dir() / kWeights);
+// Bytes of each block's weights, without its modulation's, in the order of use: in float32 what is not quantised.
+std::vector<int64_t> block_bytes(const std::filesystem::path& weights = test::checkpoint_dir() / kWeights) {
+  const io::SafetensorsFile file(weights);
   std::map<std::string, int64_t> bytes;  // "double_blocks.0" comes before "single_blocks.0"
   for (const auto& [name, info] : file.tensors()) {
     if (name.find("_blocks.") == std::string::npos || name.find("mod") != std::string::npos) continue;
+    if (name.ends_with(".comfy_quant")) continue;
+    const bool is_quantized = c10::elementSize(info.dtype) == 1;
     bytes[name.substr(0, name.find('.', name.find("_blocks.") + 8))] +=
-        file.tensor(name).numel() * static_cast<int64_t>(sizeof(float));
+        c10::multiply_integers(info.shape) * (is_quantized ? 1 : static_cast<int64_t>(sizeof(float)));
   }
   std::vector<int64_t> in_order;
   for (const auto& [block, count] : bytes) in_order.push_back(count);
@@ -82,29 +90,34 @@ WeightOptions streamed(const Streaming& streaming) {
 class SimulatedStreaming : public test::SimulatedTest, public ::testing::WithParamInterface<Streaming> {
  protected:
   const c10::InferenceMode inference_;
+  test::TemporaryFolder folder_;
 };
 
 // Bytes that come to the device as a model is bound and goes forward so many times.
-int64_t bytes_to_device(const WeightOptions& options, int forwards, at::Tensor* out) {
+int64_t bytes_to_device(const WeightOptions& options, int forwards, at::Tensor* out,
+                        const std::filesystem::path& weights) {
   const int64_t before = test::simulated::counters().bytes_to_device;
   {
-    const TinyTransformer transformer(options);
+    const TinyTransformer transformer(options, weights);
     at::Tensor last;
     for (int i = 0; i < forwards; ++i) last = transformer.forward();
     *out = last.cpu();
-    EXPECT_TRUE(test::close(*out, transformer.official()));
   }  // no thread copies any more
   return test::simulated::counters().bytes_to_device - before;
 }
 
-TEST_P(SimulatedStreaming, AForwardTakesEachBlockToTheDeviceOnce) {
+// Held and streamed, a model of these weights makes `expected`, and each forward takes each block to the device once,
+// in the bytes in which it is held.
+void expect_each_block_once(const Streaming& streaming, const std::filesystem::path& weights,
+                            const at::Tensor& expected) {
   constexpr int kForwards = 3;
   at::Tensor whole, by_blocks;
-  const int64_t held = bytes_to_device({}, kForwards, &whole);  // each block once
-  const int64_t streamed_bytes = bytes_to_device(streamed(GetParam()), kForwards, &by_blocks);
+  const int64_t held = bytes_to_device({}, kForwards, &whole, weights);  // each block once
+  const int64_t streamed_bytes = bytes_to_device(streamed(streaming), kForwards, &by_blocks, weights);
+  EXPECT_TRUE(test::close(whole, expected));
   EXPECT_TRUE(at::equal(whole, by_blocks));
 
-  const std::vector<int64_t> blocks = block_bytes();
+  const std::vector<int64_t> blocks = block_bytes(weights);
   ASSERT_EQ(blocks.size(), 5U);
   const int64_t forward = std::accumulate(blocks.begin(), blocks.end(), int64_t{0});
   int64_t read_ahead = streamed_bytes - held - (kForwards - 1) * forward;  // whole blocks of the next forward
@@ -112,6 +125,24 @@ TEST_P(SimulatedStreaming, AForwardTakesEachBlockToTheDeviceOnce) {
   for (; read_ahead > 0 && count < static_cast<int64_t>(blocks.size()); ++count) read_ahead -= blocks[count];
   EXPECT_EQ(read_ahead, 0) << "not the bytes of " << kForwards << " forwards and some blocks";
   EXPECT_LT(count, static_cast<int64_t>(blocks.size()));
+}
+
+TEST_P(SimulatedStreaming, AForwardTakesEachBlockToTheDeviceOnce) {
+  expect_each_block_once(GetParam(), test::checkpoint_dir() / kWeights, test::Case("mmdit")["out"]);
+}
+
+TEST_P(SimulatedStreaming, QuantizedBlocksComeAsTheyAreStored) {
+  for (const char* to : {"int8", "fp8"}) {
+    const std::filesystem::path weights = folder_.path() / (std::string(to) + ".safetensors");
+    quantize({.input = test::checkpoint_dir() / kWeights,
+              .output = weights,
+              .to = to,
+              .rotate = to == std::string("int8"),
+              .overwrite = true});
+    const at::Tensor on_cpu = TinyTransformer({}, weights, at::kCPU).forward();
+    EXPECT_LT(test::relative_error(on_cpu, test::Case("mmdit")["out"]), to == std::string("int8") ? 0.02 : 0.05);
+    expect_each_block_once(GetParam(), weights, on_cpu);
+  }
 }
 
 class SimulatedWaits : public test::SimulatedTest {

@@ -6,12 +6,15 @@
 #include <functional>
 #include <iostream>
 #include <map>
+#include <string_view>
 
 #include "autoencoder/autoencoder_2d.h"
 #include "autoencoder/dc_ae.h"
 #include "autoencoder/hunyuan_vae.h"
 #include "core/meta_device.h"
 #include "diffusion/mmdit.h"
+#include "io/quantized_file.h"
+#include "io/quantized_layout.h"
 #include "opensora/config.h"
 #include "sampling/size.h"
 #include "support/reference.h"
@@ -75,6 +78,26 @@ TEST(FullSize, T5Encoder) {
   Shapes expected = manifest("t5-v1_1-xxl-encoder");
   expected.erase("encoder.embed_tokens.weight");  // the same table as shared.weight
   EXPECT_EQ(requested_by<text::T5Encoder>(text::T5Config{}), expected);
+}
+
+// By the published shapes, against as many numbers in bf16. T5's embedding, which it has twice, stays.
+TEST(FullSize, InEightBitsTransformersAndT5AreHalfOfBf16) {
+  for (const char* name : {"Open_Sora_v2", "Open_Sora_v2_Video_DC_AE", "flux1-dev", "t5-v1_1-xxl-encoder"}) {
+    for (const QuantizedFormat format : {QuantizedFormat::kInt8, QuantizedFormat::kFp8E4M3}) {
+      int64_t bf16 = 0, in_8_bits = 0;
+      for (const auto& [tensor, shape] : manifest(name)) {
+        const MetaSource::Entry entry{tensor, shape};
+        const auto quantization = io::quantization_of(entry, {.format = format, .rotates = true});
+        bf16 += 2 * entry.elements();
+        if (quantization && shape[1] >= 1024) EXPECT_EQ(quantization->rotation, 256) << tensor;
+        const int64_t note = quantization ? static_cast<int64_t>(io::comfy_note(format, 256).size()) : 0;
+        in_8_bits += quantization ? entry.elements() + 4 * shape[0] + note : 2 * entry.elements();
+      }
+      const double ratio = static_cast<double>(in_8_bits) / static_cast<double>(bf16);
+      std::cout << name << " in " << format_name(format) << ": " << in_8_bits << " bytes, " << ratio << " of bf16\n";
+      EXPECT_LE(ratio, std::string_view(name).starts_with("t5") ? 0.53 : 0.52) << name;
+    }
+  }
 }
 
 // Asked for one half, an autoencoder binds the tensors of that half alone; of both, all of them.

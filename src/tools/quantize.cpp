@@ -1,0 +1,90 @@
+#include "opensora/quantize.h"
+
+#include <fmt/format.h>
+
+#include <map>
+
+#include "io/checkpoint.h"
+#include "io/inspect.h"
+#include "io/quantized_file.h"
+#include "opensora/error.h"
+#include "opensora/process.h"
+
+namespace opensora {
+namespace {
+
+namespace fs = std::filesystem;
+
+io::QuantizeOptions quantize_options(const QuantizeRequest& request) {
+  if (request.to != "int8" && request.to != "fp8") {
+    throw UsageError("`to`: expected int8 or fp8, found \"" + request.to + "\"");
+  }
+  const bool is_int8 = request.to == "int8";
+  if (request.rotate && !is_int8) throw UsageError("`rotate`: for `to` int8 only, whose steps are equal");
+  return {.format = is_int8 ? QuantizedFormat::kInt8 : QuantizedFormat::kFp8E4M3,
+          .rotates = request.rotate,
+          .keeps_modulations = request.keep_modulations};
+}
+
+std::vector<MetaSource::Entry> tensors_of(const io::Checkpoint& checkpoint) {
+  std::vector<MetaSource::Entry> tensors;
+  for (const std::string& name : checkpoint.all_names()) {
+    const io::TensorInfo& info = checkpoint.info(name);
+    tensors.push_back({name, info.shape, info.dtype});
+  }
+  return tensors;
+}
+
+void check_input(const io::Checkpoint& checkpoint, const std::string& kind,
+                 const std::vector<MetaSource::Entry>& tensors, const io::QuantizeOptions& options) {
+  if (!checkpoint.layout().matrices.empty()) {
+    throw CheckpointError(fmt::format("{}: is quantised already ({}): take the file that it was made of",
+                                      checkpoint.description(), checkpoint.layout().matrices.begin()->first));
+  }
+  for (const MetaSource::Entry& tensor : tensors) {
+    if (io::quantization_of(tensor, options)) return;
+  }
+  throw CheckpointError(
+      fmt::format("{}: holds no matrices of a transformer or of T5, but of: {}", checkpoint.description(), kind));
+}
+
+std::map<std::string, std::string> metadata_of(const io::Checkpoint& checkpoint, const QuantizeRequest& request) {
+  std::map<std::string, std::string> metadata = checkpoint.metadata();
+  metadata["quantized"] =
+      fmt::format("opensora {}: --to {}{}{}, from {}", version(), request.to, request.rotate ? " --rotate" : "",
+                  request.keep_modulations ? " --keep-modulations" : "", request.input.filename().string());
+  return metadata;
+}
+
+}  // namespace
+
+QuantizeReport quantize(const QuantizeRequest& request,
+                        const std::function<void(const QuantizedLayer& layer)>& on_layer) {
+  const io::QuantizeOptions options = quantize_options(request);
+  const auto checkpoint = io::Checkpoint::open(request.input);
+  const std::vector<MetaSource::Entry> tensors = tensors_of(*checkpoint);
+  QuantizeReport report{.kind = io::recognise(*checkpoint).name, .layers = {}};
+  check_input(*checkpoint, report.kind, tensors, options);
+  const auto read = [&](size_t index, int64_t begin, int64_t end) {
+    const at::Tensor piece = checkpoint->find(tensors[index].name, {})->flatten().slice(0, begin, end);
+    const at::Tensor copy = piece.clone();
+    checkpoint->advise(piece, PageAdvice::kLetGo);
+    return copy;
+  };
+  const auto note = [&](size_t index, const io::Quantization& quantization, double error) {
+    report.layers.push_back({.name = tensors[index].name,
+                             .format = format_name(quantization.format),
+                             .rotation = quantization.rotation,
+                             .shape = tensors[index].shape,
+                             .error = error});
+    if (on_layer) on_layer(report.layers.back());
+  };
+  io::write_quantized(request.output, tensors, options, read, metadata_of(*checkpoint, request), request.overwrite,
+                      note);
+  report.kept = static_cast<int64_t>(tensors.size() - report.layers.size());
+  for (const fs::path& file : checkpoint->files()) report.input_bytes += static_cast<int64_t>(fs::file_size(file));
+  report.output_bytes = static_cast<int64_t>(fs::file_size(request.output));
+  return report;
+}
+
+}  // namespace opensora
