@@ -43,6 +43,7 @@ CpuFeatures usable_features(const CpuInfo& cpu, const LibraryLimits& limits) {
   // All four are needed: the first generation, the Xeon Phi's, has only the foundation, which the libraries do not use.
   const bool avx512 = limits.avx512 && has({"avx512f", "avx512bw", "avx512vl", "avx512dq"});
   return {.avx512 = avx512,
+          .avx512_vnni = avx512 && has({"avx512_vnni"}),
           .avx512_bf16 = avx512 && has({"avx512_bf16"}),
           .avx512_fp16 = avx512 && limits.avx512_fp16 && has({"avx512_fp16"}),
           .amx_bf16 = avx512 && limits.amx_bf16 && has({"amx_tile", "amx_bf16"}),

@@ -18,6 +18,7 @@ namespace opensora {
 // done in float32.
 struct CpuFeatures {
   bool avx512 = false;
+  bool avx512_vnni = false;                       // products of 8-bit integers in vectors
   bool avx512_bf16 = false, avx512_fp16 = false;  // products of 16-bit floats in vectors
   bool amx_bf16 = false, amx_fp16 = false;        // and in tiles: many times as many
   bool is_amd = false;

@@ -11,16 +11,17 @@ namespace opensora {
 
 // What the plug-in offers. Functions that return an int32_t return a cudaError_t, 0 for success.
 struct CudaPlugin {
-  static constexpr int32_t kVersion = 2;  // of this table: another one is not used
+  static constexpr int32_t kVersion = 3;  // of this table: another one is not used
 
   // What a functor's tensors hold.
   enum class Element : int32_t { kFloat32, kFloat16, kBFloat16 };
-  // Launches the functor of its name of nn/fused_functors.h or nn/norm_functors.h, made for the element's type, for all
-  // of its rows on a cudaStream_t.
+  // Launches the functor of its name of nn/fused_functors.h, nn/norm_functors.h or nn/quantize_functors.h, made for the
+  // element's type, for all of its rows on a cudaStream_t.
   using Launch = int32_t (*)(Element element, const void* functor, void* stream);
 
   int32_t version;
   Launch modulated_layer_norm, rms_norm_rope, part_moments, affine_of_pixels;
+  Launch quantize_rows_to_int8, quantize_rows_to_fp8, rescale_int32, rescale_float32;
   const char* (*error_text)(int32_t error);
 
   // A graph of what is launched on the current stream of the current device between begin and end; that stream must not

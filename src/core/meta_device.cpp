@@ -165,6 +165,15 @@ at::Tensor index_select(const at::Tensor& x, int64_t dim, const at::Tensor& inde
 // Stands for any function that is computed element by element.
 at::Tensor elementwise(const at::Tensor& x) { return at::empty_like(x); }
 
+// Products of 8-bit numbers, whose FLOPs are counted as those of other products are.
+at::Tensor& int8_product(const at::Tensor& /*x*/, const at::Tensor& /*weight*/, at::Tensor& out) { return out; }
+at::Tensor& fp8_product(const at::Tensor& /*x*/, const at::Tensor& /*weight*/, const at::Tensor& /*x_scale*/,
+                        const at::Tensor& /*weight_scale*/, const OptionalTensor& /*bias*/,
+                        const OptionalTensor& /*result_scale*/, std::optional<at::ScalarType> /*dtype*/,
+                        bool /*use_fast_accum*/, at::Tensor& out) {
+  return out;
+}
+
 torch::Library missing_kernels() {
   torch::Library library(torch::Library::IMPL, "aten", c10::DispatchKey::Meta, __FILE__, __LINE__);
   library.impl("convolution", TORCH_FN(convolution));
@@ -172,6 +181,8 @@ torch::Library missing_kernels() {
   library.impl("native_layer_norm", TORCH_FN(layer_norm));
   library.impl("native_group_norm", TORCH_FN(group_norm));
   library.impl("index_select", TORCH_FN(index_select));
+  library.impl("_int_mm.out", TORCH_FN(int8_product));
+  library.impl("_scaled_mm.out", TORCH_FN(fp8_product));
   library.impl("abs", TORCH_FN(elementwise));
   library.impl("relu", TORCH_FN(elementwise));
   return library;
@@ -206,7 +217,7 @@ bool is_one_of(std::string_view name, std::initializer_list<std::string_view> na
 }
 
 double ByteCount::*kind_of(const std::string& name) {
-  if (is_one_of(name, {"linear", "addmm", "mm", "bmm", "baddbmm"})) return &ByteCount::linear;
+  if (is_one_of(name, {"linear", "addmm", "mm", "bmm", "baddbmm", "_int_mm", "_scaled_mm"})) return &ByteCount::linear;
   if (name == "convolution") return &ByteCount::convolution;
   if (name == "scaled_dot_product_attention") return &ByteCount::attention;
   const bool moves_nothing = name.starts_with("empty") || name.starts_with("new_empty") || name.starts_with("resize") ||

@@ -1,4 +1,4 @@
-// The functors of nn/fused_functors.h and nn/norm_functors.h on a GPU.
+// The functors of nn/fused_functors.h, nn/norm_functors.h and nn/quantize_functors.h on a GPU.
 //
 // What nvcc 13.0.88 makes of them for bfloat16 (cuobjdump -res-usage, -sass). None has a stack or spills, and none
 // calls anything but, on sm_80, RoPE a shuffle for a warp that is split:
@@ -10,12 +10,16 @@
 //   rope                                  47, 48,  47,  48       none, 16 bits each
 //   part_moments_kernel                   40, 40,  48,  48       1 for eight elements
 //   affine_kernel                         40, 40,  48,  40       1 and 1 for eight elements, 4 for scale and shift
+//   quantize_kernel                       32, 32,  30,  36       2 of x, the second time from a cache; writes 64 bits
+//   rescale_kernel (of int32)             34, 36,  40,  40       2 of sums, 1 for eight results
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include "cuda/kernels.h"
 #include "nn/fused_functors.h"
 #include "nn/norm_functors.h"
+#include "nn/quantize_functors.h"
 
 namespace opensora::cuda {
 namespace {
@@ -46,6 +50,17 @@ struct Neighbours {
   }
 };
 
+// All threads of a warp.
+struct WholeWarp : Neighbours<kWarp> {
+  OPENSORA_KERNEL static uint32_t max(uint32_t value) {
+#if defined(__CUDA_ARCH__)
+    return __reduce_max_sync(0xFFFFFFFFU, value);
+#else
+    return value;
+#endif
+  }
+};
+
 // All kCount threads of a block.
 template <int kCount>
 struct WholeBlock {
@@ -67,6 +82,22 @@ struct WholeBlock {
     __syncthreads();
     value = 0;
     for (int warp = 0; warp < kCount / kWarp; ++warp) value += of_warps[warp];
+#endif
+    return value;
+  }
+};
+
+// The largest of all threads of a block needs no numbers between them but its warps'.
+template <int kCount>
+struct LargestOfBlock : WholeBlock<kCount> {
+  OPENSORA_KERNEL uint32_t max(uint32_t value) const {
+#if defined(__CUDA_ARCH__)
+    float* const of_warps = this->of_warps;
+    value = WholeWarp::max(value);
+    __syncthreads();
+    if (threadIdx.x % kWarp == 0) of_warps[threadIdx.x / kWarp] = __uint_as_float(value);
+    __syncthreads();
+    for (int warp = 0; warp < kCount / kWarp; ++warp) value = ::max(value, __float_as_uint(of_warps[warp]));
 #endif
     return value;
   }
@@ -157,6 +188,53 @@ void launch(const nn::AffineOfPixels<T>& functor, cudaStream_t stream) {
   affine_kernel<<<grid, nn::PixelLane::kLanes, 0, stream>>>(functor);
 }
 
+// A block makes a row.
+template <typename T, typename Q>
+__global__ void __launch_bounds__(nn::QuantizeRows<T, Q>::kLanes)
+    quantize_kernel(const nn::QuantizeRows<T, Q> functor, bool in_eights) {
+  constexpr int kThreads = nn::QuantizeRows<T, Q>::kLanes;
+  __shared__ float of_warps[kThreads / kWarp];
+  const LargestOfBlock<kThreads> lanes{{of_warps}};
+  if (in_eights) {
+    functor.in_eights(blockIdx.x, lanes);
+  } else {
+    functor(blockIdx.x, lanes);
+  }
+}
+
+template <typename T, typename Q>
+void launch(const nn::QuantizeRows<T, Q>& functor, cudaStream_t stream) {
+  quantize_kernel<<<static_cast<unsigned>(functor.rows), nn::QuantizeRows<T, Q>::kLanes, 0, stream>>>(
+      functor, functor.fits_eights());
+}
+
+// A block makes a row.
+template <typename T, typename S>
+__global__ void __launch_bounds__(nn::RescaleSums<T, S>::kLanes)
+    rescale_kernel(const nn::RescaleSums<T, S> functor, bool in_eights) {
+  const WholeBlock<nn::RescaleSums<T, S>::kLanes> lanes{nullptr};  // that share nothing
+  if (in_eights) {
+    functor.in_eights(blockIdx.x, lanes);
+  } else {
+    functor(blockIdx.x, lanes);
+  }
+}
+
+template <typename T, typename S>
+void launch(const nn::RescaleSums<T, S>& functor, cudaStream_t stream) {
+  rescale_kernel<<<static_cast<unsigned>(functor.rows), nn::RescaleSums<T, S>::kLanes, 0, stream>>>(
+      functor, functor.fits_eights());
+}
+
+template <typename T>
+using QuantizeToInt8 = nn::QuantizeRows<T, int8_t>;
+template <typename T>
+using QuantizeToFp8 = nn::QuantizeRows<T, __nv_fp8_e4m3>;
+template <typename T>
+using RescaleInt32 = nn::RescaleSums<T, int32_t>;
+template <typename T>
+using RescaleFloat32 = nn::RescaleSums<T, float>;
+
 template <template <typename> class Functor, typename T>
 int32_t launch_as(const void* functor, void* stream) {
   launch(*static_cast<const Functor<T>*>(functor), static_cast<cudaStream_t>(stream));
@@ -192,6 +270,22 @@ int32_t part_moments(Element element, const void* functor, void* stream) {
 
 int32_t affine_of_pixels(Element element, const void* functor, void* stream) {
   return launch_for<nn::AffineOfPixels>(element, functor, stream);
+}
+
+int32_t quantize_rows_to_int8(Element element, const void* functor, void* stream) {
+  return launch_for<QuantizeToInt8>(element, functor, stream);
+}
+
+int32_t quantize_rows_to_fp8(Element element, const void* functor, void* stream) {
+  return launch_for<QuantizeToFp8>(element, functor, stream);
+}
+
+int32_t rescale_int32(Element element, const void* functor, void* stream) {
+  return launch_for<RescaleInt32>(element, functor, stream);
+}
+
+int32_t rescale_float32(Element element, const void* functor, void* stream) {
+  return launch_for<RescaleFloat32>(element, functor, stream);
 }
 
 const char* error_text(int32_t error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }

@@ -9,6 +9,10 @@ int32_t modulated_layer_norm(CudaPlugin::Element element, const void* functor, v
 int32_t rms_norm_rope(CudaPlugin::Element element, const void* functor, void* stream);
 int32_t part_moments(CudaPlugin::Element element, const void* functor, void* stream);
 int32_t affine_of_pixels(CudaPlugin::Element element, const void* functor, void* stream);
+int32_t quantize_rows_to_int8(CudaPlugin::Element element, const void* functor, void* stream);
+int32_t quantize_rows_to_fp8(CudaPlugin::Element element, const void* functor, void* stream);
+int32_t rescale_int32(CudaPlugin::Element element, const void* functor, void* stream);
+int32_t rescale_float32(CudaPlugin::Element element, const void* functor, void* stream);
 const char* error_text(int32_t error);
 
 }  // namespace opensora::cuda

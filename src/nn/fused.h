@@ -11,6 +11,7 @@
 
 #include <ATen/ATen.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,8 @@ void rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Tensor&
 void gelu_tanh(const at::Tensor& x);
 }  // namespace plain
 
+enum class Ending : int32_t;  // nn/quantize_functors.h
+
 // A device's kernels. Each takes the arguments of the function of its name, with dense rows, and returns false, with
 // nothing done, where it has none for their dtype. Null: there is none.
 struct FusedKernels {
@@ -58,6 +61,11 @@ struct FusedKernels {
   bool (*rms_norm_rope)(const at::Tensor& out, const at::Tensor& x, const at::Tensor& scale,
                         const RotaryEmbedding& rope, double eps) = nullptr;
   bool (*gelu_tanh)(const at::Tensor& x) = nullptr;
+  // The passes before and behind a product of 8-bit numbers: see nn/quantized_product.h. Rows of q and sums are dense,
+  // and lie one behind the other.
+  bool (*quantize_rows)(const at::Tensor& q, const at::Tensor& scale, const at::Tensor& x) = nullptr;
+  bool (*rescale_sums)(const at::Tensor& out, const at::Tensor& sums, const at::Tensor& row_scale,
+                       const at::Tensor& column_scale, const at::Tensor& bias, double scale, Ending ending) = nullptr;
   // GroupNorm's two passes (nn/norm.h) over x [B, C, T, H, W] whose channels lie innermost in memory. The mean and
   // variance of each group, [B, G]; and out = x * scale + shift, or silu() of it, with scale and shift [B, C]. All four
   // are float32 and dense. The CPU's are in nn/norm.cpp.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "nn/quantize_kernels.h"
 #include "nn/vectors.h"
 
 namespace opensora::nn {
@@ -21,6 +22,14 @@ OPENSORA_MAKE_ROWS(RMSNormRope<float>)
 OPENSORA_MAKE_ROWS(RMSNormRope<BFloat16>)
 OPENSORA_MAKE_ROWS(GeluTanh<float>)
 OPENSORA_MAKE_ROWS(GeluTanh<BFloat16>)
+template <typename T>
+using QuantizeToInt8 = QuantizeRows<T, int8_t>;
+template <typename T>
+using RescaleInt32 = RescaleSums<T, int32_t>;
+OPENSORA_MAKE_ROWS(QuantizeToInt8<float>)
+OPENSORA_MAKE_ROWS(QuantizeToInt8<BFloat16>)
+OPENSORA_MAKE_ROWS(RescaleInt32<float>)
+OPENSORA_MAKE_ROWS(RescaleInt32<BFloat16>)
 
 // `functor_of(T())` is the functor on T. The number of rows is the product of the dimensions of `out` without the last.
 template <typename FunctorOf>
@@ -57,11 +66,27 @@ bool cpu_gelu_tanh(const at::Tensor& x) {
   return run(x, [&](auto element) { return gelu_tanh_of<decltype(element)>(x); });
 }
 
+bool cpu_quantize_rows(const at::Tensor& q, const at::Tensor& scale, const at::Tensor& x) {
+  return q.scalar_type() == at::kChar &&
+         run(x, [&](auto element) { return quantize_rows_of<decltype(element), int8_t>(q, scale, x); });
+}
+
+bool cpu_rescale_sums(const at::Tensor& out, const at::Tensor& sums, const at::Tensor& row_scale,
+                      const at::Tensor& column_scale, const at::Tensor& bias, double scale, Ending ending) {
+  if (sums.scalar_type() != at::kInt || (bias.defined() && !share_dtype({out, bias}))) return false;
+  return run(out, [&](auto element) {
+    return rescale_sums_of<decltype(element), int32_t>(out, sums, row_scale, column_scale, bias, scale, ending);
+  });
+}
+
 }  // namespace
 
 FusedKernels cpu_kernels() {
-  return {
-      .modulated_layer_norm = cpu_modulated_layer_norm, .rms_norm_rope = cpu_rms_norm_rope, .gelu_tanh = cpu_gelu_tanh};
+  return {.modulated_layer_norm = cpu_modulated_layer_norm,
+          .rms_norm_rope = cpu_rms_norm_rope,
+          .gelu_tanh = cpu_gelu_tanh,
+          .quantize_rows = cpu_quantize_rows,
+          .rescale_sums = cpu_rescale_sums};
 }
 
 }  // namespace opensora::nn

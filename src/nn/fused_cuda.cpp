@@ -9,6 +9,7 @@
 
 #include "core/cuda_plugin.h"
 #include "nn/norm_kernels.h"
+#include "nn/quantize_kernels.h"
 
 namespace opensora::nn {
 namespace {
@@ -52,6 +53,27 @@ bool cuda_rms_norm_rope(const at::Tensor& out, const at::Tensor& x, const at::Te
   return true;
 }
 
+bool cuda_quantize_rows(const at::Tensor& q, const at::Tensor& scale, const at::Tensor& x) {
+  const auto element = element_of({x});
+  if (!element) return false;
+  const CudaPlugin& plugin = *cuda_plugin();
+  const bool is_int8 = q.scalar_type() == at::kChar;
+  launch(is_int8 ? plugin.quantize_rows_to_int8 : plugin.quantize_rows_to_fp8, *element,
+         quantize_rows_of<void, void>(q, scale, x), x);
+  return true;
+}
+
+bool cuda_rescale_sums(const at::Tensor& out, const at::Tensor& sums, const at::Tensor& row_scale,
+                       const at::Tensor& column_scale, const at::Tensor& bias, double scale, Ending ending) {
+  const auto element = bias.defined() ? element_of({out, bias}) : element_of({out});
+  if (!element) return false;
+  const CudaPlugin& plugin = *cuda_plugin();
+  const bool are_whole = sums.scalar_type() == at::kInt;
+  launch(are_whole ? plugin.rescale_int32 : plugin.rescale_float32, *element,
+         rescale_sums_of<void, void>(out, sums, row_scale, column_scale, bias, scale, ending), out);
+  return true;
+}
+
 bool cuda_group_moments(const at::Tensor& x, const at::Tensor& mean, const at::Tensor& variance) {
   const auto element = element_of({x});
   if (!element || !has_part_moments(x, mean.size(1))) return false;
@@ -75,6 +97,8 @@ FusedKernels cuda_kernels() {
   if (cuda_plugin() == nullptr) return {};
   return {.modulated_layer_norm = cuda_modulated_layer_norm,
           .rms_norm_rope = cuda_rms_norm_rope,
+          .quantize_rows = cuda_quantize_rows,
+          .rescale_sums = cuda_rescale_sums,
           .group_moments = cuda_group_moments,
           .channel_affine = cuda_channel_affine};
 }

@@ -5,6 +5,7 @@
 //
 //   int first() const, step() const;  // this lane's elements are first(), first() + step(), …
 //   float sum(float) const;           // over all lanes; none goes on before all have come
+//   uint32_t max(uint32_t) const;     // likewise the largest
 //
 // Each functor makes a row in two ways. at() takes any width, and reads the row again where it needs it again.
 // in_registers() is for GPUs: it reads eight elements at once (128 bits of a half type), and keeps them, so that the
@@ -32,6 +33,7 @@
 #if defined(__CUDA_ARCH__)
 #define OPENSORA_VECTORIZED
 #define OPENSORA_VECTORIZED_SUM(variable)
+#define OPENSORA_VECTORIZED_MAX(variable)
 #define OPENSORA_UNROLLED _Pragma("unroll")
 #else
 #define OPENSORA_UNROLLED
@@ -39,6 +41,8 @@
 #define OPENSORA_VECTORIZED OPENSORA_PRAGMA(omp simd)
 // NOLINTNEXTLINE(bugprone-macro-parentheses): a name is wanted
 #define OPENSORA_VECTORIZED_SUM(variable) OPENSORA_PRAGMA(omp simd reduction(+ : variable))
+// NOLINTNEXTLINE(bugprone-macro-parentheses): likewise
+#define OPENSORA_VECTORIZED_MAX(variable) OPENSORA_PRAGMA(omp simd reduction(max : variable))
 #endif
 
 namespace opensora::nn {
@@ -48,6 +52,7 @@ struct OneLane {
   OPENSORA_KERNEL static constexpr int first() { return 0; }
   OPENSORA_KERNEL static constexpr int step() { return 1; }
   OPENSORA_KERNEL static constexpr float sum(float value) { return value; }
+  OPENSORA_KERNEL static constexpr uint32_t max(uint32_t value) { return value; }
 };
 
 // Elements from one item, token or head to the next; the elements of a row follow each other.
@@ -351,8 +356,14 @@ struct RMSNormRope {
   }
 };
 
-// x = x / 2 * (1 + tanh(u)) with u = sqrt(2 / pi) * (x + 0.044715 x^3), which is x / (1 + e^(-2u)).
-// A row is a token; rows: B * L.
+// x / 2 * (1 + tanh(u)) with u = sqrt(2 / pi) * (x + 0.044715 x^3), which is x / (1 + e^(-2u)).
+OPENSORA_KERNEL inline float gelu_of(float x) {
+  constexpr float kMinusTwoRoots = -1.5957691216F, kCubic = 0.044715F;
+  const float minus_2u = kMinusTwoRoots * (x + kCubic * x * x * x);
+  return x / (1.0F + exponential(minus_2u));
+}
+
+// x = gelu(x), with the tanh approximation. A row is a token; rows: B * L.
 template <typename T>
 struct GeluTanh {
   T* x;
@@ -361,15 +372,10 @@ struct GeluTanh {
 
   template <typename Lanes>
   OPENSORA_KERNEL void operator()(int64_t row, const Lanes& lanes) const {
-    constexpr float kMinusTwoRoots = -1.5957691216F, kCubic = 0.044715F;
     T* values = x + row / length * strides.batch + row % length * strides.token;
     const int64_t first = lanes.first(), step = lanes.step();
     OPENSORA_VECTORIZED
-    for (int64_t i = first; i < width; i += step) {
-      const auto value = static_cast<float>(values[i]);
-      const float minus_2u = kMinusTwoRoots * (value + kCubic * value * value * value);
-      store(values[i], value / (1.0F + exponential(minus_2u)));
-    }
+    for (int64_t i = first; i < width; i += step) store(values[i], gelu_of(static_cast<float>(values[i])));
   }
 };
 

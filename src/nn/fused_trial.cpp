@@ -14,6 +14,7 @@
 #include "nn/conv.h"
 #include "nn/fused.h"
 #include "nn/norm.h"
+#include "nn/quantized_product.h"
 
 namespace opensora::nn {
 namespace {
@@ -141,6 +142,54 @@ void try_channel_affine(const FusedKernels& kernels, Trial& trial) {
   }
 }
 
+// Of two kinds of 8-bit numbers, and of sums that are theirs. What is compared is q * scale, as floats.
+void try_quantize_rows(const FusedKernels& kernels, Trial& trial) {
+  for (const int64_t head_width : kHeadWidths) {
+    const at::Tensor x = trial.random({kTokens, 3 * kHeads * head_width});
+    x.select(0, 1).zero_();
+    for (const at::ScalarType dtype : {at::kChar, at::kFloat8_e4m3fn}) {
+      const at::Tensor q = at::empty(x.sizes(), x.options().dtype(dtype));
+      const at::Tensor scale = at::empty({kTokens}, x.options().dtype(at::kFloat));
+      if (dtype != at::kChar && !kernels.quantize_rows(q, scale, x)) continue;  // the CPU multiplies int8 only
+      trial.compare(
+          at::empty(x.sizes(), scale.options()),
+          [&](const at::Tensor& y) {
+            if (!kernels.quantize_rows(q, scale, x)) return false;
+            y.copy_(q.to(at::kFloat) * scale.unsqueeze(1));
+            return true;
+          },
+          [&](const at::Tensor& y) {
+            plain::quantize_rows(q, scale, x);
+            y.copy_(q.to(at::kFloat) * scale.unsqueeze(1));
+          });
+    }
+  }
+}
+
+void try_rescale_sums(const FusedKernels& kernels, Trial& trial) {
+  for (const int64_t head_width : kHeadWidths) {
+    const int64_t width = kHeads * head_width;
+    const at::Tensor out = trial.random({1, kTokens, 3 * width}), bias = trial.random({width});
+    const at::Tensor wide = trial.random({kTokens, width}).to(at::kFloat);
+    const at::Tensor row_scale = trial.random({kTokens}).to(at::kFloat);
+    for (const at::ScalarType dtype : {at::kInt, at::kFloat}) {
+      const at::Tensor sums = (wide * 10).to(dtype);
+      for (const Ending ending : {Ending::kStore, Ending::kAdd, Ending::kGelu}) {
+        const bool has_bias = ending != Ending::kAdd;
+        const at::Tensor column_scale = (has_bias ? trial.random({width}) : trial.random({1})).to(at::kFloat) / 50;
+        const auto run = [&](auto&& rescale, const at::Tensor& y) {
+          return rescale(middle(y).select(0, 0), sums, row_scale, column_scale, has_bias ? bias : at::Tensor(), 0.5,
+                         ending);
+        };
+        if (dtype != at::kInt && !run(kernels.rescale_sums, out.clone())) continue;  // likewise
+        trial.compare(
+            out, [&](const at::Tensor& y) { return run(kernels.rescale_sums, y); },
+            [&](const at::Tensor& y) { run(plain::rescale_sums, y); });
+      }
+    }
+  }
+}
+
 KernelTrial try_kernel(const char* name, void (*run)(const FusedKernels&, Trial&), const FusedKernels& kernels,
                        at::Device device, at::ScalarType dtype) {
   // The plain path rounds to the dtype several times, and values reach about 20.
@@ -171,6 +220,8 @@ std::vector<KernelTrial> try_kernels(const FusedKernels& kernels, at::Device dev
   add(kernels.modulated_layer_norm != nullptr, "modulated_layer_norm", try_modulated_layer_norm);
   add(kernels.rms_norm_rope != nullptr, "rms_norm_rope", try_rms_norm_rope);
   add(kernels.gelu_tanh != nullptr, "gelu_tanh", try_gelu_tanh);
+  add(kernels.quantize_rows != nullptr, "quantize_rows", try_quantize_rows);
+  add(kernels.rescale_sums != nullptr, "rescale_sums", try_rescale_sums);
   add(kernels.group_moments != nullptr, "group_moments", try_group_moments);
   add(kernels.channel_affine != nullptr, "channel_affine", try_channel_affine);
   return trials;
@@ -187,6 +238,8 @@ FusedKernels agreeing_kernels(FusedKernels kernels, at::Device device) {
     if (trial.kernel == "modulated_layer_norm") kernels.modulated_layer_norm = nullptr;
     if (trial.kernel == "rms_norm_rope") kernels.rms_norm_rope = nullptr;
     if (trial.kernel == "gelu_tanh") kernels.gelu_tanh = nullptr;
+    if (trial.kernel == "quantize_rows") kernels.quantize_rows = nullptr;
+    if (trial.kernel == "rescale_sums") kernels.rescale_sums = nullptr;
     if (trial.kernel == "group_moments") kernels.group_moments = nullptr;
     if (trial.kernel == "channel_affine") kernels.channel_affine = nullptr;
   }

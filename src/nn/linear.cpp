@@ -7,6 +7,7 @@
 #include "core/device.h"
 #include "core/trace.h"
 #include "nn/fused.h"
+#include "nn/quantized_product.h"
 
 namespace at::native {
 // LibTorch exports this function but installs no header for it: result = alpha * mat1 mat2 + beta * result.
@@ -30,6 +31,16 @@ bool gelu_product_agrees(at::Device device) {
     spdlog::debug("no product with GELU on {}: {}", device.str(), error.what_without_backtrace());
     return false;
   }
+}
+
+// The products of x [B, L, in] with a weight that stays quantised; false, with nothing done: there are none.
+bool multiply_quantized(const at::Tensor& out, const at::Tensor& x, const std::optional<QuantizedTensor>& weight,
+                        const at::Tensor& bias, double scale, Ending ending) {
+  if (!weight || !has_quantized_product(x, *weight)) return false;
+  for (int64_t b = 0; b < x.size(0); ++b) {
+    quantized_product(out.select(0, b), x.select(0, b), *weight, bias, scale, ending);
+  }
+  return true;
 }
 
 }  // namespace
@@ -114,6 +125,14 @@ at::Tensor WeightBuffer::converted(const QuantizedTensor& weight, const at::Tens
 at::Tensor Linear::operator()(const at::Tensor& x) const {
   WeightBuffer buffer;
   const Linear layer = converted_for(x, buffer);
+  if (layer.quantized) {
+    std::vector<int64_t> shape = x.sizes().vec();
+    shape.back() = out_features();
+    const at::Tensor result = at::empty(shape, x.options());
+    const at::Tensor rows = x.reshape({1, -1, x.size(-1)});
+    multiply_quantized(result.view({1, -1, out_features()}), rows, layer.quantized, layer.bias, 1, Ending::kStore);
+    return result;
+  }
   const at::Tensor out = bias.defined() ? at::linear(x, layer.weight, layer.bias) : at::linear(x, layer.weight);
   keep_finite(out);
   return out;
@@ -124,14 +143,15 @@ void Linear::into(const at::Tensor& out, const at::Tensor& x, double scale) cons
   into(out, x, buffer, scale);
 }
 
-// Here, and wherever converted_for() is called, a product that takes quantised weights as they are would be chosen.
 void Linear::into(const at::Tensor& out, const at::Tensor& x, WeightBuffer& buffer, double scale) const {
   const Linear layer = converted_for(x, buffer);
+  if (multiply_quantized(out, x, layer.quantized, layer.bias, scale, Ending::kStore)) return;
   for (int64_t b = 0; b < x.size(0); ++b) product(out.select(0, b), x.select(0, b), layer.weight, layer.bias, scale);
 }
 
 void Linear::gelu_into(const at::Tensor& out, const at::Tensor& x) const {
-  if (!bias.defined() || !has_gelu_product(x.device())) {
+  if (multiply_quantized(out, x, quantized, bias, 1, Ending::kGelu)) return;
+  if (quantized || !bias.defined() || !has_gelu_product(x.device())) {
     into(out, x);
     return gelu_tanh(out);
   }
@@ -144,6 +164,8 @@ void Linear::gelu_into(const at::Tensor& out, const at::Tensor& x) const {
 }
 
 void Linear::add_into(const at::Tensor& out, const at::Tensor& x, double scale) const {
+  if (multiply_quantized(out, x, quantized, /*bias=*/{}, scale, Ending::kAdd)) return;
+  if (quantized) return Linear(dequantized(*quantized, x.scalar_type()), at::Tensor()).add_into(out, x, scale);
   const TraceSpan span("product");
   for (int64_t b = 0; b < x.size(0); ++b) {
     at::Tensor result = out.select(0, b);
@@ -165,8 +187,10 @@ Linear Linear::inputs(int64_t first, int64_t count) const {
 }
 
 Linear Linear::converted_for(const at::Tensor& x, WeightBuffer& buffer) const {
-  const at::Tensor converted = quantized ? buffer.converted(*quantized, x) : buffer.converted(weight, x);
-  return {converted, bias.defined() ? bias.to(x.device(), x.scalar_type()) : bias};
+  const at::Tensor its_bias = bias.defined() ? bias.to(x.device(), x.scalar_type()) : bias;
+  if (!quantized) return {buffer.converted(weight, x), its_bias};
+  if (has_quantized_product(x, *quantized)) return {*quantized, its_bias};
+  return {buffer.converted(*quantized, x), its_bias};
 }
 
 Embedding::Embedding(const Weights& weights, int64_t count, int64_t width, std::string_view name)

@@ -43,7 +43,7 @@ class WeightBuffer {
 };
 
 // y = x W^T + b. The weight keeps the checkpoint's dtype, and its device if it was bound on the host; where those are
-// not x's, or it is quantised, it is converted as the layer runs.
+// not x's, or it is quantised and products are not made of 8-bit numbers, it is converted as the layer runs.
 struct Linear {
   at::Tensor weight;  // [out, in]; undefined: quantised
   at::Tensor bias;    // [out], or undefined
@@ -60,7 +60,8 @@ struct Linear {
   // out [B, L, out].
   void into(const at::Tensor& out, const at::Tensor& x, double scale = 1) const;
   void into(const at::Tensor& out, const at::Tensor& x, WeightBuffer& buffer, double scale = 1) const;
-  // For weights that need no conversion: gelu(y), with the tanh approximation, into `out`; scale * x W^T added to it.
+  // For weights that need no conversion, but for quantised ones: gelu(y), with the tanh approximation, into `out`;
+  // scale * x W^T added to it.
   void gelu_into(const at::Tensor& out, const at::Tensor& x) const;
   void add_into(const at::Tensor& out, const at::Tensor& x, double scale = 1) const;
 
@@ -69,7 +70,7 @@ struct Linear {
   Linear outputs(int64_t first, int64_t count) const;
   Linear inputs(int64_t first, int64_t count) const;
   // With its weights converted for x, so that it can run on several x and that is done once; it lasts until `buffer`
-  // is used again.
+  // is used again. Quantised ones stay as they are where x is multiplied by them (nn/quantized_product.h).
   Linear converted_for(const at::Tensor& x, WeightBuffer& buffer) const;
 };
 

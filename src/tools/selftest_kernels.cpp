@@ -15,6 +15,7 @@
 #include "core/graph.h"
 #include "nn/attention.h"
 #include "nn/fused.h"
+#include "nn/quantized_product.h"
 #include "run/frames.h"
 #include "sampling/noise.h"
 #include "tools/selftest_check.h"
@@ -105,6 +106,18 @@ Outcome check_graph(at::Device device, at::ScalarType dtype) {
   return {Verdict::kOk, "replays equal the steps as they are"};
 }
 
+// A product of 8-bit numbers against that with the dequantised weight.
+Outcome check_quantized_product(at::Device device, QuantizedFormat format, at::ScalarType dtype) {
+  const std::string problem = nn::quantized_product_problem(format, device);
+  if (!problem.empty()) return skipped("weights are dequantised: " + problem);
+  const bool is_int8 = format == QuantizedFormat::kInt8;
+  constexpr int64_t kTokens = 2048, kWidth = 768;
+  const QuantizedTensor weight = quantized_by_row(random({kWidth, kWidth}, 1, device, at::kFloat), format);
+  const at::Tensor x = random({kTokens, kWidth}, 2, device, dtype), out = at::empty_like(x);
+  if (!nn::quantized_product(out, x, weight, {})) return {Verdict::kFailed, "it was not made"};
+  return compare(out, at::linear(x.to(at::kFloat), dequantized(weight, at::kFloat)), is_int8 ? 0.02 : 0.06);
+}
+
 // The shortest of the runs within some 0.2 seconds, the first of which does not count.
 template <typename Work>
 double best_seconds(at::Device device, const Work& work) {
@@ -192,6 +205,12 @@ std::vector<SelfCheck> kernel_checks(at::Device device, const Dtypes& dtypes) {
   }
   if (trials.empty()) {
     checks.push_back({"fused", "kernels", [] { return skipped("none: the CUDA plug-in is " + cuda_plugin_state()); }});
+  }
+  for (const QuantizedFormat format : {QuantizedFormat::kInt8, QuantizedFormat::kFp8E4M3}) {
+    for (const at::ScalarType dtype : dtypes) {
+      checks.push_back({"8-bit", fmt::format("product {} {}", format_name(format), dtype_name(dtype)),
+                        [=] { return check_quantized_product(device, format, dtype); }});
+    }
   }
   checks.push_back({"frames", "yuv420p", [=] { return check_frames(device); }});
   checks.push_back({"noise", "CUDA's generator", [=] { return check_cuda_noise(device); }});

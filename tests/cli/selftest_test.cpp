@@ -33,8 +33,8 @@ TEST(Selftest, PassesOnTheCpu) {
     }
     if (check["topic"] == "size") EXPECT_TRUE(contains(check["text"].get<std::string>(), " predicted)")) << check;
   }
-  EXPECT_EQ(topics,
-            (std::set<std::string>{"golden", "attention", "fused", "frames", "graphs", "noise", "size", "speed"}));
+  EXPECT_EQ(topics, (std::set<std::string>{"golden", "attention", "fused", "8-bit", "frames", "graphs", "noise", "size",
+                                           "speed"}));
 }
 
 TEST(Selftest, SaysWhatItSkips) {

@@ -1,7 +1,10 @@
 // The threads of a GPU that share a row, played by threads of the CPU: for the functors of nn/fused_functors.h.
 #pragma once
 
+#include <algorithm>
 #include <barrier>
+#include <bit>
+#include <cstdint>
 #include <functional>
 #include <numeric>
 #include <thread>
@@ -24,6 +27,14 @@ class SharedRow {
     return total;
   }
 
+  uint32_t max(int lane, uint32_t value) {
+    values_[lane] = std::bit_cast<float>(value);
+    barrier_.arrive_and_wait();
+    for (const float other : values_) value = std::max(value, std::bit_cast<uint32_t>(other));
+    barrier_.arrive_and_wait();
+    return value;
+  }
+
  private:
   std::vector<float> values_;
   std::barrier<> barrier_;
@@ -37,6 +48,7 @@ struct SimulatedLane {
   int first() const { return lane; }
   int step() const { return row->lanes(); }
   float sum(float value) const { return row->sum(lane, value); }
+  uint32_t max(uint32_t value) const { return row->max(lane, value); }
 };
 
 // Runs `work` in `lanes` threads, each with its own lane; returns when all are done.

@@ -72,6 +72,12 @@ TEST(CpuFeatures, DecideInWhatIsComputed) {
   }
 }
 
+TEST(CpuFeatures, KnowVectorsOfEightBitProducts) {
+  EXPECT_TRUE(features_of("AMD EPYC 9654", avx512_and({"avx512_vnni"})).avx512_vnni);
+  EXPECT_FALSE(features_of("Intel(R) Xeon(R) Platinum 8175M CPU", avx512_and({})).avx512_vnni);
+  EXPECT_FALSE(features_of("AMD EPYC 9654", avx512_and({"avx512_vnni"}), {.avx512 = false}).avx512_vnni);
+}
+
 TEST(CpuFeatures, KeepWithinTheLibrariesLimits) {
   const auto with = [](const LibraryLimits& limits) {
     return features_of("Intel(R) Xeon(R)", kSapphireRapids, limits);

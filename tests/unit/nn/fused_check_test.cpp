@@ -5,6 +5,7 @@
 
 #include <limits>
 
+#include "nn/quantized_product.h"
 #include "support/contains.h"
 #include "support/log_capture.h"
 
@@ -32,10 +33,12 @@ TEST(FusedCheck, TheCpusKernelsAgree) {
   EXPECT_EQ(used.modulated_layer_norm, built.modulated_layer_norm);
   EXPECT_EQ(used.rms_norm_rope, built.rms_norm_rope);
   EXPECT_EQ(used.gelu_tanh, built.gelu_tanh);
+  EXPECT_EQ(used.quantize_rows, built.quantize_rows);
+  EXPECT_EQ(used.rescale_sums, built.rescale_sums);
   EXPECT_EQ(log.text(), "");
   int with_kernel = 0;
   for (const nn::KernelTrial& trial : nn::try_kernels(built, at::kCPU)) with_kernel += trial.has_one;
-  EXPECT_EQ(with_kernel, 6) << "three kernels in float32 and bfloat16";
+  EXPECT_EQ(with_kernel, 10) << "five kernels in float32 and bfloat16";
 }
 
 TEST(FusedCheck, AWrongKernelIsSwitchedOffAndTheOthersStay) {
@@ -91,6 +94,19 @@ TEST(FusedCheck, AKernelThatThrowsIsSwitchedOff) {
       at::kCPU);
   EXPECT_EQ(used.modulated_layer_norm, nullptr);
   EXPECT_TRUE(test::contains(log.text(), "no kernel image")) << log.text();
+}
+
+TEST(FusedCheck, ARoundingThatIsAStepOffIsWrong) {
+  const test::LogCapture log;
+  FusedKernels kernels = nn::built_kernels(at::kCPU);
+  kernels.quantize_rows = [](const at::Tensor& q, const at::Tensor& scale, const at::Tensor& x) {
+    if (q.scalar_type() != at::kChar) return false;
+    nn::plain::quantize_rows(q, scale, x);
+    q.select(0, 4).select(0, 3).add_(1);
+    return true;
+  };
+  EXPECT_EQ(nn::agreeing_kernels(kernels, at::kCPU).quantize_rows, nullptr);
+  EXPECT_TRUE(test::contains(log.text(), "quantize_rows is switched off on cpu: in Float it differs by")) << log.text();
 }
 
 TEST(FusedCheck, ARightKernelOfAnotherKindIsUsed) {

@@ -10,6 +10,8 @@
 #include "nn/fused_kernels.h"
 #include "nn/norm.h"
 #include "nn/norm_kernels.h"
+#include "nn/quantize_kernels.h"
+#include "nn/quantized_product.h"
 #include "nn/vectors.h"
 #include "support/reference.h"
 #include "support/simulated_lanes.h"
@@ -59,6 +61,24 @@ void run_with_one_lane(const Functor& functor, int64_t rows) {
   for (int64_t row = 0; row < rows; ++row) functor(row, nn::OneLane());
 }
 
+template <typename T, typename Q>
+void run(const nn::QuantizeRows<T, Q>& functor) {
+  run_lanes(functor.kLanes, [&](const SimulatedLane& lane) {
+    for (int64_t row = 0; row < functor.rows; ++row) {
+      functor.fits_eights() ? functor.in_eights(row, lane) : functor(row, lane);
+    }
+  });
+}
+
+template <typename T, typename S>
+void run(const nn::RescaleSums<T, S>& functor) {
+  run_lanes(functor.kLanes, [&](const SimulatedLane& lane) {
+    for (int64_t row = 0; row < functor.rows; ++row) {
+      functor.fits_eights() ? functor.in_eights(row, lane) : functor(row, lane);
+    }
+  });
+}
+
 // Calls work(T()) for the element type of a tensor.
 template <typename Work>
 auto with_element(at::ScalarType dtype, Work&& work) {
@@ -86,6 +106,31 @@ nn::FusedKernels kernels_of_lanes() {
             with_element(out.scalar_type(), [&](auto element) {
               const auto functor = nn::rms_norm_rope_of<decltype(element)>(out, x, scale, rope, eps);
               run(functor, way_of(functor.fits_registers()));
+            });
+            return true;
+          },
+      .quantize_rows =
+          [](const at::Tensor& q, const at::Tensor& scale, const at::Tensor& x) {
+            with_element(x.scalar_type(), [&](auto element) {
+              using T = decltype(element);
+              if (q.scalar_type() == at::kChar) {
+                run(nn::quantize_rows_of<T, int8_t>(q, scale, x));
+              } else {
+                run(nn::quantize_rows_of<T, at::Float8_e4m3fn>(q, scale, x));
+              }
+            });
+            return true;
+          },
+      .rescale_sums =
+          [](const at::Tensor& out, const at::Tensor& sums, const at::Tensor& row_scale, const at::Tensor& column_scale,
+             const at::Tensor& bias, double scale, nn::Ending ending) {
+            with_element(out.scalar_type(), [&](auto element) {
+              using T = decltype(element);
+              if (sums.scalar_type() == at::kInt) {
+                run(nn::rescale_sums_of<T, int32_t>(out, sums, row_scale, column_scale, bias, scale, ending));
+              } else {
+                run(nn::rescale_sums_of<T, float>(out, sums, row_scale, column_scale, bias, scale, ending));
+              }
             });
             return true;
           },
@@ -128,7 +173,7 @@ TEST(Lanes, KernelsMadeOfThemPassTheTrial) {
         << trial.kernel << " " << trial.dtype << ": " << trial.error << " " << trial.problem;
     ++trials;
   }
-  EXPECT_EQ(trials, 4 * 3) << "four kernels in three dtypes";
+  EXPECT_EQ(trials, 6 * 3) << "six kernels in three dtypes";
 }
 
 // Columns in the middle of a buffer, aligned to vectors where the width is.
@@ -184,6 +229,20 @@ TEST_P(LanesOfWidth, MakeTheRopeOfOneLaneInPlace) {
 
 INSTANTIATE_TEST_SUITE_P(Widths, LanesOfWidth, ::testing::Values(3072, 128, 114, 64, 38, 24),
                          [](const auto& info) { return std::to_string(info.param); });
+
+TEST_P(LanesOfWidth, RoundRowsToTheNumbersOfOneLane) {
+  const int64_t width = GetParam();
+  const at::Tensor x = at::randn({3, 3 * width}).narrow(1, width, width) * 3;
+  for (const at::ScalarType dtype : {at::kChar, at::kFloat8_e4m3fn}) {
+    const at::Tensor q = at::empty(x.sizes(), x.options().dtype(dtype)), expected = at::empty_like(q);
+    const at::Tensor scale = at::empty({3}), expected_scale = at::empty({3});
+    ASSERT_TRUE(kernels_of_lanes().quantize_rows(q, scale, x));
+    nn::plain::quantize_rows(expected, expected_scale, x);
+    EXPECT_TRUE(at::equal(q.to(at::kFloat), expected.to(at::kFloat))) << dtype;
+    EXPECT_TRUE(at::equal(scale, expected_scale)) << dtype;
+    EXPECT_EQ(q.to(at::kFloat).abs().max().item<float>(), nn::largest_number(dtype));
+  }
+}
 
 TEST(Lanes, TakeEightsOnlyWhereTheyAreAligned) {
   const at::Tensor buffer = at::zeros({1, 2, 64}), modulation = at::zeros({1, 1, 32});

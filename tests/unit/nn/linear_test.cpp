@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "nn/quantized_product.h"
 #include "support/reference.h"
 
 namespace opensora {
@@ -98,6 +99,35 @@ TEST(Linear, WithQuantizedWeights) {
       }
     }
   }
+}
+
+// What each of a layer's functions makes of weights in int8: the same as of dequantised ones, but for the rounding of
+// activations, where products are made of 8-bit numbers.
+TEST(Linear, OfEightBitWeightsRoundsActivations) {
+  at::manual_seed(6);
+  QuantizedTensor weight = quantized_by_row(at::randn({48, 64}) / 8, QuantizedFormat::kInt8);
+  const at::Tensor bias = at::randn({48}), x = at::randn({2, 40, 64}), before = at::randn({2, 40, 48});
+  const auto results = [&](bool exact) {
+    weight.exact_products = exact;
+    const nn::Linear layer(weight, bias);
+    nn::WeightBuffer buffer;
+    EXPECT_EQ(layer.converted_for(x, buffer).quantized.has_value(), nn::has_quantized_product(x, weight));
+    std::vector<at::Tensor> all = {layer(x), at::empty_like(before), at::empty_like(before), before.clone()};
+    layer.into(all[1], x, 0.5);
+    layer.gelu_into(all[2], x);
+    layer.inputs(16, 48).add_into(all[3], x.narrow(2, 16, 48), 2);
+    return all;
+  };
+  const std::vector<at::Tensor> rounded = results(false), exact = results(true);
+  const bool rounds = nn::quantized_product_problem(QuantizedFormat::kInt8, at::kCPU).empty();
+  for (size_t i = 0; i < exact.size(); ++i) {
+    const double error = test::relative_error(rounded[i], exact[i]);
+    EXPECT_LT(error, 0.015) << i;
+    EXPECT_EQ(error > 1e-3, rounds) << i << ": " << error;
+  }
+  EXPECT_TRUE(close(exact[3],
+                    before + 2 * at::linear(x.narrow(2, 16, 48), dequantized(weight, at::kFloat).narrow(1, 16, 48)),
+                    1e-5, 1e-5));
 }
 
 }  // namespace
