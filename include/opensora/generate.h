@@ -59,7 +59,13 @@ struct GenerateRequest {
   std::optional<PixelSize> image_size;  // of FLUX's picture; nullopt: config's resolution in the video's aspect ratio
 
   std::string device = "auto";  // "auto", "cpu", "cuda", "cuda:N"
-  std::string dtype;         // "fp32", "bf16", "fp16"; empty: bf16 or fp16 on a GPU, bf16 on a CPU with AMX, else fp32
+  std::string dtype;  // "fp32", "bf16", "fp16"; empty: bf16 or fp16 on a GPU, bf16 on a CPU with AMX, else fp32
+  // Products with weights that are stored in 8 bits: "weights" dequantises the weights; "full" rounds activations to 8
+  // bits too, each token by a scale of its own, where the device has such products; "auto" is "full" where they are
+  // faster there and a file does not ask for exact ones. Where they are not made, weights are dequantised, and a
+  // warning
+  // ("full") or a line of the log says why.
+  std::string quant_compute = "auto";
   int threads = 0;           // CPU threads; 0: LibTorch's choice
   bool keep_models = false;  // keep transformers and autoencoders until the end instead of one at a time
   // Where weights are. "none": whole models on the device, kept until the end; "model": one whole model after the other

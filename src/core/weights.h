@@ -7,6 +7,7 @@
 
 #include <ATen/ATen.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -65,6 +66,8 @@ struct WeightOptions {
   std::optional<bool> works_on_views = {};  // default: if kernel_device() is the CPU
   // On the meta device: the one that it stands in for.
   std::optional<at::Device> stands_for = {};
+  // Of quantised matrices: whether their products are to be exact (QuantizedTensor). Default: as their maker wants it.
+  std::optional<bool> exact_products = {};
   // Of a buffer between file and device; default: kStagingBytes for an accelerator, else none.
   int64_t staging_bytes = -1;
 };
@@ -153,6 +156,8 @@ class Weights {
   // Whose kernels will run: the device, or what it stands in for.
   at::Device kernel_device() const;
   at::ScalarType dtype() const;
+  // How many matrices were bound that are quantised, by format; without those whose products are to be exact.
+  const std::map<QuantizedFormat, int64_t>& quantized() const;
   // What all that was bound so far takes on the device, wherever it was bound to.
   const WeightBytes& bytes() const;
 

@@ -11,6 +11,8 @@
 #include "core/units.h"
 #include "io/checkpoint.h"
 #include "io/random_checkpoint.h"
+#include "nn/quantized_product.h"
+#include "opensora/error.h"
 
 namespace opensora::models {
 namespace {
@@ -50,6 +52,11 @@ std::shared_ptr<const Autoencoder> make_autoencoder(Component component, const W
   if (component == Component::kTinyAe) return std::make_shared<const autoencoder::Taehv>(weights, half);
   if (component == Component::kImgFluxAe) return autoencoder::make_autoencoder(weights, config.text_to_image->ae, half);
   return std::visit([&](const auto& ae) { return autoencoder::make_autoencoder(weights, ae, half); }, config.ae);
+}
+
+// What layers are told; nullopt: their files decide.
+std::optional<bool> exact_products(QuantCompute compute) {
+  return compute == QuantCompute::kAuto ? std::nullopt : std::optional(compute == QuantCompute::kWeights);
 }
 
 // Whether it is a block's weight, other than those of its modulation, which run ahead of all blocks.
@@ -193,6 +200,13 @@ Offload ModelSet::settled_offload(Component component, const Opened& opened) con
   return settle_offload(Offload::kAuto, options_.device, need(component, opened), room_for(component));
 }
 
+QuantCompute parse_quant_compute(const std::string& word) {
+  if (word == "auto") return QuantCompute::kAuto;
+  if (word == "weights") return QuantCompute::kWeights;
+  if (word == "full") return QuantCompute::kFull;
+  throw UsageError("`quant_compute`: expected auto, weights or full, found \"" + word + "\"");
+}
+
 WeightOptions ModelSet::weight_options(Component component, const Opened& opened) const {
   const bool is_text = component == Component::kClip || component == Component::kT5;
   if (is_text && (options_.device.is_cpu() || component == Component::kClip)) return {};
@@ -210,10 +224,29 @@ void ModelSet::tell_streaming(Component component, const Opened& opened) const {
   spdlog::info("{}: blocks are streamed to the device{}", event_name(component), why);
 }
 
+// Why products are what they are, if that needs saying.
+void ModelSet::tell_products(Component component, const Weights& weights) const {
+  const bool is_wanted = options_.quant_compute == QuantCompute::kFull;
+  const auto level = is_wanted ? spdlog::level::warn : spdlog::level::info;
+  if (is_wanted && is_transformer(component) && weights.quantized().empty()) {
+    spdlog::warn("{}: `quant_compute` full has no effect, as no weights are in 8 bits", event_name(component));
+  }
+  for (const auto& [format, count] : weights.quantized()) {
+    const std::string problem = nn::quantized_product_problem(format, options_.device);
+    if (problem.empty()) {
+      spdlog::info("{}: products with {} matrices are made in {}", event_name(component), count, format_name(format));
+    } else {
+      spdlog::log(level, "{}: {} matrices in {} are dequantised as layers run: {}", event_name(component), count,
+                  format_name(format), problem);
+    }
+  }
+}
+
 void ModelSet::load(Component component, Half half, Slot& slot) {
   const Opened opened = open(component);
   WeightOptions options = weight_options(component, opened);
   if (opened.headers) options.stands_for = options_.device;
+  options.exact_products = exact_products(options_.quant_compute);
   slot.is_streamed = options.residence == Residence::kStreamed;
   if (slot.is_streamed && !opened.headers) tell_streaming(component, opened);
   const Weights weights(opened.weights, device(), options_.dtype, options);
@@ -221,6 +254,7 @@ void ModelSet::load(Component component, Half half, Slot& slot) {
   config.ae = slot.config;
   slot.model = bind_model(component, weights, config, half, opened.sizes);
   slot.headers = opened.headers;
+  if (!opened.headers) tell_products(component, weights);
   if (!opened.headers) return;
   const std::optional<at::ScalarType> held_dtype = holding_dtype(options_.dtype, options_.device);
   const bool maps = options_.device.is_cpu() && (options.residence != Residence::kDevice || !held_dtype);

@@ -33,12 +33,23 @@ enum class Source {
   kRandom,     // no files: random numbers
 };
 
+// --quant-compute: how layers multiply by weights that are stored in 8 bits.
+enum class QuantCompute {
+  kAuto,     // as kFull where the device multiplies them faster and their maker does not ask for exact products
+  kWeights,  // weights are dequantised, and products are made in floating point
+  kFull,     // activations are rounded to 8 bits too, where the device has products of the format
+};
+
+// "auto", "weights", "full". Throws UsageError.
+QuantCompute parse_quant_compute(const std::string& word);
+
 struct SetOptions {
   Source source = Source::kFiles;
   at::Device device = at::kCPU;  // without data: the one that the meta device stands in for, which need not be here
   at::ScalarType dtype = at::kFloat;
   Offload offload = Offload::kModel;
   int64_t max_memory = 0;  // bytes; 0: no limit
+  QuantCompute quant_compute = QuantCompute::kAuto;
   // Tokens that a transformer reads at once, text included, for the largest video and for FLUX's picture. --offload
   // auto estimates activations from them.
   int64_t video_tokens = 0, picture_tokens = 0;
@@ -139,6 +150,7 @@ class ModelSet {
   Offload settled_offload(Component component, const Opened& opened) const;
   WeightOptions weight_options(Component component, const Opened& opened) const;
   void tell_streaming(Component component, const Opened& opened) const;
+  void tell_products(Component component, const Weights& weights) const;
 
   ModelChoice choice_;
   SetOptions options_;

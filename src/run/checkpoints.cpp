@@ -83,6 +83,7 @@ models::SetOptions set_options(const Job& job) {
           .dtype = job.dtype,
           .offload = models::parse_offload(request.offload),
           .max_memory = request.max_memory,
+          .quant_compute = models::parse_quant_compute(request.quant_compute),
           .video_tokens = job.image_tokens() + text,
           .picture_tokens = job.picture_schedule.tokens_per_frame + text};
 }
