@@ -130,6 +130,7 @@ void set_up(CLI::App& app) {
   add_inspect(app);
   add_verify(app);
   add_reconstruct(app);
+  add_compare(app);
   add_encode_text(app);
   add_completion(app);
   add_man(app);

@@ -17,6 +17,7 @@ void add_tokenize(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_reconstruct(CLI::App& app);
+void add_compare(CLI::App& app);
 void add_encode_text(CLI::App& app);
 void add_completion(CLI::App& app);
 void add_man(CLI::App& app);

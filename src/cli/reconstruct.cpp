@@ -1,7 +1,6 @@
 // opensora reconstruct: a video or image through an autoencoder and back.
 #include <fmt/format.h>
 
-#include <cmath>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -20,15 +19,8 @@
 namespace opensora::cli {
 namespace {
 
-// JSON has no infinity.
-nlohmann::ordered_json finite_or_null(double value) {
-  return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json();
-}
-
 nlohmann::ordered_json quality_json(const std::vector<double>& frames, double mean) {
-  nlohmann::ordered_json list = nlohmann::ordered_json::array();
-  for (const double value : frames) list.push_back(finite_or_null(value));
-  return {{"mean", finite_or_null(mean)}, {"frames", list}};
+  return {{"mean", finite_or_null(mean)}, {"frames", finite_or_null(frames)}};
 }
 
 nlohmann::ordered_json to_json(const ReconstructResult& result) {

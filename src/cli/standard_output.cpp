@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cmath>
 #include <iostream>
 #include <utility>
 
@@ -109,6 +110,16 @@ void print_failed_report(nlohmann::ordered_json report, ExitCode code, const std
       failure_json(in_flags({.code = static_cast<int>(code), .message = message, .flags = {}, .detail = {}})));
   print_json(report);
   throw ToldError(code, message);
+}
+
+nlohmann::ordered_json finite_or_null(double value) {
+  return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json();
+}
+
+nlohmann::ordered_json finite_or_null(const std::vector<double>& values) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const double value : values) list.push_back(finite_or_null(value));
+  return list;
 }
 
 void print_json(const nlohmann::ordered_json& json) {

@@ -38,6 +38,10 @@ class StandardOutput final : public std::streambuf {
   int error_ = 0;
 };
 
+// Null for what is not finite, as JSON has no infinity; also in a list.
+nlohmann::ordered_json finite_or_null(double value);
+nlohmann::ordered_json finite_or_null(const std::vector<double>& values);
+
 nlohmann::ordered_json result_to_json(const GenerateResult& result);
 
 // As the user is told it: with flags in place of the fields that the library names (request::with_flags()). `others`:

@@ -37,11 +37,16 @@ at::Tensor blur(const at::Tensor& x) { return blur_along(blur_along(x, 0), 1); }
 
 }  // namespace
 
-double psnr(const at::Tensor& a, const at::Tensor& b) {
-  const double error = (a.to(at::kDouble) - b.to(at::kDouble)).square_().mean().item<double>();
-  if (error == 0) return std::numeric_limits<double>::infinity();
-  return 10 * std::log10(kPeak * kPeak / error);
+double mean_squared_error(const at::Tensor& a, const at::Tensor& b) {
+  return (a.to(at::kDouble) - b.to(at::kDouble)).square_().mean().item<double>();
 }
+
+double psnr_of(double mean_squared_error) {
+  if (mean_squared_error == 0) return std::numeric_limits<double>::infinity();
+  return 10 * std::log10(kPeak * kPeak / mean_squared_error);
+}
+
+double psnr(const at::Tensor& a, const at::Tensor& b) { return psnr_of(mean_squared_error(a, b)); }
 
 double ssim(const at::Tensor& a, const at::Tensor& b) {
   constexpr double kC1 = (0.01 * kPeak) * (0.01 * kPeak), kC2 = (0.03 * kPeak) * (0.03 * kPeak);

@@ -5,8 +5,11 @@
 
 namespace opensora::tools {
 
-// The peak signal-to-noise ratio of two pictures, uint8 [H, W, 3], over all channels, in dB. Infinite if they are
-// equal.
+// Of two pictures, uint8 [H, W, 3], over all channels.
+double mean_squared_error(const at::Tensor& a, const at::Tensor& b);
+
+// The peak signal-to-noise ratio of pictures in 8 bits that differ so much, in dB. Infinite if they are equal.
+double psnr_of(double mean_squared_error);
 double psnr(const at::Tensor& a, const at::Tensor& b);
 
 // The mean structural similarity of two pictures, uint8 [H, W, 3], after Wang et al. 2004, as the mean over the

@@ -45,6 +45,7 @@ TEST(FailureJson, OfEveryCommand) {
       {"inspect", {{"nothere.safetensors"}, 4}},
       {"verify", {{"/nowhere"}, 4}},
       {"reconstruct", {{"nothere.png", "-o", "/nowhere/x.png"}, 7}},
+      {"compare", {{"nothere.png", "nothere.png"}, 9}},
       {"encode-text", {{"--output-dir", "/nowhere/x"}, 2}},
       {"doctor", {{"--model-dir", "/nowhere"}, 4}},
       {"selftest", {{"--dtype", "fp8"}, 2}},

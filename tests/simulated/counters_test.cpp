@@ -23,6 +23,7 @@ std::vector<Counters> counters_by_step(const GenerateRequest& request) {
 
 struct CountedRun {
   const char *pipeline, *offload;
+  const char *sampler = "euler", *name = "";  // of the sampler, in the test's
 };
 
 class SimulatedCounters : public test::SimulatedTest, public ::testing::WithParamInterface<CountedRun> {
@@ -35,6 +36,7 @@ class SimulatedCounters : public test::SimulatedTest, public ::testing::WithPara
     request.device = test::kSimulated;
     request.dtype = "fp32";
     request.offload = GetParam().offload;
+    request.sampler = GetParam().sampler;
     return request;
   }
   bool streams() const { return GetParam().offload == std::string("block"); }
@@ -56,12 +58,14 @@ TEST_P(SimulatedCounters, AStepWaitsOnceAndTakesNothingNew) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Runs, SimulatedCounters,
-                         ::testing::Values(CountedRun{"pipeline_t2v", "none"}, CountedRun{"pipeline_t2v", "block"},
-                                           CountedRun{"pipeline_i2v_head", "model"},
-                                           CountedRun{"pipeline_i2v_loop", "block"},
-                                           CountedRun{"pipeline_dc_ae_t2v", "model"}),
-                         [](const auto& info) { return std::string(info.param.pipeline) + "_" + info.param.offload; });
+INSTANTIATE_TEST_SUITE_P(
+    Runs, SimulatedCounters,
+    ::testing::Values(CountedRun{"pipeline_t2v", "none"}, CountedRun{"pipeline_t2v", "block"},
+                      CountedRun{"pipeline_i2v_head", "model"}, CountedRun{"pipeline_i2v_loop", "block"},
+                      CountedRun{"pipeline_dc_ae_t2v", "model"}, CountedRun{"pipeline_t2v", "none", "heun", "_heun"},
+                      CountedRun{"pipeline_t2v", "none", "dpm++2m", "_dpm"},
+                      CountedRun{"pipeline_t2v", "none", "unipc", "_unipc"}),
+    [](const auto& info) { return std::string(info.param.pipeline) + "_" + info.param.offload + info.param.name; });
 
 }  // namespace
 }  // namespace opensora

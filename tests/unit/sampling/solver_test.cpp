@@ -134,6 +134,27 @@ TEST(Solver, ComesNearerThanEulerWhereGuidanceAlternates) {
   EXPECT_LT(error("unipc"), 0.6 * error("euler"));
 }
 
+// Of the methods multistep_dpm_solver_second_order_update() of diffusers' DPMSolverMultistepScheduler, and
+// multistep_uni_p_bh_update() and multistep_uni_c_bh_update() of its UniPCMultistepScheduler (bh2, order 2), run over
+// the same steps in double precision; the last step as of order 1.
+TEST(Solver, AgreesWithDiffusers) {
+  const std::vector<std::pair<std::string, at::Tensor>> expected = {
+      {"dpm++2m", at::tensor({0.3037833635, 0.6189324944, 0.8194819414, 0.9054317043, 1.4497802032}, at::kDouble)},
+      {"unipc", at::tensor({0.3005430212, 0.6177501062, 0.8196091603, 0.9061201835, 1.4540233303}, at::kDouble)}};
+  std::vector<float> times;
+  for (int i = 0; i < 12; ++i) times.push_back(static_cast<float>(0.96 - 0.92 * i / 12));
+  times.push_back(0);
+  for (const auto& [word, latent] : expected) {
+    const SolverKind kind = parse_solver(word);
+    const Solver solver(kind, times, std::vector<bool>(12, false));
+    SolverUpdate at{.x = noise(), .history = {}};
+    for (const Evaluation& e : evaluations(kind, 12)) {
+      at = solver.advance(e, at.x, kPrompt.velocity(at.x, times[e.time]), at.history);
+    }
+    EXPECT_LT((at.x - latent).abs().max().item<double>(), 1e-9) << word;
+  }
+}
+
 TEST(Solver, HeunEvaluatesEachStepButTheLastTwice) {
   std::string order;
   for (const Evaluation& e : evaluations(SolverKind::kHeun, 3)) {
