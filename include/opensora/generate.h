@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "opensora/cache.h"
 #include "opensora/config.h"
 
 namespace opensora {
@@ -50,6 +51,12 @@ struct GenerateRequest {
   // The solver: "euler" as the official code; "dpm++2m" and "unipc", which also look at earlier steps; "heun", which
   // runs the forwards of all steps but the last twice. Each makes another video of the same seed.
   std::string sampler = "euler";
+  // Which steps run the transformer, FLUX's too: parse_cache(). At the others the velocity is forecast.
+  std::string cache = "none";
+  // Above 1 it takes the place of `cache`: the fixed steps that make so many times fewer forwards of the transformer.
+  // They are spaced by `calibration`, a table of calibrate(), or without one by the demo model's.
+  double speed = 1;
+  std::filesystem::path calibration;
 
   // Images or one video, as config.cond_type wants them: i2v_loop two images, first then last; others one; t2v none.
   std::vector<std::filesystem::path> references;
@@ -107,8 +114,9 @@ struct GenerateResult {
   int64_t width = 0, height = 0;  // of the generated frames, before output_size
   int64_t frames = 0;
   int64_t steps = 0;
-  int64_t forwards = 0;        // of the video transformer
-  int64_t image_forwards = 0;  // of FLUX
+  int64_t forwards = 0;                 // of the video transformer
+  int64_t image_forwards = 0;           // of FLUX
+  std::vector<int64_t> computed_steps;  // from 1, that ran the video transformer; empty: all did, or none was run
   std::string device, dtype;
   std::string attention;                                // the kernel: "cudnn", "flash", "efficient", "math"
   std::string cuda_graphs;                              // "replayed", "dropped", "off", "off (cpu)", …

@@ -25,7 +25,9 @@ struct StagePlan {
   // limits, and what has to fit. On a GPU all.
   int64_t anonymous_bytes = 0;
   int64_t forwards = 0;  // of the model
-  double flops = 0;      // of all forwards: matrix products, convolutions, attention; two a multiply-add
+  // They are what is expected (a cache decides while it runs), and so is what follows from them.
+  bool forwards_are_estimated = false;
+  double flops = 0;  // of all forwards: matrix products, convolutions, attention; two a multiply-add
   double attention_flops = 0, convolution_flops = 0;  // of them
   // What operators read and write, each tensor once: those of the FLOPs (`product_bytes`: of the matrix products), and
   // all others. Where they are bound by memory, it is by these.

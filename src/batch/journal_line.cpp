@@ -56,6 +56,7 @@ bool is_positive(const json& value) { return is_whole(value, 1, kMost); }
 bool is_code(const json& value) { return is_whole(value, 0, 255); }
 bool is_seconds(const json& value) { return value.is_number() && value.get<double>() >= 0; }
 bool is_stages(const json& value) { return value.is_object() && std::all_of(value.begin(), value.end(), is_seconds); }
+bool is_steps(const json& value) { return value.is_array() && std::all_of(value.begin(), value.end(), is_positive); }
 bool is_switch(const json& value) { return value.is_boolean(); }
 
 struct Field {
@@ -89,7 +90,7 @@ const std::map<std::string, Fields>& events() {
       {"video_planned", of_video({{"prompt", is_text}, {"row_key", is_hash, false}})},
       {"video_started", of_video({})},
       {"picture_done", of_video({{"picture", is_name}, {"bytes", is_positive}, {"sha256", is_hash}})},
-      {"video_sampled", of_video({{"latent", is_name}, {"forwards", is_count}})},
+      {"video_sampled", of_video({{"latent", is_name}, {"forwards", is_count}, {"computed_steps", is_steps, false}})},
       {"video_done", of_video({{"bytes", is_positive},
                                {"sha256", is_hash},
                                {"width", is_positive},

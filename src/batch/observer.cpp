@@ -115,6 +115,7 @@ void BatchObserver::sampled(const Job& job) {
   ordered_json fields = identity_of(job);
   fields["latent"] = job.latent_file.string();
   fields["forwards"] = job.result.forwards;
+  if (!job.result.computed_steps.empty()) fields["computed_steps"] = job.result.computed_steps;
   events_.record("video_sampled", fields);
 }
 

@@ -126,6 +126,7 @@ void set_up(CLI::App& app) {
   add_decode(app);
   add_plan(app);
   add_bench(app);
+  add_calibrate(app);
   add_tokenize(app);
   add_inspect(app);
   add_verify(app);

@@ -13,6 +13,7 @@ void add_generate(CLI::App& app);
 void add_decode(CLI::App& app);
 void add_plan(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_calibrate(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_verify(CLI::App& app);

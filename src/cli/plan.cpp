@@ -67,6 +67,7 @@ ordered_json to_json(const RunPlan& plan) {
                       {"peak_memory_bytes", stage.peak_bytes},
                       {"anonymous_bytes", stage.anonymous_bytes},
                       {"forwards", stage.forwards},
+                      {"forwards_are_estimated", stage.forwards_are_estimated},
                       {"flops", stage.flops},
                       {"product_bytes", stage.product_bytes},
                       {"attention_bytes", stage.attention_bytes},
@@ -145,6 +146,11 @@ std::string stage_time(const StagePlan& stage) {
   return stage.seconds ? format_duration(*stage.seconds + stage.load_seconds.value_or(0)) : "?";
 }
 
+// "~33" where a cache decides.
+std::string forwards_text(const StagePlan& stage) {
+  return (stage.forwards_are_estimated ? "~" : "") + std::to_string(stage.forwards);
+}
+
 void print_table(const RunPlan& plan) {
   if (plan.published) std::cout << kPublished;
   std::cout << fmt::format("{}: {}x{}, {} frames, {} steps, {} tokens, {} {}\n", plan.condition, plan.width,
@@ -155,7 +161,7 @@ void print_table(const RunPlan& plan) {
     const bool has_model = !stage.model.empty();
     std::cout << fmt::format(kFormat, stage.stage, stage.model, has_model ? format_bytes(stage.stored_bytes) : "",
                              has_model ? format_bytes(stage.weight_bytes) : "", format_bytes(stage.peak_bytes),
-                             has_model ? std::to_string(stage.forwards) : "", has_model ? flops_text(stage.flops) : "",
+                             has_model ? forwards_text(stage) : "", has_model ? flops_text(stage.flops) : "",
                              stage_time(stage));
   }
   std::cout << fmt::format("peak memory {}, {}FLOP, {} of about {}\n", format_bytes(plan.peak_bytes),

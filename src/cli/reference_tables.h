@@ -28,7 +28,7 @@ inline constexpr std::array<EventRow, 16> kEvents = {{
     {"step", false, "`stage` (`denoise`, `image`), `done`, `of`, `seconds`, `remaining_seconds`"},
     {"progress", false, "the same of other stages: tiles or frames"},
     {"picture_done", true, "`picture`, `bytes`, `sha256`: FLUX's"},
-    {"video_sampled", true, "`latent`, `forwards`"},
+    {"video_sampled", true, "`latent`, `forwards`; `computed_steps` with `--cache`"},
     {"video_done", true,
      "`bytes`, `sha256`, `width`, `height`, `frames`, `prompt`, `seconds` by stage and `total`, "
      "`peak_memory_bytes`, `peak_device_memory_bytes`; `image`, `latent`, `suspicious` where there are"},

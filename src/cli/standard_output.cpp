@@ -83,6 +83,7 @@ nlohmann::ordered_json result_to_json(const GenerateResult& result) {
           {"steps", result.steps},
           {"forwards", result.forwards},
           {"image_forwards", result.image_forwards},
+          {"computed_steps", result.computed_steps.empty() ? nlohmann::json() : nlohmann::json(result.computed_steps)},
           {"device", result.device},
           {"dtype", result.dtype},
           {"attention", result.attention},

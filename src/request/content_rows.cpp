@@ -280,6 +280,7 @@ void append_content(Rows& table) {
   append_length(table);
   append_sampling(table);
   append_official(table);
+  append_cache(table);
   append_seed(table);
 }
 

@@ -151,6 +151,7 @@ inline void append(Rows& table, const std::string& group, Scope scope, Rows rows
   }
 }
 
+void append_cache(Rows& table);    // what is approximated
 void append_content(Rows& table);  // prompts, models, references, sizes, sampling, seed
 void append_run(Rows& table);      // machine, output, batch
 

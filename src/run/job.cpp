@@ -23,6 +23,7 @@
 #include "nn/attention_choice.h"
 #include "opensora/error.h"
 #include "opensora/video.h"
+#include "run/calibration.h"
 #include "run/metadata.h"
 #include "run/output_writer.h"
 #include "run/remains.h"
@@ -196,6 +197,37 @@ GenerateResult describe(const Job& job) {
   return result;
 }
 
+// The steps of what is made: a picture alone, or the video.
+sampling::StepSchedule main_schedule(const Job& job) {
+  return job.request.image_only ? picture_steps(job) : step_schedule(job);
+}
+
+CachePolicy steps_for_speed(const Job& job) {
+  const GenerateRequest& request = job.request;
+  if (request.speed > kMaxSpeed) {
+    throw UsageError(fmt::format("`speed`: expected 1 to {:g}, found {:g}", kMaxSpeed, request.speed));
+  }
+  return sampling::steps_for_speed(
+      request.speed, main_schedule(job),
+      request.calibration.empty() ? sampling::typical_changes() : read_calibration(request.calibration));
+}
+
+CachePolicy cache_of(const Job& job) {
+  const GenerateRequest& request = job.request;
+  if (job.solver == sampling::SolverKind::kHeun && (request.speed > 1 || request.cache != "none")) {
+    throw UsageError("`sampler` heun: runs each step twice, and goes without `cache` and `speed`; the others do not");
+  }
+  if (request.speed > 1) return steps_for_speed(job);
+  const std::optional<CachePolicy> policy = parse_cache(request.cache);
+  if (!policy) {
+    throw UsageError("`cache`: expected none, pairs, pairs:THRESHOLD or steps:LIST, found \"" + request.cache + "\"");
+  }
+  const int64_t steps = job.schedule.num_steps;
+  if (policy->steps.empty() || policy->steps.back() <= steps) return *policy;
+  throw UsageError(fmt::format("`cache` {}: expected steps up to {} (`steps`), found {}; `speed` makes such a list",
+                               request.cache, steps, policy->steps.back()));
+}
+
 }  // namespace
 
 Job make_job(const GenerateRequest& request) {
@@ -231,6 +263,7 @@ Job make_job(const GenerateRequest& request) {
   if (job.timestep_rounding == sampling::TimestepRounding::kOfficial && job.dtype == at::kFloat) {
     spdlog::warn("`timestep_rounding` official: rounds nothing in fp32");
   }
+  job.cache = cache_of(job);
   return job;
 }
 
@@ -270,19 +303,41 @@ void settle_output(Job& job) {
   job.result = describe(job);
 }
 
-int64_t sampling_forwards(const Job& job, int64_t first) {
+sampling::StepSchedule step_schedule(const Job& job) {
   const sampling::GuidanceOptions guidance = guidance_options(job.request.config, job.condition);
+  sampling::StepSchedule schedule{.timesteps = sampling::timesteps(job.schedule), .branches = {}};
+  for (int64_t step = 0; step < job.schedule.num_steps; ++step) {
+    schedule.branches.push_back(
+        sampling::branch_weights(guidance, {.step = step,
+                                            .steps = job.schedule.num_steps,
+                                            .latent_frames = job.latent_shape.frames,
+                                            .has_condition = job.condition != sampling::ConditionType::kT2V})
+            .forwards());
+  }
+  return schedule;
+}
+
+sampling::StepSchedule picture_steps(const Job& job) {
+  return {.timesteps = sampling::timesteps(job.picture_schedule),
+          .branches = std::vector<int>(job.picture_schedule.num_steps, 1)};
+}
+
+namespace {
+
+int64_t expected_forwards(const Job& job, const sampling::StepSchedule& schedule, int64_t first = 0) {
+  const std::vector<bool> computed = sampling::computed_steps(job.cache, schedule, sampling::typical_changes());
   int64_t forwards = 0;
-  for (const sampling::Evaluation& at : sampling::evaluations(job.solver, job.schedule.num_steps)) {
-    if (at.step < first) continue;
-    forwards += sampling::branch_weights(guidance, {.step = at.step,
-                                                    .steps = job.schedule.num_steps,
-                                                    .latent_frames = job.latent_shape.frames,
-                                                    .has_condition = job.condition != sampling::ConditionType::kT2V})
-                    .forwards();
+  for (const sampling::Evaluation& at : sampling::evaluations(job.solver, schedule.steps())) {
+    if (at.step >= first && computed[at.step]) forwards += schedule.branches[at.step];
   }
   return forwards;
 }
+
+}  // namespace
+
+int64_t sampling_forwards(const Job& job, int64_t first) { return expected_forwards(job, step_schedule(job), first); }
+
+int64_t picture_forwards(const Job& job) { return expected_forwards(job, picture_steps(job)); }
 
 sampling::GuidanceOptions guidance_options(const Config& config, sampling::ConditionType condition) {
   const SamplingConfig& s = config.sampling;

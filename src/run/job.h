@@ -42,6 +42,7 @@ struct Job {
   PixelSize size;                // pixels, rounded up to what the model can make
   sampling::LatentShape latent_shape;
   sampling::ScheduleOptions schedule;
+  CachePolicy cache;
   sampling::ConditionType condition = sampling::ConditionType::kT2V;
   bool makes_picture = false;  // FLUX first
   PixelSize picture_size;
@@ -97,8 +98,13 @@ Job make_job(const GenerateRequest& request);
 // that does not fit, OutputError.
 void settle_output(Job& job);
 
-// The transformer's forwards in the steps from `first` on: not all steps have the same branches.
+// The steps of the video's sampling and of the picture's: not all have the same branches.
+sampling::StepSchedule step_schedule(const Job& job);
+sampling::StepSchedule picture_steps(const Job& job);
+
+// The transformer's forwards in the steps from `first` on. With a threshold for the cache it is what is expected.
 int64_t sampling_forwards(const Job& job, int64_t first = 0);
+int64_t picture_forwards(const Job& job);  // FLUX's
 
 // How the sampler mixes its branches in a run with that condition.
 sampling::GuidanceOptions guidance_options(const Config& config, sampling::ConditionType condition);

@@ -103,6 +103,7 @@ request::Settings settled(const Job& job) {
   if (job.makes_picture) request.image_size = job.picture_size;
   request.seed = job.seed;
   request.dtype = dtype_name(job.dtype);
+  request.cache = cache_text(job.cache);
   return settings;
 }
 

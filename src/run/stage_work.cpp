@@ -23,6 +23,7 @@ sampling::SamplerInput picture_input(const Job& job, const StageClock& clock) {
           .timesteps = sampling::timesteps(job.picture_schedule),
           .guidance = {},
           .solver = job.solver,
+          .cache = job.cache,
           .distilled_guidance = kDistilledGuidance,
           .on_step =
               [&](int64_t step, int64_t steps) {
@@ -45,6 +46,7 @@ sampling::SamplerInput video_input(const Job& job, const StageClock& clock) {
           .timesteps = sampling::timesteps(job.schedule),
           .guidance = guidance_options(job.request.config, job.condition),
           .solver = job.solver,
+          .cache = job.cache,
           .distilled_guidance = {},
           .on_step =
               [&](int64_t step, int64_t steps) {

@@ -176,6 +176,12 @@ std::string what_became_of_graphs(const sampling::SamplerResult& sampled) {
   return sampled.needless_graphs ? "off (the device is slower than its launches)" : "off";
 }
 
+void note_computed_steps(Job& job, const sampling::SamplerResult& sampled) {
+  job.result.computed_steps = sampled.computed;
+  spdlog::info("{}cache: {} of {} steps computed, {} forwards", job.label, sampled.computed.size(),
+               job.schedule.num_steps, sampled.forwards);
+}
+
 }  // namespace
 
 void check_video_texts(std::span<const Job> jobs) {
@@ -269,6 +275,7 @@ at::Tensor sample_latent(Job& job, ModelSet& models, sampling::SamplerState& sta
     const sampling::SamplerResult sampled = sampling::sample(*model, input, job.device);
     at::Tensor latent = sampled.latent.to(at::kCPU);
     job.result.forwards = sampled.forwards;
+    if (job.cache.is_on()) note_computed_steps(job, sampled);
     if (graphs) {
       job.result.cuda_graphs = what_became_of_graphs(sampled);
       spdlog::info("{}CUDA graphs: {}", job.label, job.result.cuda_graphs);

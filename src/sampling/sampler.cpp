@@ -15,6 +15,7 @@ namespace opensora::sampling {
 namespace {
 
 struct Branch {
+  BranchKind kind;
   const TextEmbedding* text;
   bool conditioned;
   std::vector<double> weights;  // one, or one a latent frame
@@ -109,16 +110,19 @@ class Forwards {
 };
 
 std::vector<Branch> needed_branches(const SamplerInput& input, const Session& session, int64_t step) {
-  if (session.guidance.defined()) return {{&session.prompt, false, {1}}};
+  if (session.guidance.defined()) return {{BranchKind::kPrompt, &session.prompt, false, {1}}};
   const BranchWeights weights =
       branch_weights(input.guidance, {.step = step,
                                       .steps = static_cast<int64_t>(input.timesteps.size()) - 1,
                                       .latent_frames = session.latent_frames,
                                       .has_condition = session.cond.defined()});
   std::vector<Branch> branches;
-  if (is_needed(weights.prompt)) branches.push_back({&session.prompt, true, weights.prompt});
-  if (is_needed(weights.negative)) branches.push_back({&session.negative, true, weights.negative});
-  if (is_needed(weights.unconditional)) branches.push_back({&session.negative, false, weights.unconditional});
+  const auto add = [&](BranchKind kind, const TextEmbedding& text, bool conditioned, const std::vector<double>& of) {
+    if (is_needed(of)) branches.push_back({kind, &text, conditioned, of});
+  };
+  add(BranchKind::kPrompt, session.prompt, true, weights.prompt);
+  add(BranchKind::kNegative, session.negative, true, weights.negative);
+  add(BranchKind::kUnconditional, session.negative, false, weights.unconditional);
   return branches;
 }
 
@@ -199,16 +203,29 @@ StepModulations modulations_from(const Session& session, const SamplerInput& inp
   return some;
 }
 
-// The guided velocity of an evaluation: [1, N, C], float32.
+// The guided velocity of an evaluation: [1, N, C], float32. The branches' are computed, or else forecast.
 at::Tensor guided_velocity(Forwards& forwards, const at::Tensor& img, const Evaluation& at,
-                           const std::vector<Branch>& branches, const StepModulations& modulations) {
+                           const std::vector<Branch>& branches, const StepModulations& modulations, StepCache& cache,
+                           bool computes) {
   at::Tensor velocity;
   for (const Branch& branch : branches) {
-    const at::Tensor out = forwards(branch, img, modulations.of(at.time, branch.text));
-    const at::Tensor v = scaled(out.to(at::kFloat).contiguous(), branch);
+    at::Tensor v;
+    if (computes) {
+      v = forwards(branch, img, modulations.of(at.time, branch.text)).to(at::kFloat).contiguous();
+      cache.keep(at.step, branch.kind, v);
+    } else {
+      v = cache.forecast(at.step, branch.kind);
+    }
+    v = scaled(v, branch);
     velocity = velocity.defined() ? velocity + v : v;
   }
   return velocity;
+}
+
+StepSchedule schedule_of(const SamplerInput& input, const std::vector<std::vector<Branch>>& by_step) {
+  StepSchedule schedule{.timesteps = input.timesteps, .branches = {}};
+  for (const std::vector<Branch>& branches : by_step) schedule.branches.push_back(static_cast<int>(branches.size()));
+  return schedule;
 }
 
 void check_finite(const at::Tensor& latent, int64_t step, int64_t steps) {
@@ -346,6 +363,8 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
   const auto steps = static_cast<int64_t>(by_step.size());
   const Solver solver(input.solver, input.timesteps, lowered_steps(input.guidance, session.cond.defined(), steps));
   const std::vector<Evaluation> evaluations = sampling::evaluations(input.solver, steps);
+  const StepSchedule schedule = schedule_of(input, by_step);
+  StepCache cache(input.cache, schedule, state.cache);
   StepModulations modulations;
   modulations.end = state.evaluation;
   for (int64_t e = state.evaluation; e < static_cast<int64_t>(evaluations.size()); ++e) {
@@ -353,15 +372,17 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
     const std::vector<Branch>& branches = by_step[at.step];
     if (e == modulations.end) modulations = modulations_from(session, input, evaluations, by_step, e);
     const TraceSpan span("step", at.step + 1);
-    const at::Tensor velocity = guided_velocity(forwards, img, at, branches, modulations);
+    const bool computes = cache.computes(at.step);
+    const at::Tensor velocity = guided_velocity(forwards, img, at, branches, modulations, cache, computes);
     SolverUpdate next = solver.advance(at, img, velocity, state.history);
     if (at.ends_step) check_finite(next.x, at.step + 1, steps);
     const at::Tensor noisy = std::exchange(img, std::move(next.x));
     state.history = std::move(next.history);
     state.step = at.step + (at.ends_step ? 1 : 0);
     state.evaluation = e + 1;
-    state.forwards += static_cast<int64_t>(branches.size());
+    if (computes) state.forwards += static_cast<int64_t>(branches.size());
     if (!at.ends_step) continue;
+    if (computes) state.computed.push_back(at.step + 1);
     if (input.on_estimate) {
       const double t = input.timesteps[at.time];
       input.on_estimate(at.step + 1, steps, [&] { return unpacked(noisy - t * velocity, input.noise, patch); });
@@ -369,6 +390,7 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
     if (input.on_step) input.on_step(at.step + 1, steps);
   }
   result.forwards = state.forwards;
+  result.computed = state.computed;
   result.replayed = forwards.replayed();
   result.dropped_graphs = forwards.dropped();
   result.needless_graphs = forwards.needless();

@@ -14,6 +14,7 @@
 #include "sampling/noise.h"
 #include "sampling/size.h"
 #include "sampling/solver.h"
+#include "sampling/step_cache.h"
 
 namespace opensora::sampling {
 
@@ -96,6 +97,8 @@ struct SamplerState {
   at::Tensor img;          // [1, N, C], packed, float32, on the model's device; undefined: not begun
   SolverHistory history;
   int64_t forwards = 0;
+  std::vector<int64_t> computed;  // steps, from 1, that ran the transformer
+  CacheState cache;
 };
 
 struct SamplerInput {
@@ -105,6 +108,7 @@ struct SamplerInput {
   std::vector<float> timesteps;    // as timesteps() makes them
   GuidanceOptions guidance;
   SolverKind solver = SolverKind::kEuler;
+  CachePolicy cache = {};
   std::optional<double> distilled_guidance;  // a model with a guidance embedding takes this, and runs one branch
   // Called after each step (1-based) with the number of steps; may throw to stop the run.
   std::function<void(int64_t step, int64_t steps)> on_step;
@@ -119,9 +123,10 @@ struct SamplerInput {
 };
 
 struct SamplerResult {
-  at::Tensor latent;     // [1, C, T, H, W], float32, on the model's device
-  int64_t forwards = 0;  // of the transformer
-  int64_t replayed = 0;  // of those: by a graph
+  at::Tensor latent;              // [1, C, T, H, W], float32, on the model's device
+  int64_t forwards = 0;           // of the transformer
+  std::vector<int64_t> computed;  // steps, from 1, that ran it
+  int64_t replayed = 0;           // of those: by a graph
   bool dropped_graphs = false;
   bool needless_graphs = false;  // the trial was against one
 };

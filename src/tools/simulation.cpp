@@ -129,6 +129,15 @@ class Simulation {
     }
   }
 
+  // What the cache keeps beside those of that step: one more of each branch.
+  static std::vector<at::Tensor> kept_velocities(const sampling::SamplerInput& input) {
+    std::vector<at::Tensor> kept;
+    if (!input.cache.is_on()) return kept;
+    const size_t branches = input.distilled_guidance ? 1 : input.condition.defined() ? 3 : 2;
+    for (size_t i = 0; i < branches; ++i) kept.push_back(at::empty_like(input.noise));
+    return kept;
+  }
+
   // Runs the first step, which has all branches that any has, and counts it for all. The modulations are made once.
   at::Tensor sample(StagePlan& stage, const diffusion::MMDiT& model, sampling::SamplerInput input, int64_t forwards) {
     input.timesteps = {1, 0};
@@ -143,19 +152,20 @@ class Simulation {
     const int64_t rows = std::min({forwards, 2 * job_.schedule.num_steps, diffusion::kModulationRows});
     const diffusion::Modulations others = modulate(std::max<int64_t>(0, rows - kRowsOfAStep));
     add_counts(stage, counts(), 1);
+    const std::vector<at::Tensor> kept = kept_velocities(input);
     meta_device_.reset_counts();
     const sampling::SamplerResult result = sampling::sample(model, input, job_.device);
     const double times = static_cast<double>(forwards) / static_cast<double>(result.forwards);
     add_counts(stage, counts(), times);
     add_counts(stage, first_rows, 1 - times);
     stage.forwards = forwards;
+    stage.forwards_are_estimated = job_.cache.threshold.has_value();
     return result.latent;
   }
 
   at::Tensor sample_picture(StagePlan& stage) {
     const auto model = models_.transformer(Component::kImgFlux);
-    return sample(stage, *model, run::picture_input(job_, clock_),
-                  static_cast<int64_t>(sampling::evaluations(job_.solver, job_.schedule.num_steps).size()));
+    return sample(stage, *model, run::picture_input(job_, clock_), run::picture_forwards(job_));
   }
 
   at::Tensor decode_picture(StagePlan& stage, const at::Tensor& latent) {

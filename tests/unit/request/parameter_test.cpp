@@ -16,6 +16,9 @@
 namespace opensora::request {
 namespace {
 
+constexpr const char* kTable =
+    R"({"program": "opensora", "schema_version": 1, "changes": [[1, 0], [0.5, 0.1], [0, 1]]})";
+
 bool decides_content(const Parameter& parameter) {
   return parameter.scope == Scope::kContent || parameter.scope == Scope::kRunContent;
 }
@@ -34,6 +37,7 @@ class Parameters : public ::testing::Test {
   // Another value of each parameter that decides what a video holds: these, and for one that is not among them a value
   // of its kind.
   std::map<std::string, FlagValues> other_content() const {
+    const std::string table = folder_.write("table.json", kTable);
     const std::string a = folder_.write("a.png", "a"), b = folder_.write("b.png", "b"), v = folder_.write("v.mp4", "v");
     std::map<std::string, FlagValues> content = {{"prompt", {{"prompt", "y"}}},
                                                  {"negative-prompt", {{"negative-prompt", "fog"}}},
@@ -62,6 +66,8 @@ class Parameters : public ::testing::Test {
                                                  {"temporal-osci", {{"temporal-osci", "false"}}},
                                                  {"vae-tiling", {{"vae-tiling", "true"}}},
                                                  {"rng", {{"rng", "cuda:768"}}},
+                                                 {"cache", {{"cache", "pairs:0.05"}}},
+                                                 {"calibration", {{"speed", "2"}, {"calibration", table}}},
                                                  {"seed", {{"seed", "18446744073709551615"}}},
                                                  {"dtype", {{"dtype", "bf16"}}},
                                                  {"codec", {{"codec", "h265"}}},

@@ -10,6 +10,7 @@
 #include "diffusion/sequence.h"
 #include "opensora/config.h"
 #include "opensora/error.h"
+#include "support/fake_recorder.h"
 #include "support/reference.h"
 
 namespace opensora {
@@ -86,15 +87,17 @@ INSTANTIATE_TEST_SUITE_P(
       return std::to_string(std::get<0>(info.param)) + (std::get<1>(info.param) ? "Conditioned" : "TextAlone");
     });
 
-// Whatever ended it, in a step or behind one.
-class SamplerState : public ::testing::TestWithParam<const char*> {};
+// Whatever ended it, in a step or behind one; with a cache what is to be forecast goes on, too.
+class SamplerState : public ::testing::TestWithParam<std::pair<const char*, const char*>> {};
 
 TEST_P(SamplerState, LetsASamplingGoOnWhereItEnded) {
-  constexpr int64_t kSteps = 5;
+  constexpr int64_t kSteps = 8;
   const MMDiTConfig config = load_config(test::checkpoint_dir() / "tiny.json").model;
   const diffusion::MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), config);
   sampling::SamplerInput input = random_input(config, kSteps, /*has_condition=*/true);
-  input.solver = sampling::parse_solver(GetParam());
+  const auto [solver, policy] = GetParam();
+  input.solver = sampling::parse_solver(solver);
+  input.cache = *parse_cache(policy);
   const sampling::SamplerResult whole = sampling::sample(model, input, at::kCPU);
   for (int64_t last = 1; last <= kSteps; ++last) {
     SCOPED_TRACE(last);
@@ -111,10 +114,17 @@ TEST_P(SamplerState, LetsASamplingGoOnWhereItEnded) {
     EXPECT_EQ(told.size(), static_cast<size_t>(kSteps - last));
     EXPECT_TRUE(close(rest.latent, whole.latent, 1e-5, 1e-5));  // its modulations are a product of fewer rows
     EXPECT_EQ(rest.forwards, whole.forwards);
+    EXPECT_EQ(rest.computed, whole.computed);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Solvers, SamplerState, ::testing::Values("euler", "heun", "dpm++2m", "unipc"),
+using SolverAndCache = std::pair<const char*, const char*>;
+INSTANTIATE_TEST_SUITE_P(SolversAndCaches, SamplerState,
+                         ::testing::Values(SolverAndCache{"euler", "none"}, SolverAndCache{"heun", "none"},
+                                           SolverAndCache{"dpm++2m", "none"}, SolverAndCache{"unipc", "none"},
+                                           SolverAndCache{"euler", "pairs:0.3"},
+                                           SolverAndCache{"euler", "steps:1-2,5,8"},
+                                           SolverAndCache{"unipc", "steps:1-2,5,8"}),
                          [](const auto& info) { return "Number" + std::to_string(info.index); });
 
 // With one step they are all Euler's.
@@ -142,6 +152,23 @@ TEST(SamplerSolver, RunsTheForwardsThatItsEvaluationsNeed) {
     input.solver = sampling::parse_solver(word);
     EXPECT_TRUE(close(sampling::sample(model, input, at::kCPU).latent, euler, 1e-5, 1e-5)) << word;
   }
+}
+
+// A forecast step replays no graph, and what graphs lend is not kept.
+TEST(SamplerCache, IsTheSameWithGraphs) {
+  const MMDiTConfig config = load_config(test::checkpoint_dir() / "tiny.json").model;
+  const diffusion::MMDiT model(test::reference_weights("Open_Sora_v2.safetensors"), config);
+  sampling::SamplerInput input = random_input(config, 14, /*has_condition=*/true);
+  input.cache = *parse_cache("steps:1-4,7,11,14");
+  const sampling::SamplerResult plain = sampling::sample(model, input, at::kCPU);
+  test::FakeRecorder recorder;
+  input.graphs = &recorder;
+  const sampling::SamplerResult replayed = sampling::sample(model, input, at::kCPU);
+  EXPECT_TRUE(at::equal(replayed.latent, plain.latent));
+  EXPECT_EQ(replayed.forwards, plain.forwards);
+  EXPECT_EQ(replayed.computed, (std::vector<int64_t>{1, 2, 3, 4, 7, 11, 14}));
+  EXPECT_GT(replayed.replayed, 0);
+  EXPECT_LE(replayed.replayed, replayed.forwards);
 }
 
 }  // namespace

@@ -1,0 +1,167 @@
+// --cache, --speed and opensora calibrate, as their users run them.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "support/batch_fixture.h"
+#include "support/contains.h"
+#include "support/generate_fixture.h"
+#include "support/program.h"
+
+namespace opensora {
+namespace {
+
+using nlohmann::json;
+using test::Arguments;
+using test::contains;
+using test::operator+;
+
+class CachedRuns : public test::BatchFixture {
+ protected:
+  // The demo model in 20 steps: 35 forwards.
+  test::ProgramResult run_demo(const std::string& command, const Arguments& flags) const {
+    const Arguments common = {"-p",
+                              "a red circle",
+                              "-s",
+                              "1",
+                              "--steps",
+                              "20",
+                              "--num-frames",
+                              "5",
+                              "--guidance",
+                              "7.5",
+                              "--output-size",
+                              "none",
+                              "-q",
+                              "--threads",
+                              "1",
+                              "--device",
+                              "cpu",
+                              "--model-dir",
+                              std::string(OPENSORA_CONFIGS) + "/demo"};
+    return test::run_program(Arguments{command} + common + flags, {.folder = folder_.path()});
+  }
+  json json_of(const std::string& command, const Arguments& flags) const {
+    const test::ProgramResult result = run_demo(command, flags + Arguments{"--json"});
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return json::parse(result.out);
+  }
+};
+
+TEST_F(CachedRuns, SayWhatTheyComputed) {
+  const json exact = json_of("generate", {"-o", "exact.mp4"});
+  EXPECT_EQ(exact["forwards"], 35);
+  EXPECT_TRUE(exact["computed_steps"].is_null());
+  const json pairs = json_of("generate", {"-o", "pairs.mp4", "--cache", "pairs"});
+  EXPECT_LT(pairs["forwards"], 30);
+  const json& steps = pairs["computed_steps"];
+  EXPECT_EQ(steps.front(), 1);
+  EXPECT_EQ(steps.back(), 20);
+  EXPECT_LT(steps.size(), 20U);
+  std::string list = "steps:";
+  for (const json& step : steps) list += (step == 1 ? "" : ",") + step.dump();
+  const json again = json_of("generate", {"-o", "again.mp4", "--cache", list});
+  EXPECT_EQ(again["forwards"], pairs["forwards"]);
+  EXPECT_EQ(again["computed_steps"], steps);
+}
+
+TEST_F(CachedRuns, ArePlanned) {
+  for (const Arguments& flags : std::vector<Arguments>{{}, {"--speed", "1.5"}, {"--cache", "steps:1-3,5,9,20"}}) {
+    const json plan = json_of("plan", flags),
+               made = json_of("generate", flags + Arguments{"-o", "a.mp4", "--overwrite"});
+    EXPECT_EQ(plan["stages"][2]["forwards"], made["forwards"]);
+    EXPECT_EQ(plan["stages"][2]["forwards_are_estimated"], false);
+  }
+  const Arguments pairs = {"--cache", "pairs", "--num-frames", "33"};  // as the curve was measured
+  const json plan = json_of("plan", pairs), made = json_of("generate", pairs + Arguments{"-o", "b.mp4"});
+  EXPECT_NEAR(plan["stages"][2]["forwards"].get<double>(), made["forwards"].get<double>(), 6);
+  EXPECT_EQ(plan["stages"][2]["forwards_are_estimated"], true);
+  EXPECT_TRUE(contains(run_demo("plan", {"--cache", "pairs"}).out, "  ~"));
+}
+
+TEST_F(CachedRuns, AreMadeAgainFromTheVideo) {
+  for (const char* cache : {"--cache=pairs:0.06", "--speed=1.7"}) {
+    SCOPED_TRACE(cache);
+    ASSERT_EQ(run_demo("generate", {"-o", "a.mp4", cache, "--overwrite"}).exit_code, 0);
+    const test::ProgramResult again =
+        test::run_program({"generate", "--from", "a.mp4", "-o", "b.mp4", "--overwrite", "--threads", "1", "--model-dir",
+                           std::string(OPENSORA_CONFIGS) + "/demo"},
+                          {.folder = folder_.path()});
+    ASSERT_EQ(again.exit_code, 0) << again.err;
+    EXPECT_EQ(test::read_file(folder_.path() / "a.mp4"), test::read_file(folder_.path() / "b.mp4"));
+  }
+}
+
+TEST_F(CachedRuns, OfABatchDifferByRowAndAreResumed) {
+  folder_.write(
+      "p.csv", "prompt,name,steps,cache,speed\na,exact,12,,\nb,none,12,none,\na,pairs,12,pairs:0.1,\na,fast,12,,1.5\n");
+  const Arguments common = {"--num-frames", "5", "--seed", "1", "--preview-every", "1"};
+  const std::filesystem::path prompts = folder_.path() / "p.csv";
+  ASSERT_EQ(run(prompts, "out", common).exit_code, 0);
+  std::map<std::string, json> sampled;
+  for (const json& line : journal("out")) {
+    if (line["event"] == "video_sampled") sampled[std::filesystem::path(line["output"]).stem()] = line;
+  }
+  EXPECT_EQ(sampled["exact"]["forwards"], 23);
+  EXPECT_FALSE(sampled["none"].contains("computed_steps"));
+  for (const char* name : {"pairs", "fast"}) {
+    EXPECT_LT(sampled[name]["forwards"], 23);
+    EXPECT_EQ(sampled[name]["computed_steps"].back(), 12);
+    EXPECT_NE(sampled[name]["key"], sampled["exact"]["key"]);
+  }
+  ASSERT_EQ(run(prompts, "out", common + Arguments{"--resume"}).exit_code, 0);
+  for (const auto& [key, count] : how_often("out", "video_sampled")) EXPECT_EQ(count, 1) << key;
+}
+
+TEST_F(CachedRuns, FollowACalibration) {
+  const json table = json_of("calibrate", {"table.json"});
+  EXPECT_EQ(table["forwards"], 35);
+  EXPECT_EQ(table["changes"].front(), json({1, 0}));
+  EXPECT_EQ(table["changes"].size(), 15U);  // all guided steps
+  EXPECT_EQ(run_demo("calibrate", {"table.json"}).exit_code, 7);
+  EXPECT_EQ(run_demo("calibrate", {"table.json", "--overwrite"}).out, "table.json\n");
+  const Arguments flags = {"--speed", "1.6", "--calibration", "table.json"};
+  const json plan = json_of("plan", flags), made = json_of("generate", flags + Arguments{"-o", "a.mp4"});
+  EXPECT_EQ(plan["stages"][2]["forwards"], made["forwards"]);
+  EXPECT_LE(made["forwards"].get<double>() * 1.6, 35);
+  EXPECT_NE(made["computed_steps"], json_of("generate", {"-o", "b.mp4", "--speed", "2.2"})["computed_steps"]);
+}
+
+class CacheRefusals : public test::GenerateCommand {};
+
+TEST_F(CacheRefusals, NameTheFlagAndWhatIsExpected) {
+  const auto with = [&](const Arguments& flags) { return quick() + flags; };
+  expect_error(with({"--cache", "teacache"}), 2, {"--cache", "none, pairs, pairs:THRESHOLD", "\"teacache\""});
+  expect_error(with({"--cache", "pairs:2"}), 2, {"--cache", "\"pairs:2\""});
+  expect_error(with({"--cache", "steps:1-30"}), 2, {"--cache", "steps up to 1", "found 30"});
+  expect_error(with({"--speed", "0.5"}), 2, {"--speed", "1 to 10"});
+  expect_error(with({"--speed", "2"}), 2, {"--speed", "at most 1 times"});
+  expect_error(with({"--speed", "2", "--cache", "pairs"}), 2, {"--speed", "--cache"});
+  for (const Arguments& flags : {Arguments{"--cache", "pairs"}, Arguments{"--speed", "2"}}) {
+    expect_error(with(flags + Arguments{"--sampler", "heun"}), 2, {"--sampler heun", "--cache and --speed"});
+  }
+  expect_error(with({"--calibration", "x"}), 2, {"--calibration requires --speed"});
+}
+
+TEST_F(CacheRefusals, NameTheTableAndWhatIsWrongWithIt) {
+  const std::string start = R"({"program": "opensora", "schema_version": 1, "changes": )";
+  for (const auto& [text, word] : std::vector<std::pair<std::string, std::string>>{
+           {"{", "not valid JSON"},
+           {"[]", "expected a table of opensora calibrate"},
+           {R"({"program": "opensora", "schema_version": 2, "changes": []})", "schema_version is 2"},
+           {start + "[1, 2]}", "expected pairs of numbers"},
+           {start + "[[1, 0]]}", "two or more points"},
+           {start + "[[0, 0], [1, 1]]}", "times fall"}}) {
+    SCOPED_TRACE(text);
+    const std::string file = folder_.write("table.json", text);
+    expect_error(quick() + Arguments{"--steps", "20", "--speed", "1.5", "--calibration", file}, 2, {file, word});
+  }
+  const std::string none = folder_.path() / "none.json";
+  expect_error(quick() + Arguments{"--steps", "20", "--speed", "1.5", "--calibration", none}, 2, {none});
+}
+
+}  // namespace
+}  // namespace opensora
