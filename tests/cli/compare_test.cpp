@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -154,6 +155,25 @@ TEST_F(CompareCommand, RefusesWhatCannotBeCompared) {
   expect_refusal(a, path("nothere.png"), {}, 9, "nothere.png");
   expect_refusal(a, a, {"--worst", path("worst.jpg")}, 2, "expected .png, found \".jpg\"");
   expect_refusal(a, a, {"--worst", a}, 7, "a.png");
+}
+
+// What it has measured before.
+TEST_F(CompareCommand, ItsScriptTellsAndDrawsWhatSpeedUpsCost) {
+  if (std::system("python3 --version >/dev/null 2>&1") != 0) GTEST_SKIP() << "Python is not installed";
+  const fs::path script = fs::path(OPENSORA_CONFIGS).parent_path() / "scripts/compare_speedups.py";
+  const std::string results = folder_.write("results.json", R"({"text": {
+      "exact": {"forwards": 80, "median": 0, "worst": 0},
+      "25 steps": {"forwards": 43, "median": 0.0735, "worst": 0.1407},
+      "16 steps": {"forwards": 29, "median": 0.1053, "worst": 0.2611},
+      "unipc, 50 steps": {"forwards": 80, "median": 0.0294, "worst": 0.0658}}})");
+  const std::string plot = path("plot.svg"), table = path("table.md");
+  const std::string command = "python3 '" + script.string() + "' --only nothing --results '" + results + "' -o '" +
+                              plot + "' > '" + table + "'";
+  ASSERT_EQ(std::system(command.c_str()), 0);
+  EXPECT_TRUE(contains(test::read_file(table), "| exact | 80.0 | 0.0000 | 0.0000 |\n| 25 steps | 43.0 | 0.0735 |"));
+  const std::string svg = test::read_file(plot);
+  for (const char* text : {">fewer steps</text>", ">unipc</text>", "</svg>"}) EXPECT_TRUE(contains(svg, text));
+  EXPECT_FALSE(contains(svg, ">heun</text>"));
 }
 
 }  // namespace
