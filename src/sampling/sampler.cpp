@@ -376,6 +376,7 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
     const at::Tensor velocity = guided_velocity(forwards, img, at, branches, modulations, cache, computes);
     SolverUpdate next = solver.advance(at, img, velocity, state.history);
     if (at.ends_step) check_finite(next.x, at.step + 1, steps);
+    cache.end_step(at.step);
     const at::Tensor noisy = std::exchange(img, std::move(next.x));
     state.history = std::move(next.history);
     state.step = at.step + (at.ends_step ? 1 : 0);

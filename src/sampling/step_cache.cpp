@@ -197,11 +197,19 @@ bool StepCache::computes(int64_t step) {
 
 void StepCache::keep(int64_t step, BranchKind branch, const at::Tensor& v) {
   if (!policy_.is_on() || !schedule_.is_guided(step)) return;
-  CacheState::Past& past = state_.branches[static_cast<size_t>(branch)];
-  past.before = std::exchange(past.last, v.clone());  // it is only lent
-  if (branch != BranchKind::kPrompt) return;
+  kept_[static_cast<size_t>(branch)] = v.clone();  // it is only lent
+}
+
+void StepCache::end_step(int64_t step) {
+  const at::Tensor& v = kept_[static_cast<size_t>(BranchKind::kPrompt)];
+  if (!v.defined()) return;
+  const at::Tensor& before = state_.branches[static_cast<size_t>(BranchKind::kPrompt)].last;
+  if (policy_.threshold && before.defined()) state_.rate_on_device = relative_change(v, before);
   state_.time_before = std::exchange(state_.time, schedule_.timesteps[step]);
-  if (policy_.threshold && past.before.defined()) state_.rate_on_device = relative_change(v, past.before);
+  for (size_t i = 0; i < kBranchKinds; ++i) {
+    CacheState::Past& past = state_.branches[i];
+    past.before = std::exchange(past.last, std::exchange(kept_[i], {}));
+  }
 }
 
 at::Tensor StepCache::forecast(int64_t step, BranchKind branch) const {

@@ -96,11 +96,15 @@ class StepCache {
   void keep(int64_t step, BranchKind branch, const at::Tensor& v);
   // A branch's velocity at a step that is not.
   at::Tensor forecast(int64_t step, BranchKind branch) const;
+  // The step is complete: what was kept of it enters the state. A step that fails before is made again by another
+  // cache.
+  void end_step(int64_t step);
 
  private:
   const CachePolicy& policy_;
   const StepSchedule& schedule_;
   CacheState& state_;
+  std::array<at::Tensor, kBranchKinds> kept_;  // of the step that is being computed
 };
 
 }  // namespace opensora::sampling

@@ -135,6 +135,7 @@ struct Field {
       };
       at::Tensor v = (is_guided ? 7.5 : 1) * branch(BranchKind::kPrompt);
       if (is_guided) v = v - 6.5 * branch(BranchKind::kNegative);
+      cache.end_step(i);
       x = x + (schedule.timesteps[i + 1] - t) * v;
     }
     return x;
@@ -171,6 +172,25 @@ TEST(StepCache, AskedForEveryStepIsExact) {
   EXPECT_TRUE(at::equal(all.run(*parse_cache("steps:1-30")), exact.run({})));
 }
 
+// Memory ran out after the first branch of two.
+TEST(StepCache, KeepsNothingOfAStepThatFails) {
+  const StepSchedule schedule{.timesteps = {1, 0.8, 0.6, 0}, .branches = {2, 2, 2}};
+  const CachePolicy policy = *parse_cache("steps:1-2");
+  CacheState state;
+  const auto make = [&](int64_t step, double prompt, double negative) {
+    StepCache cache(policy, schedule, state);
+    cache.keep(step, BranchKind::kPrompt, at::full({1}, prompt));
+    cache.keep(step, BranchKind::kNegative, at::full({1}, negative));
+    cache.end_step(step);
+  };
+  make(0, 1, 10);
+  StepCache(policy, schedule, state).keep(1, BranchKind::kPrompt, at::full({1}, 2.0));
+  make(1, 2, 20);
+  const StepCache cache(policy, schedule, state);
+  EXPECT_NEAR(cache.forecast(2, BranchKind::kPrompt).item<double>(), 2.75, 1e-6);
+  EXPECT_NEAR(cache.forecast(2, BranchKind::kNegative).item<double>(), 27.5, 1e-6);
+}
+
 // v + 3/4 of the way on, and no further than the two differ; before there are two, the one.
 TEST(StepCache, ForecastsAlongALine) {
   const StepSchedule schedule{.timesteps = {1, 0.9, 0.8, 0.7, 0.6, 0}, .branches = {1, 1, 1, 1, 1}};
@@ -178,8 +198,10 @@ TEST(StepCache, ForecastsAlongALine) {
   CacheState state;
   StepCache cache(policy, schedule, state);
   cache.keep(0, BranchKind::kPrompt, at::full({1}, 2.0));
+  cache.end_step(0);
   EXPECT_EQ(cache.forecast(1, BranchKind::kPrompt).item<double>(), 2);
   cache.keep(1, BranchKind::kPrompt, at::full({1}, 3.0));
+  cache.end_step(1);
   EXPECT_NEAR(cache.forecast(2, BranchKind::kPrompt).item<double>(), 3.75, 1e-6);
   EXPECT_NEAR(cache.forecast(3, BranchKind::kPrompt).item<double>(), 4, 1e-6);
   EXPECT_NEAR(cache.forecast(4, BranchKind::kPrompt).item<double>(), 4, 1e-6);
