@@ -14,6 +14,7 @@
 #   --repetitions N    runs of each program, in turn; the median counts (default: 3)
 #   --threads N        CPU threads of both (default: all cores)
 #   --only LIST        some of t2v,i2v_head,decode (default: all)
+#   --speed X          run opensora once more with --speed X, and say what of its own exact denoising that takes
 #   --model-dir DIR    keep the checkpoint there, and use it if it is there (default: a temporary folder)
 #
 # Random weights are made first. Rows: seconds of each stage and of the whole, the highest memory of the process. Both
@@ -38,13 +39,13 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 python=python3 size=mid pixels="" frames="" steps="" repetitions=3 threads=$(nproc) only=t2v,i2v_head,decode
-checkout="" models="" device=cpu configs="" prompt="raining, sea" seed=42 rng=cuda dry_run=false
+speed="" checkout="" models="" device=cpu configs="" prompt="raining, sea" seed=42 rng=cuda dry_run=false
 while (($# > 0)); do
   case $1 in
     -h | --help) usage && exit ;;
     --dry-run) dry_run=true ;;
-    --python | --size | --pixels | --frames | --steps | --repetitions | --threads | --only | --model-dir | --device | \
-      --configs | --prompt | --seed | --rng)
+    --python | --size | --pixels | --frames | --steps | --repetitions | --threads | --only | --speed | --model-dir | \
+      --device | --configs | --prompt | --seed | --rng)
       (($# >= 2)) || die "$1: expected a value (see --help)"
       case $1 in
         --python) python=$2 ;;
@@ -55,6 +56,7 @@ while (($# > 0)); do
         --repetitions) repetitions=$2 ;;
         --threads) threads=$2 ;;
         --only) only=$2 ;;
+        --speed) speed=$2 ;;
         --model-dir) models=$2 ;;
         --device) device=$2 ;;
         --configs) configs=$2 ;;
@@ -162,16 +164,23 @@ ours() {
     --threads "$threads" -q --progress none --json --overwrite -o "$folder/ours.mp4" "${@:2}"
 }
 
+make_video() {
+  ours generate -p "raining, sea" -s 42 -W "${pixels%x*}" -H "${pixels#*x}" --num-frames "$frames" --steps "$steps" "$@"
+}
+
 time_run() {
   local cond=$1 json stage flags=() saved=()
   # The first run's results are compared. Writing them takes time that is in no stage of the official run.
   if ((i == 1)); then saved=(--save-tensors "$folder/ours.safetensors"); fi
   [[ $cond == t2v ]] || flags=(--image "$models/first_frame.png")
-  json=$(ours generate -p "raining, sea" -s 42 -W "${pixels%x*}" -H "${pixels#*x}" --num-frames "$frames" \
-    --steps "$steps" "${flags[@]}" "${saved[@]}")
+  json=$(make_video "${flags[@]}" "${saved[@]}")
   for stage in text encode denoise decode total; do note ours "$cond" "$stage" "$(number "$stage" "$json")"; done
   note ours "$cond" forwards "$(number forwards "$json")"
   note ours "$cond" memory "$(($(number peak_memory_bytes "$json") / 1048576))"
+  if [[ -n $speed ]]; then
+    json=$(make_video "${flags[@]}" --speed "$speed")
+    for stage in denoise forwards; do note cached "$cond" "$stage" "$(number "$stage" "$json")"; done
+  fi
   saved=()
   if ((i == 1)); then saved=(--save "$folder/official.safetensors"); fi
   json=$(official run --cond "$cond" --steps "$steps" --threads "$threads" "${saved[@]}")
@@ -211,6 +220,13 @@ print_per_forward() {
   print_row "$run" forward " (s)"
 }
 
+print_cached() {
+  [[ -f $folder/$1.denoise.cached ]] || return 0
+  awk -v run="$1" -v speed="$speed" -v a="$(median "$folder/$1.denoise.ours")" \
+    -v b="$(median "$folder/$1.denoise.cached")" -v n="$(median "$folder/$1.forwards.cached")" \
+    'BEGIN { printf "%-9s denoise with --speed %s: %.2f s, %.2f of the exact, in %d forwards\n", run, speed, b, b / a, n }'
+}
+
 build opensora-cli
 if [[ ! -f $models/size.json ]]; then
   step "Making random weights in $models"
@@ -236,4 +252,5 @@ for run in ${only//,/ }; do
   [[ $run == decode ]] || print_per_forward "$run"
   print_row "$run" forwards ""
   print_row "$run" memory " (MiB)"
+  print_cached "$run"
 done

@@ -18,15 +18,15 @@ std::string checked_cache(const Given& given) {
 }  // namespace
 
 void append_cache(Rows& table) {
-  Parameter cache =
-      text("--cache",
-           "Forecast the velocity at some steps: none; pairs[:THRESHOLD], where it changes less than that "
-           "(see README for what it costs); steps:LIST, at all but these",
-           &GenerateRequest::cache);
+  Parameter cache = text("--cache",
+                         "Forecast the velocity where it changes little, in place of running the transformer: none; "
+                         "pairs[:THRESHOLD] (0.04: 2.4 times fewer forwards, 1 % of error on the demo's latents); "
+                         "steps:LIST, all steps but these",
+                         &GenerateRequest::cache);
   cache.set = [](Settings& s, const Given& given) { s.request.cache = checked_cache(given); };
-  Parameter speed =
-      real("--speed", "Fix the steps of --cache so that the transformer runs so many times less; not at all for 1",
-           {1, kMaxSpeed}, &GenerateRequest::speed);
+  Parameter speed = real(
+      "--speed", "So many times fewer forwards, with a --cache whose steps are fixed before the run; 1: all of them",
+      {1, kMaxSpeed}, &GenerateRequest::speed);
   Parameter calibration =
       path("--calibration", "FILE", "Table of opensora calibrate by which --speed chooses its steps",
            &GenerateRequest::calibration);

@@ -27,6 +27,7 @@ using Changes = std::vector<sampling::ChangeCurve::Point>;
 // A job that computes every step, and keeps the velocities of the last two guided ones.
 run::Job exact_job(GenerateRequest request) {
   request.cache = "none";
+  request.sampler = "euler";  // which evaluates each step once
   request.speed = 1;
   request.config.use_t2i2v = request.image_only = false;
   run::Job job = run::make_job(request);

@@ -64,7 +64,8 @@ TEST_F(EveryOption, RefusesAnEmptyValueUnlessItIsAPrompt) {
     EXPECT_TRUE(refusal_of({option.command, option.name() + "="}).starts_with(option.name() + ": expected"));
     EXPECT_TRUE(refusal_of({option.command, option.name()}).starts_with(option.name() + ": expected a value"));
   }
-  EXPECT_EQ(prompts, 8U);  // -p and -n of generate, plan and encode-text; -p of random-model; TEXT of tokenize
+  // -p and -n of generate, plan, calibrate and encode-text; -p of random-model; TEXT of tokenize
+  EXPECT_EQ(prompts, 10U);
 }
 
 TEST_F(EveryOption, ThatTakesANumberRefusesAllElseInItsOwnWords) {
