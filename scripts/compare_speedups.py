@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Measures on the demo model what each way to run fewer forwards costs: prints a table, and draws a plot.
+"""Measures on the demo model what each way to run fewer forwards costs: prints a table of the error's median and worst,
+and draws a plot.
 
 usage: scripts/compare_speedups.py [--mode MODE] [--videos N] [--only WORD] [--results FILE] [-o SVG]
 
@@ -27,7 +28,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = os.environ.get("OPENSORA", str(ROOT / "build/opensora"))
-WIDTH, HEIGHT, MARGIN = 720, 480, 60  # pixels
+WIDTH, HEIGHT, MARGIN = 720, 480, 64  # pixels
 COLOURS = ("#777777", "#c0392b", "#1b6ca8", "#27864a", "#8e5ea2", "#d68910", "#16a085")
 
 PROMPTS = ("a red circle moving right on a blue background", "a green triangle moving left on a white background",
@@ -60,16 +61,16 @@ def speed(*values):
 POLICIES = {
     "text": {
         "fewer steps": steps(40, 32, 25, 20, 16),
-        "pairs": cache("pairs:0.02", "pairs:0.03", "pairs", "pairs:0.08"),
-        "speed": speed("1.5", "2", "2.5", "3"),
+        "pairs": cache("pairs:0.02", "pairs:0.03", "pairs", "pairs:0.06", "pairs:0.08"),
+        "speed": speed("2", "2.4", "3"),
         "dpm++2m": sampler("dpm++2m", 50, 32, 20),
         "unipc": sampler("unipc", 50, 32, 20),
         "heun": sampler("heun", 20),
     },
     "image": {
         "fewer steps": steps(32, 25, 20, 16),
-        "pairs": cache("pairs:0.03", "pairs", "pairs:0.08"),
-        "speed": speed("2", "3"),
+        "pairs": cache("pairs:0.03", "pairs", "pairs:0.06", "pairs:0.08"),
+        "speed": speed("2", "2.4", "3"),
     },
     "solvers": {
         "euler": sampler("euler", 50, 32, 25, 16),
@@ -170,7 +171,7 @@ def draw(lines):
         yield (f'<path d="M{MARGIN} {y(value)}H{WIDTH - MARGIN}" stroke="#ddd"/>\n'
                f'<text x="{MARGIN - 8}" y="{round(y(value) + 4, 1)}" text-anchor="end">{value:g}</text>')
     yield (f'<text x="{WIDTH / 2}" y="{HEIGHT - 18}" text-anchor="middle">forwards of the transformer</text>\n'
-           f'<text transform="translate(16 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">'
+           f'<text transform="translate(14 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">'
            'relative error of the latent, median</text>')
     for index, (name, line) in enumerate(lines.items()):
         colour = COLOURS[index % len(COLOURS)]
@@ -179,7 +180,7 @@ def draw(lines):
         yield f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
         for forwards, error in line:
             yield f'<circle cx="{x(forwards)}" cy="{y(error)}" r="4" fill="{colour}"/>'
-        yield f'<text x="{WIDTH - MARGIN + 6 - 100}" y="{MARGIN + 18 + 18 * index}" fill="{colour}">{name}</text>'
+        yield f'<text x="{WIDTH - MARGIN - 94}" y="{MARGIN + 18 + 18 * index}" fill="{colour}">{name}</text>'
     yield "</svg>"
 
 
@@ -187,7 +188,7 @@ def parse_arguments():
     if "-h" in sys.argv or "--help" in sys.argv:
         print(__doc__.strip())
         sys.exit()
-    parser = argparse.ArgumentParser(add_help=False, usage=__doc__.split("\n")[2].removeprefix("usage: "))
+    parser = argparse.ArgumentParser(add_help=False, usage=__doc__.split("\n")[3].removeprefix("usage: "))
     parser.add_argument("--mode", choices=list(POLICIES), default="text")
     parser.add_argument("--videos", type=int, choices=range(1, len(PROMPTS) * len(SEEDS) + 1), default=12,
                         metavar="N")
@@ -206,11 +207,17 @@ def runs_of(mode, folder, videos):
     return runs, exact, statistics.mean(forwards)
 
 
-def table(mode, figures):
-    yield "| what | forwards | median | worst |\n| --- | --- | --- | --- |"
-    for what in ["exact", *(what for policies in POLICIES[mode].values() for what, _ in policies)]:
-        if what in figures:
-            yield "| {} | {forwards:.1f} | {median:.4f} | {worst:.4f} |".format(what, **figures[what])
+def table(results, modes):
+    """A row for each way, and columns for each of these modes."""
+    yield "|" + "".join(f" | {mode}: forwards | error" for mode in modes) + " |"
+    yield "| --- |" + " --- | --- |" * len(modes)
+    ways = dict.fromkeys(what for mode in modes for policies in POLICIES[mode].values() for what, _ in policies)
+    for what in ["exact", *ways]:
+        figures = [results[mode].get(what) for mode in modes]
+        cells = [f"{f['forwards']:.1f}".removesuffix(".0") + " | {median:.2g}, {worst:.2g}".format(**f) if f else "| "
+                 for f in figures]
+        if any(figures):
+            yield f"| {what} | " + " | ".join(cells) + " |"
 
 
 def main():
@@ -221,7 +228,8 @@ def main():
     for _ in measure_missing(options, figures):
         if options.results:
             options.results.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    print("\n".join(table(options.mode, figures)))
+    modes = ["solvers"] if options.mode == "solvers" else [mode for mode in ("text", "image") if results.get(mode)]
+    print("\n".join(table(results, modes)))
     if options.output:
         lines = {family: [(figures[what]["forwards"], figures[what]["median"]) for what, _ in policies if what in figures]
                  for family, policies in POLICIES[options.mode].items()}
