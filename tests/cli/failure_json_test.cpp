@@ -46,6 +46,7 @@ TEST(FailureJson, OfEveryCommand) {
       {"verify", {{"/nowhere"}, 4}},
       {"reconstruct", {{"nothere.png", "-o", "/nowhere/x.png"}, 7}},
       {"compare", {{"nothere.png", "nothere.png"}, 9}},
+      {"calibrate", {{"/nowhere/table.json", "-p", "a", "--steps", "0"}, 2}},
       {"encode-text", {{"--output-dir", "/nowhere/x"}, 2}},
       {"doctor", {{"--model-dir", "/nowhere"}, 4}},
       {"selftest", {{"--dtype", "fp8"}, 2}},

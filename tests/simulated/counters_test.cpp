@@ -39,6 +39,8 @@ class SimulatedCounters : public test::SimulatedTest, public ::testing::WithPara
     request.sampler = GetParam().sampler;
     return request;
   }
+  // After so many steps more a sampler's history takes no more memory.
+  size_t remembered_steps() const { return GetParam().sampler == std::string("euler") ? 1 : 3; }
   bool streams() const { return GetParam().offload == std::string("block"); }
 };
 
@@ -52,7 +54,9 @@ TEST_P(SimulatedCounters, AStepWaitsOnceAndTakesNothingNew) {
     const Counters &before = steps[i - 1], &after = steps[i];
     EXPECT_LE(after.thread_synchronizations - before.thread_synchronizations, 1) << "the sampler's own";
     EXPECT_EQ(after.bytes_to_host - before.bytes_to_host, 1) << "whether the latent is finite";
-    if (i > 1) EXPECT_EQ(after.device_allocations, before.device_allocations) << "the cache should serve all";
+    if (i > remembered_steps()) {
+      EXPECT_EQ(after.device_allocations, before.device_allocations) << "the cache should serve all";
+    }
     if (!streams()) EXPECT_EQ(after.bytes_to_device, before.bytes_to_device);
     EXPECT_GT(after.kernels, before.kernels);
   }
