@@ -130,25 +130,29 @@ void dequantize_on_cpu(const at::Tensor& out, const QuantizedTensor& from) {
   });
 }
 
-// x times a scale of any of its shapes.
-at::Tensor scaled(const at::Tensor& x, const at::Tensor& scale) {
-  if (!scale.defined()) return x;
-  if (scale.dim() < 2 || scale.size(1) == 1) return x * scale;
-  return (x.unflatten(1, {scale.size(1), -1}) * scale.unsqueeze(-1)).flatten(1);
+// Codes times scales. Codes are exact in every dtype that `out` may have, so that only the product is rounded: LibTorch
+// computes that of a narrow and a float32 tensor in float32.
+void scale_by_operators(const at::Tensor& out, const QuantizedTensor& from) {
+  out.copy_(from.data);
+  if (!from.scale.defined()) return;
+  const bool has_groups = from.scale.dim() == 2 && from.scale.size(1) > 1;
+  at::Tensor product = has_groups ? out.unflatten(1, {from.scale.size(1), -1}) : out;
+  at::mul_out(product, product, has_groups ? from.scale.unsqueeze(-1) : from.scale);
 }
 
-// By LibTorch's operators, on any device. Some rows at a time: what lies between is float32.
+// By LibTorch's operators, on any device. What is rotated is float32 in between: some rows at a time.
 void dequantize_by_operators(const at::Tensor& out, const QuantizedTensor& from) {
+  if (from.rotation == 0) return scale_by_operators(out, from);
   constexpr int64_t kElements = int64_t{1} << 23;
   const int64_t rows = from.data.size(0), width = std::max<int64_t>(1, from.data.size(1));
-  const int64_t piece = std::max<int64_t>(1, kElements / width);
+  const int64_t piece = std::min(rows, std::max<int64_t>(1, kElements / width));
+  const at::Tensor scratch = at::empty({piece, width}, out.options().dtype(at::kFloat));
   for (int64_t first = 0; first < rows; first += piece) {
-    const int64_t last = std::min(rows, first + piece);
-    const bool by_row = from.scale.defined() && from.scale.dim() == 2;
-    const at::Tensor values =
-        scaled(from.data.slice(0, first, last).to(at::kFloat), by_row ? from.scale.slice(0, first, last) : from.scale);
-    if (from.rotation > 0) rotate_(values, from.rotation);
-    out.slice(0, first, last).copy_(values);
+    const int64_t count = std::min(rows - first, piece);
+    const at::Tensor values = scratch.narrow(0, 0, count);
+    scale_by_operators(values, rows_of(from, first, count));
+    rotate_(values, from.rotation);
+    out.narrow(0, first, count).copy_(values);
   }
 }
 

@@ -49,6 +49,7 @@ class Writer {
 
   void write(const std::filesystem::path& path, const std::map<std::string, std::string>& metadata, bool overwrite) {
     std::vector<MetaSource::Entry> entries;
+    entries.reserve(parts_.size());
     for (const Part& part : parts_) entries.push_back(part.entry);
     const auto make = [&](size_t i, const WritePiece& write) { make_part(parts_[i], write); };
     write_safetensors(path, entries, make, metadata, overwrite);

@@ -44,6 +44,7 @@ TEST(FailureJson, OfEveryCommand) {
       {"tokenize", {{"sea", "--model-dir", "/nowhere"}, 4}},
       {"inspect", {{"nothere.safetensors"}, 4}},
       {"verify", {{"/nowhere"}, 4}},
+      {"quantize", {{"nothere.safetensors", "x.safetensors"}, 4}},
       {"reconstruct", {{"nothere.png", "-o", "/nowhere/x.png"}, 7}},
       {"compare", {{"nothere.png", "nothere.png"}, 9}},
       {"calibrate", {{"/nowhere/table.json", "-p", "a", "--steps", "0"}, 2}},

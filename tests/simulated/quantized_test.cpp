@@ -1,9 +1,11 @@
 // Whole runs from weights in 8 bits on the simulated device.
+#include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <string>
 
+#include "core/quantized.h"
 #include "io/safetensors.h"
 #include "opensora/quantize.h"
 #include "simulated/simulated_test.h"
@@ -17,6 +19,34 @@ namespace fs = std::filesystem;
 
 at::Tensor latent_of(const fs::path& tensors) {
   return io::SafetensorsFile(tensors).tensor("latent").to(at::kFloat).clone();
+}
+
+class SimulatedDequantization : public test::SimulatedTest {};
+
+// LibTorch's operators and the CPU's loops agree: in every bit, but for the order of a rotation's sums.
+TEST_F(SimulatedDequantization, IsTheCpus) {
+  const c10::InferenceMode inference;
+  at::manual_seed(1);
+  const at::Tensor weight = at::randn({40, 128});
+  for (const QuantizedFormat format : {QuantizedFormat::kInt8, QuantizedFormat::kFp8E4M3}) {
+    for (const int64_t rotation : {0, 64}) {
+      QuantizedTensor matrix = quantized_by_row(weight, format, rotation);
+      for (const at::Tensor& scale : {matrix.scale, at::rand({1}), at::rand({40, 4}), at::Tensor()}) {
+        matrix.scale = scale;
+        QuantizedTensor there = matrix;
+        there.data = matrix.data.to(test::simulated::device());
+        if (scale.defined()) there.scale = scale.to(test::simulated::device());
+        for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+          const at::Tensor actual = dequantized(there, dtype).cpu(), expected = dequantized(matrix, dtype);
+          if (rotation == 0) {
+            EXPECT_TRUE(actual.equal(expected)) << format_name(format) << dtype;
+          } else {
+            EXPECT_LT(test::relative_error(actual, expected.to(at::kFloat)), dtype == at::kFloat ? 1e-6 : 1e-3);
+          }
+        }
+      }
+    }
+  }
 }
 
 class SimulatedQuantized : public test::SimulatedTest, public ::testing::WithParamInterface<const char*> {

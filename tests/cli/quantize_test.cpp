@@ -1,0 +1,146 @@
+// opensora quantize, and its files with every other command.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "support/batch_fixture.h"
+#include "support/contains.h"
+#include "support/generate_fixture.h"
+
+namespace opensora {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using test::contains;
+using test::run_program;
+
+class QuantizeCommand : public test::GenerateCommand {
+ protected:
+  static std::string transformer() { return test::checkpoint_dir() / "Open_Sora_v2.safetensors"; }
+  // The reference checkpoint with its transformer and T5 in 8 bits.
+  fs::path folder_in(const std::string& to) const {
+    const fs::path models = copy_of_checkpoint();
+    const fs::path t5 = models / "google/t5-v1_1-xxl";
+    quantize(transformer(), models / "Open_Sora_v2.safetensors", to);
+    quantize(test::checkpoint_dir() / "google/t5-v1_1-xxl", t5 / "model.safetensors", to);
+    fs::remove(t5 / "model.safetensors.index.json");
+    for (const char* shard : {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}) {
+      fs::remove(t5 / shard);
+    }
+    return models;
+  }
+  static void quantize(const fs::path& from, const fs::path& file, const std::string& to) {
+    const test::ProgramResult result = run_program({"quantize", from, file, "--to", to, "--overwrite"});
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+  }
+};
+
+TEST_F(QuantizeCommand, PrintsEachLayerAndTheSum) {
+  const test::ProgramResult result = run_program({"quantize", transformer(), folder_.path() / "q.safetensors"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_TRUE(contains(result.out, "double_blocks.0.img_attn.proj.weight"));
+  EXPECT_TRUE(contains(result.out, "q.safetensors: Open-Sora transformer, "));
+  EXPECT_TRUE(contains(result.out, "matrices quantised, "));
+}
+
+TEST_F(QuantizeCommand, PrintsJson) {
+  const fs::path file = folder_.path() / "q.safetensors";
+  const test::ProgramResult result = run_program({"quantize", transformer(), file, "--to", "fp8", "--json"});
+  const json report = json::parse(result.out);
+  EXPECT_EQ(report["path"], file.string());
+  EXPECT_EQ(report["bytes"], fs::file_size(file));
+  EXPECT_EQ(report["input_bytes"], fs::file_size(transformer()));
+  ASSERT_FALSE(report["layers"].empty());
+  for (const json& layer : report["layers"]) {
+    EXPECT_GT(layer["error"], 0);
+    EXPECT_LE(layer["error"], report["largest_error"]);
+  }
+}
+
+TEST_F(QuantizeCommand, RefusesBeforeItWrites) {
+  const std::string out = folder_.path() / "q.safetensors";
+  expect_error({"quantize", transformer(), out, "--to", "int3"}, 2, {"int3"});
+  expect_error({"quantize", transformer(), out, "--to", "fp8", "--rotate"}, 2, {"--rotate", "--to"});
+  expect_error({"quantize", folder_.path() / "none.safetensors", out}, 4, {"no checkpoint \"none.safetensors\""});
+  expect_error({"quantize", test::checkpoint_dir() / "hunyuan_vae.safetensors", out}, 4, {"HunyuanVAE"});
+  folder_.write("q.safetensors", "mine");
+  expect_error({"quantize", transformer(), out}, 7, {"q.safetensors"});
+  EXPECT_EQ(test::read_file(out), "mine");
+}
+
+TEST_F(QuantizeCommand, ItsFilesAreKnownToAllCommands) {
+  for (const char* to : {"int8", "fp8"}) {
+    const fs::path models = folder_in(to);
+    const std::string config = models / "tiny.json";
+    const test::ProgramResult inspected = run_program({"inspect", models / "Open_Sora_v2.safetensors"});
+    EXPECT_TRUE(contains(inspected.out, std::string("matrices of ") + to)) << inspected.out;
+    const test::ProgramResult verified = run_program({"verify", models, "--config", config, "--full"});
+    EXPECT_EQ(verified.exit_code, 0) << verified.out << verified.err;
+    EXPECT_FALSE(contains(verified.err, "unused"));
+    const json plan =
+        json::parse(run_program({"plan", "-p", "x", "--model-dir", models, "--config", config, "--json", "-q"}).out);
+    const json whole = json::parse(
+        run_program({"plan", "-p", "x", "--model-dir", test::checkpoint_dir(), "--config", config, "--json", "-q"})
+            .out);
+    ASSERT_EQ(plan["stages"].size(), whole["stages"].size());
+    for (size_t i = 0; i < plan["stages"].size(); ++i) {
+      const json &here = plan["stages"][i], &there = whole["stages"][i];
+      const bool is_quantized = here["model"] == "model" || here["model"] == "t5";
+      EXPECT_EQ(here["stored_bytes"] < there["stored_bytes"], is_quantized) << here["model"];
+    }
+    fs::remove_all(models);
+  }
+}
+
+// The video is the same wherever the weights are, and --from makes it again.
+TEST_F(QuantizeCommand, RunsOfAllKindsAgree) {
+  std::vector<std::string> quick = quick_with(folder_in("int8"));
+  quick.back() = folder_.path() / "out.mkv";
+  quick.insert(quick.end(), {"--codec", "ffv1", "--overwrite", "-q"});
+  const auto make = [&](std::vector<std::string> arguments, const std::vector<std::string>& more) {
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const test::ProgramResult result = run_program(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return test::read_file(folder_.path() / "out.mkv");
+  };
+  const std::string expected = make(quick, {"--no-metadata"});
+  for (const std::vector<std::string>& more :
+       std::vector<std::vector<std::string>>{{"--offload", "none"}, {"--offload", "block"}, {"--max-memory", "1GiB"}}) {
+    std::vector<std::string> arguments = {"--no-metadata"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    EXPECT_TRUE(make(quick, arguments) == expected) << more.front() << " " << more.back();
+  }
+  make(quick, {});
+  fs::copy_file(folder_.path() / "out.mkv", folder_.path() / "first.mkv");
+  EXPECT_TRUE(make({"generate", "--from", folder_.path() / "first.mkv", "--model-dir", quick[2], "--device", "cpu",
+                    "-o", folder_.path() / "out.mkv", "--overwrite", "-q", "--no-metadata"},
+                   {}) == expected);
+}
+
+class QuantizedBatch : public test::BatchFixture {};
+
+TEST_F(QuantizedBatch, IsResumedOnlyWithTheWeightsThatItWasMadeWith) {
+  const std::string weights = folder_.path() / "int8.safetensors";
+  const std::string demo = std::string(OPENSORA_CONFIGS) + "/demo/Open_Sora_v2.safetensors";
+  ASSERT_EQ(run_program({"quantize", demo, weights}).exit_code, 0);
+  const fs::path prompts = folder_.write("p.txt", "a red circle\na blue square\n");
+  const std::vector<std::string> quick = {"--num-frames", "1", "--steps", "2", "-s", "1"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), quick.begin(), quick.end());
+    return more;
+  };
+  ASSERT_EQ(run(prompts, "out", with({"--diffusion-model", weights})).exit_code, 0);
+  const auto made = files("out");
+  EXPECT_EQ(run(prompts, "out", with({"--diffusion-model", weights, "--resume"})).exit_code, 0);
+  EXPECT_EQ(files("out"), made);
+  for (const auto& [key, count] : how_often("out", "video_done")) EXPECT_EQ(count, 1) << key;
+  ASSERT_EQ(run(prompts, "exact", with({})).exit_code, 0);
+  EXPECT_NE(files("exact"), made);
+}
+
+}  // namespace
+}  // namespace opensora
