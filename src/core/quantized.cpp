@@ -1,12 +1,11 @@
 #include "core/quantized.h"
 
 #include <ATen/Parallel.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
-#include <stdexcept>
 
+#include "core/ggml_blocks.h"
 #include "core/meta_device.h"
 #include "core/multiversion.h"
 
@@ -218,9 +217,7 @@ int64_t QuantizedTensor::nbytes() const {
 }
 
 void dequantize_into(const at::Tensor& out, const QuantizedTensor& from) {
-  if (has_blocks(from.format)) {
-    throw std::invalid_argument(fmt::format("{} cannot be dequantised", format_name(from.format)));
-  }
+  if (has_blocks(from.format)) return dequantize_blocks_into(out, from);
   const at::DeviceType kernels = kernel_device(out);
   if (kernels != at::kCPU) return dequantize_by_operators(out, from);
   if (!out.is_meta()) return dequantize_on_cpu(out, from);
