@@ -15,9 +15,9 @@
 namespace opensora {
 
 struct CheckpointTensor {
-  std::string name;   // as models know it: without a prefix that a training framework put in front
-  std::string dtype;  // "BF16", "F32", "F8_E4M3", …
-  std::vector<int64_t> shape;
+  std::string name;            // as models know it: without a prefix that a training framework put in front
+  std::string dtype;           // "BF16", "F32", "F8_E4M3", …; of llama.cpp's blocks "Q8_0", "Q4_K", …
+  std::vector<int64_t> shape;  // in elements
   int64_t bytes = 0;
   std::filesystem::path file;  // the shard that holds it
 };
@@ -28,10 +28,11 @@ struct CheckpointInfo {
   // "Open-Sora transformer", "FLUX transformer", "HunyuanVAE", "DC-AE", "FLUX autoencoder", "TAEHV",
   // "CLIP text encoder", "T5 encoder", "Open-Sora tensors" (what --save-tensors writes) or "unknown".
   std::string kind;
-  // What tells one of its kind from another, in order: {"qkv", "separate"}, {"in_channels", "64"}, {"depth", "19"}, ….
+  // What tells one of its kind from another, in order: {"qkv", "separate"}, {"in_channels", "64"}, {"depth", "19"}, …;
+  // where matrices are quantised {"weights", "int8 by row"}, {"weights", "Q4_K; Q6_K"}.
   std::vector<std::pair<std::string, std::string>> variant;
   std::map<std::string, int64_t> dtypes;  // tensors of each
-  int64_t parameters = 0;                 // elements of all tensors
+  int64_t parameters = 0;                 // elements of all tensors, without the scales of quantised ones
   int64_t bytes = 0;                      // of all tensors, as stored
   std::vector<CheckpointTensor> tensors;  // by name
   std::map<std::string, std::string> metadata;

@@ -89,8 +89,10 @@ constexpr std::array kSynonyms = {
     Synonym{"--lora --lora-model-dir --lora-dir --lora-path --loras --lora-scale --lora-weights", "",
             "LoRA is not supported yet"},
     Synonym{"--controlnet --control-net --control-image", "", "ControlNet is not supported"},
-    Synonym{"--quantize --quantization --quant --gguf --nf4 --int8 --fp8 --load-in-8bit --load-in-4bit", "",
-            "quantized weights are not supported; --dtype bf16 takes half of fp32's memory"},
+    Synonym{
+        "--quantize --quantization --quant --gguf --nf4 --int8 --fp8 --load-in-8bit --load-in-4bit", "",
+        "weights are quantized in their file: opensora quantize makes one, and --diffusion-model or --t5xxl names it "
+        "(also in fp8 or GGUF, made by others)"},
     Synonym{"--type --precision --torch-dtype --weight-dtype --data-type", "--dtype", ""},
     Synonym{"--fp16 --half --float16", "--dtype", "use --dtype fp16"},
     Synonym{"--bf16 --bfloat16", "--dtype", "use --dtype bf16"},

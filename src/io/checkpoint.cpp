@@ -1,5 +1,7 @@
 #include "io/checkpoint.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <set>
@@ -63,6 +65,11 @@ const std::vector<Anchors>& anchors() {
                         "); give the folder of the models with `model_dir`");
 }
 
+// That of fp8, which older files hold as plain bytes.
+at::ScalarType dtype_of(QuantizedFormat format) {
+  return format == QuantizedFormat::kFp8E5M2 ? at::kFloat8_e5m2 : at::kFloat8_e4m3fn;
+}
+
 // Tensor name -> the name of its shard's file.
 std::map<std::string, std::string> read_weight_map(const fs::path& index_file) {
   try {
@@ -102,8 +109,8 @@ std::shared_ptr<const Checkpoint> Checkpoint::open(const fs::path& path) {
     checkpoint->add_file(file);
   }
   checkpoint->strip_prefixes();
-  checkpoint->read_layout();
   checkpoint->check_not_foreign();
+  checkpoint->read_layout();
   return checkpoint;
 }
 
@@ -190,6 +197,7 @@ void Checkpoint::strip_prefixes() {
   }
   if (chosen.empty()) return;
   std::map<std::string, Holder> stripped;
+  prefixes_.assign(chosen.begin(), chosen.end());
   for (const std::string& prefix : chosen) {
     stripped_prefix_ += (stripped_prefix_.empty() ? "" : ", ") + prefix;
     for (auto at = holders_.lower_bound(prefix); at != holders_.end() && at->first.starts_with(prefix); ++at) {
@@ -207,6 +215,11 @@ void Checkpoint::strip_prefixes() {
   holds_several_ = chosen.size() > 1;
 }
 
+// Otherwise adapters and quantised weights would give one long list of missing tensors, or load and produce noise.
+void Checkpoint::check_not_foreign() const {
+  if (const auto foreign = foreign_tensors(all_names())) throw CheckpointError(path_.string() + ": " + *foreign);
+}
+
 void Checkpoint::read_layout() {
   try {
     layout_ = quantized_layout(*this);
@@ -215,34 +228,41 @@ void Checkpoint::read_layout() {
   }
 }
 
-// Otherwise adapters and quantised weights would give one long list of missing tensors, or load and produce noise.
-void Checkpoint::check_not_foreign() const {
-  std::vector<std::string> weights = all_names();
-  std::erase_if(weights, [&](const std::string& name) { return layout_.parts.contains(name); });
-  if (const auto foreign = foreign_tensors(weights)) throw CheckpointError(path_.string() + ": " + *foreign);
-}
-
 at::Tensor Checkpoint::stored(const std::string& name) const {
   const Holder& holder = holders_.at(name);
   return holder.file->tensor(holder.stored_name);
 }
 
-std::optional<at::Tensor> Checkpoint::find(const std::string& name, at::IntArrayRef expected_shape) const {
-  if (const auto matrix = quantized(name, expected_shape)) return dequantized(*matrix, at::kFloat);
-  if (!contains(name)) return std::nullopt;
-  return stored(name);
-}
-
 std::optional<QuantizedTensor> Checkpoint::quantized(const std::string& name, at::IntArrayRef) const {
+  if (!contains(name)) return std::nullopt;
+  if (const TensorInfo& tensor = info(name); tensor.blocks) {
+    const bool is_matrix = tensor.shape.size() == 2 && tensor.shape[1] % block_size(*tensor.blocks).elements == 0;
+    if (!is_matrix) return std::nullopt;
+    return QuantizedTensor{.format = *tensor.blocks, .data = stored(name), .scale = {}};
+  }
   const auto found = layout_.matrices.find(name);
   if (found == layout_.matrices.end()) return std::nullopt;
   const StoredMatrix& matrix = found->second;
-  return QuantizedTensor{
-      .format = matrix.format,
-      .data = stored(matrix.data),
-      .scale = matrix.scale.empty() ? at::Tensor() : stored(matrix.scale).to(at::kFloat).reshape(matrix.scale_shape),
-      .rotation = matrix.rotation,
-      .exact_products = matrix.exact_products};
+  QuantizedTensor quantized{.format = matrix.format,
+                            .data = stored(name),
+                            .scale = {},
+                            .rotation = matrix.rotation,
+                            .exact_products = matrix.exact_products};
+  if (quantized.data.scalar_type() == at::kByte) quantized.data = quantized.data.view(dtype_of(matrix.format));
+  if (matrix.scale.empty()) return quantized;
+  quantized.scale = stored(matrix.scale).to(at::kFloat).reshape(matrix.scale_shape);
+  const int64_t all = quantized.scale.numel(), finite = at::isfinite(quantized.scale).sum().item<int64_t>();
+  if (finite == all) return quantized;
+  throw CheckpointError(fmt::format("{}: tensor {}: {} of {} scales are NaN or infinite", path_.string(),
+                                    json_excerpt(matrix.scale), all - finite, all));
+}
+
+std::optional<at::Tensor> Checkpoint::find(const std::string& name, at::IntArrayRef expected_shape) const {
+  if (!contains(name)) return std::nullopt;
+  if (const auto matrix = quantized(name, expected_shape)) return dequantized(*matrix, at::kFloat);
+  const TensorInfo& tensor = info(name);
+  if (!tensor.blocks) return stored(name);
+  return dequantized({.format = *tensor.blocks, .data = stored(name), .scale = {}}, at::kFloat).view(tensor.shape);
 }
 
 void Checkpoint::advise(const at::Tensor& tensor, PageAdvice advice) const {

@@ -19,23 +19,24 @@ namespace opensora::io {
 
 class Checkpoint final : public WeightSource {
  public:
-  // `path` is a file (safetensors, or PyTorch's .bin, .pt, .pth, .ckpt), an index of shards ("*.index.json"), or a
-  // folder in Hugging Face's layout: see weights_in(). Maps the files and checks their lists of tensors; reads no
-  // tensor's data. Names of a model that is known, behind any prefix ("module.", "model.diffusion_model.", "net.", …),
-  // are known without it; of several copies the most complete is taken, of equal ones a moving average ("ema."). Throws
-  // CheckpointError: nothing there (what was looked for, and where), a damaged file, a file of something else than
-  // the weights of a whole model (an adapter, weights quantised in a way that quantized_layout() does not know, another
-  // program's format: says what), shards that
-  // are missing or lack tensors that the index promises (all of them are listed).
+  // `path` is a file (safetensors, GGUF, or PyTorch's .bin, .pt, .pth, .ckpt), an index of shards ("*.index.json"), or
+  // a folder in Hugging Face's layout: see weights_in(). Maps the files and checks their lists of tensors; reads no
+  // tensor's data but the notes on quantised ones: see quantized_layout(). Names of a model that is known, behind any
+  // prefix ("module.", "model.diffusion_model.", "net.", …), are known without it; of several copies the most complete
+  // is taken, of equal ones a moving average ("ema."). Throws CheckpointError: nothing there (what was looked for, and
+  // where), a damaged file, a file of something else than tensors of a whole model (an adapter, quantised weights that
+  // cannot be read, another program's format: says what), shards that are missing or lack tensors that the index
+  // promises (all of them are listed).
   static std::shared_ptr<const Checkpoint> open(const std::filesystem::path& path);
 
-  // A view of the file, whatever shape is expected: see TensorFile::tensor.
+  // A view of the file, whatever shape is expected: see TensorFile::tensor. What is quantised is dequantised to
+  // float32.
   std::optional<at::Tensor> find(const std::string& name, at::IntArrayRef expected_shape) const override;
+  // Throws CheckpointError for scales that are NaN or infinite.
   std::optional<QuantizedTensor> quantized(const std::string& name, at::IntArrayRef expected_shape) const override;
-  const QuantizedLayout& layout() const { return layout_; }
   bool contains(const std::string& name) const override { return holders_.contains(name); }
-  // Without those that lie behind no prefix where others do, and none where several models share the file: foreign
-  // tensors are not unused ones. Without what belongs to quantised matrices.
+  // Without what belongs to quantised tensors, those that lie behind no prefix where others do, and none where several
+  // models share the file: foreign tensors are not unused ones.
   std::vector<std::string> names() const override;
   std::vector<std::string> all_names() const;
   std::string description() const override { return path_.string(); }
@@ -45,6 +46,9 @@ class Checkpoint final : public WeightSource {
   const TensorInfo& info(const std::string& name) const;
   // The file that holds it.
   const std::filesystem::path& file_of(const std::string& name) const;
+
+  // Which tensors are quantised matrices in 8 bits (not in llama.cpp's blocks), and what belongs to them.
+  const QuantizedLayout& layout() const { return layout_; }
 
   // Of all tensors, as stored.
   int64_t bytes() const;
@@ -56,6 +60,7 @@ class Checkpoint final : public WeightSource {
   // What the names in the file have in front: "model.diffusion_model.", mostly "". Of a file of several models all of
   // them, with commas.
   const std::string& stripped_prefix() const { return stripped_prefix_; }
+  const std::vector<std::string>& prefixes() const { return prefixes_; }  // the same, one by one
   // Those of other copies of a model, which are not used.
   const std::vector<std::string>& other_prefixes() const { return other_prefixes_; }
 
@@ -72,9 +77,9 @@ class Checkpoint final : public WeightSource {
   std::map<std::string, size_t> prefixes_of(const std::vector<std::string>& anchors) const;
   const std::string& choose_prefix(const std::map<std::string, size_t>& prefixes);
   void strip_prefixes();
-  at::Tensor stored(const std::string& name) const;
-  void read_layout();
   void check_not_foreign() const;
+  void read_layout();
+  at::Tensor stored(const std::string& name) const;
 
   std::filesystem::path path_;
   std::vector<std::filesystem::path> files_;
@@ -82,8 +87,9 @@ class Checkpoint final : public WeightSource {
   std::string stripped_prefix_;
   std::vector<std::string> other_prefixes_;
   std::set<std::string> foreign_;
-  bool holds_several_ = false;
+  std::vector<std::string> prefixes_;  // those of stripped_prefix_
   QuantizedLayout layout_;
+  bool holds_several_ = false;
   std::map<std::string, Holder> holders_;  // by tensor name
 };
 
@@ -114,7 +120,8 @@ class HeaderSource final : public MetaSource {
       return {name, shape, at::kFloat, std::move(quantized)};
     }
     const TensorInfo& info = checkpoint_->info(name);
-    return {name, info.shape, info.dtype};
+    // Blocks that are no rows of a matrix are dequantised as they are bound.
+    return {name, info.shape, info.blocks ? at::kFloat : info.dtype};
   }
 
   std::shared_ptr<const Checkpoint> checkpoint_;

@@ -25,7 +25,6 @@ struct Signature {
 using namespace std::string_view_literals;
 
 constexpr Signature kSignatures[] = {
-    {0, "GGUF"sv, "a GGUF file (quantised, for llama.cpp and its like), which is not supported", kTakeOriginal},
     {0, "ggml"sv, "a GGML file (quantised, for llama.cpp), which is not supported", kTakeOriginal},
     {0, "tjgg"sv, "a GGML file (quantised, for llama.cpp), which is not supported", kTakeOriginal},
     {0, "version https://git-lfs"sv, "a Git LFS pointer: the file itself was not downloaded",
@@ -67,13 +66,9 @@ constexpr std::string_view kUnfinished[] = {".incomplete", ".part",  ".partial",
 
 // What a file is, by its extension.
 constexpr std::pair<std::string_view, const char*> kForeignNames[] = {
-    {".onnx", "an ONNX file"},
-    {".gguf", "a GGUF file"},
-    {".h5", "a file of Keras"},
-    {".msgpack", "a file of Flax"},
-    {".tflite", "a TensorFlow Lite file"},
-    {".pb", "a file of TensorFlow"},
-    {".engine", "a TensorRT engine"},
+    {".onnx", "an ONNX file"},       {".h5", "a file of Keras"},
+    {".msgpack", "a file of Flax"},  {".tflite", "a TensorFlow Lite file"},
+    {".pb", "a file of TensorFlow"}, {".engine", "a TensorRT engine"},
     {".mlmodel", "a Core ML file"},
 };
 
@@ -146,22 +141,19 @@ constexpr std::pair<bool (*)(const std::string& name), const char*> kTensorMarks
      },
      "is a LoRA adapter, which is not supported yet; opensora takes whole models"},
     {[](const std::string& name) {
-       return name == "scaled_fp8" || ends_with_any(name, {".scale_weight", ".weight_scale", ".scale_input"});
-     },
-     "holds scaled 8-bit weights, which cannot be used; take the plain fp8, fp16 or bf16 file"},
-    {[](const std::string& name) {
        return contains_any(name, {".quant_state.bitsandbytes", ".quant_map", ".nested_absmax"}) ||
               ends_with_any(name, {".absmax", ".weight_format", ".SCB"});
      },
-     "holds weights that bitsandbytes quantised (nf4, fp4 or int8), which cannot be used; take the fp16 or bf16 file"},
+     "holds weights that bitsandbytes quantised (nf4, fp4 or int8), which cannot be used; take an int8, fp8, fp16 or "
+     "bf16 file"},
     {[](const std::string& name) {
        return ends_with_any(name, {".qweight", ".qzeros", ".g_idx"});
      },
-     "holds weights that GPTQ or AWQ quantised, which cannot be used; take the fp16 or bf16 file"},
+     "holds weights that GPTQ or AWQ quantised, which cannot be used; take an int8, fp8, fp16 or bf16 file"},
     {[](const std::string& name) {
        return ends_with_any(name, {".weight._data", ".weight._scale", ".weight.qdata"});
      },
-     "holds weights that quanto or torchao quantised, which cannot be used; take the fp16 or bf16 file"},
+     "holds weights that quanto or torchao quantised, which cannot be used; take an int8, fp8, fp16 or bf16 file"},
     {[](const std::string& name) {
        return ends_with_any(name, {"transformer_blocks.0.attn.to_q.weight", "transformer_blocks.0.attn.to_qkv.weight"});
      },

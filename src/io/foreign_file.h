@@ -1,5 +1,5 @@
-// What a file is that is no checkpoint of ours: formats of other programs, adapters, quantised weights, pages that were
-// saved in place of the file. One table of each.
+// What a file is that is no checkpoint of ours: formats of other programs, adapters, quantised weights that cannot be
+// read, pages that were saved in place of the file. One table of each.
 #pragma once
 
 #include <filesystem>
@@ -10,7 +10,7 @@
 
 namespace opensora::io {
 
-// By the name and the first bytes of a file; nullopt: nothing that is known. "is a GGUF file (…); take …".
+// By the name and the first bytes of a file; nullopt: nothing that is known. "is an HDF5 file (…); take …".
 std::optional<std::string> foreign_file(const std::filesystem::path& path, std::string_view start);
 
 // How many first bytes tell.

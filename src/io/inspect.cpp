@@ -1,9 +1,6 @@
 #include "io/inspect.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <map>
 #include <set>
 
 #include "io/safetensors.h"
@@ -154,24 +151,28 @@ std::string dtype_text(at::ScalarType dtype) {
   return name ? std::string(*name) : c10::toString(dtype);
 }
 
-// "570 matrices of int8, rotated in groups of 256"; of several formats, with semicolons. Empty: none is quantised.
-std::string quantized_text(const io::Checkpoint& checkpoint) {
-  std::map<std::string, int64_t> counts;
-  for (const auto& [name, matrix] : checkpoint.layout().matrices) {
-    const std::string rotated = matrix.rotation > 0 ? fmt::format(", rotated in groups of {}", matrix.rotation) : "";
-    ++counts[format_name(matrix.format) + rotated];
-  }
-  std::string text;
-  for (const auto& [format, count] : counts) {
-    text += fmt::format("{}{} matrices of {}", text.empty() ? "" : "; ", count, format);
-  }
-  return text;
-}
-
 bool is_index(const fs::path& file) { return file.filename().string().ends_with(".index.json"); }
 
 bool is_checkpoint(const fs::path& file) {
-  return file.extension() == ".safetensors" || is_index(file) || io::has_pytorch_name(file);
+  const fs::path extension = file.extension();
+  return extension == ".safetensors" || extension == ".gguf" || is_index(file) || io::has_pytorch_name(file);
+}
+
+// "int8 by row", or of matrices that are quantised in several ways each, the most frequent first; empty: none is.
+std::string quantization_of(const io::Checkpoint& checkpoint) {
+  std::map<std::string, int64_t> counts;
+  for (const std::string& name : checkpoint.all_names()) {
+    const io::TensorInfo& tensor = checkpoint.info(name);
+    if (tensor.blocks) ++counts[format_name(*tensor.blocks)];
+    const auto matrix = checkpoint.layout().matrices.find(name);
+    if (matrix != checkpoint.layout().matrices.end()) ++counts[io::describe(matrix->second, tensor.shape)];
+  }
+  std::vector<std::pair<int64_t, std::string>> ordered;
+  for (const auto& [description, count] : counts) ordered.emplace_back(-count, description);
+  std::sort(ordered.begin(), ordered.end());
+  std::string text;
+  for (const auto& [count, description] : ordered) text += (text.empty() ? "" : "; ") + description;
+  return text;
 }
 
 // The paths of the files that an index names; none if the index cannot be read, which inspect() will report.
@@ -196,14 +197,15 @@ CheckpointInfo inspect(const fs::path& path) {
                       .dtypes = {},
                       .tensors = {},
                       .metadata = checkpoint->metadata()};
+  if (const std::string weights = quantization_of(*checkpoint); !weights.empty()) {
+    info.variant.emplace_back("weights", weights);
+  }
   if (!checkpoint->stripped_prefix().empty()) info.variant.emplace_back("prefix", checkpoint->stripped_prefix());
-  if (const std::string text = quantized_text(*checkpoint); !text.empty()) info.variant.emplace_back("quantised", text);
   for (const std::string& name : checkpoint->all_names()) {
     const io::TensorInfo& tensor = checkpoint->info(name);
-    const std::string dtype = dtype_text(tensor.dtype);
+    const std::string dtype = tensor.blocks ? format_name(*tensor.blocks) : dtype_text(tensor.dtype);
     ++info.dtypes[dtype];
-    const bool is_part = checkpoint->layout().parts.contains(name);  // of a quantised matrix
-    info.parameters += is_part ? 0 : c10::multiply_integers(tensor.shape);
+    if (!checkpoint->layout().parts.contains(name)) info.parameters += c10::multiply_integers(tensor.shape);
     info.bytes += static_cast<int64_t>(tensor.bytes());
     info.tensors.push_back(
         {name, dtype, tensor.shape, static_cast<int64_t>(tensor.bytes()), checkpoint->file_of(name)});

@@ -83,7 +83,7 @@ at::ScalarType parse_dtype(const json& entry) {
   const std::optional<at::ScalarType> dtype = dtype_from_safetensors(found->get_ref<const std::string&>());
   if (!dtype) {
     throw FormatError("dtype " + json_excerpt(*found) +
-                      " is not supported; take the file with bf16, fp16, fp32 or plain fp8 weights");
+                      " is not supported; take the file with bf16, fp16, fp32, fp8 or int8 weights");
   }
   return *dtype;
 }

@@ -2,21 +2,23 @@
 
 #include <fstream>
 #include <set>
+#include <string>
 
+#include "io/gguf_file.h"
 #include "io/pytorch_file.h"
 #include "io/safetensors.h"
 
 namespace opensora::io {
 namespace {
 
-// A safetensors file starts with its header's length in 64 bits, then JSON. As a length, these four bytes would mean a
-// header of 67 MB.
-bool starts_as_zip(const std::filesystem::path& path) {
+// A safetensors file starts with its header's length in 64 bits, then JSON. As a length, the four bytes that zip
+// archives and GGUF files start with would mean a header of 67 MB and of 1.2 GB.
+std::string first_bytes(const std::filesystem::path& path) {
   std::error_code unreadable;
-  if (!std::filesystem::is_regular_file(path, unreadable)) return false;  // opening a pipe would wait for its writer
-  char start[4] = {};
-  std::ifstream(path, std::ios::binary).read(start, sizeof(start));
-  return std::string_view(start, sizeof(start)) == "PK\x03\x04";
+  std::string start(4, '\0');
+  if (!std::filesystem::is_regular_file(path, unreadable)) return start;  // opening a pipe would wait for its writer
+  std::ifstream(path, std::ios::binary).read(start.data(), static_cast<std::streamsize>(start.size()));
+  return start;
 }
 
 }  // namespace
@@ -27,7 +29,9 @@ bool has_pytorch_name(const std::filesystem::path& path) {
 }
 
 std::shared_ptr<const TensorFile> open_tensor_file(const std::filesystem::path& path) {
-  if (has_pytorch_name(path) || starts_as_zip(path)) return std::make_shared<const PyTorchFile>(path);
+  const std::string start = first_bytes(path);
+  if (start == "GGUF" || path.extension() == ".gguf") return std::make_shared<const GgufFile>(path);
+  if (has_pytorch_name(path) || start == "PK\x03\x04") return std::make_shared<const PyTorchFile>(path);
   return std::make_shared<const SafetensorsFile>(path);
 }
 

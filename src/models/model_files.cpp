@@ -1,7 +1,9 @@
 #include "models/model_files.h"
 
+#include <algorithm>
 #include <map>
 #include <stdexcept>
+#include <string_view>
 #include <system_error>
 #include <variant>
 #include <vector>
@@ -17,24 +19,30 @@ namespace fs = std::filesystem;
 
 struct KnownNames {
   const char* name;                    // of the configuration's section
+  const char* flag;                    // the parameter that names another file
   std::vector<const char*> community;  // files and folders, besides the configured one
+  // How the names of GGUF files begin, besides the configured file's without its extension: "flux1-dev-Q8_0.gguf".
+  std::vector<const char*> gguf;
   const char* tokenizer_file = nullptr;
   const char* tokenizer_folder = nullptr;  // in FLUX folders
 };
 
 const KnownNames& known_names(Component component) {
   static const std::map<Component, KnownNames> names = {
-      {Component::kModel, {"model", {}}},
-      {Component::kAe, {"ae", {}}},
+      {Component::kModel, {"model", "diffusion_model", {}, {}}},
+      {Component::kAe, {"ae", "vae", {}, {}}},
       {Component::kT5,
        {"t5",
-        {"t5xxl_fp16.safetensors", "t5xxl_fp8_e4m3fn.safetensors", "text_encoder_2"},
+        "t5xxl",
+        {"t5xxl_fp16.safetensors", "t5xxl_fp8_e4m3fn.safetensors", "t5xxl_fp8_e4m3fn_scaled.safetensors",
+         "text_encoder_2"},
+        {"t5-v1_1-xxl-encoder", "t5xxl"},
         "spiece.model",
         "tokenizer_2"}},
-      {Component::kClip, {"clip", {"clip_l.safetensors", "text_encoder"}, "vocab.json", "tokenizer"}},
-      {Component::kImgFlux, {"img_flux", {"flux1-dev.safetensors"}}},
-      {Component::kImgFluxAe, {"img_flux_ae", {"flux1-dev-ae.safetensors", "ae.safetensors"}}},
-      {Component::kTinyAe, {"tiny_ae", {"taehv.pth"}}},
+      {Component::kClip, {"clip", "clip_l", {"clip_l.safetensors", "text_encoder"}, {}, "vocab.json", "tokenizer"}},
+      {Component::kImgFlux, {"img_flux", "flux", {"flux1-dev.safetensors"}, {"flux1-dev"}}},
+      {Component::kImgFluxAe, {"img_flux_ae", "flux_ae", {"flux1-dev-ae.safetensors", "ae.safetensors"}, {}}},
+      {Component::kTinyAe, {"tiny_ae", "vae", {"taehv.pth"}, {}}},
   };
   return names.at(component);
 }
@@ -80,6 +88,38 @@ std::vector<fs::path> candidates(const fs::path& model_dir, const KnownNames& kn
     paths.push_back(model_dir / name);
   }
   return paths;
+}
+
+bool is_gguf_of(const fs::path& file, const std::string& start) {
+  const std::string name = file.filename().string();
+  if (file.extension() != ".gguf" || !name.starts_with(start)) return false;
+  return std::string_view("-_.").find(name[start.size()]) != std::string_view::npos;
+}
+
+// The GGUF files of a component in the model folder and in the folder that the configuration names, by name: people
+// call them after what they hold, "Open_Sora_v2-Q8_0.gguf".
+std::vector<fs::path> gguf_files(const fs::path& model_dir, const KnownNames& known, const std::string& configured) {
+  std::vector<std::string> starts(known.gguf.begin(), known.gguf.end());
+  if (fs::path(configured).has_extension()) starts.push_back(fs::path(configured).stem().string());
+  std::vector<fs::path> found;
+  for (const fs::path& folder : {model_dir, model_dir / configured}) {
+    std::error_code unreadable;
+    for (const auto& entry : fs::directory_iterator(folder, unreadable)) {
+      const auto fits = [&](const std::string& start) { return is_gguf_of(entry.path(), start); };
+      if (std::any_of(starts.begin(), starts.end(), fits)) found.push_back(entry.path());
+    }
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+// Which of several is meant only the user knows: they differ in size and quality.
+fs::path only_one(const std::vector<fs::path>& files, const KnownNames& known) {
+  if (files.size() == 1) return files.front();
+  std::string names;
+  for (const fs::path& file : files) names += (names.empty() ? "" : ", ") + file.filename().string();
+  throw CheckpointError(files.front().parent_path().string() + ": holds several files for \"" + known.name + "\" (" +
+                        names + "); name the one to use with `" + known.flag + "`");
 }
 
 // A path that is not there is taken for a folder: that is how the official configurations name text encoders.
@@ -150,6 +190,8 @@ fs::path find_component(const fs::path& model_dir, Component component, const st
     const fs::path missing = is_folder(path) ? path / "model.safetensors" : path;  // or its like: weights_in()
     tried += (tried.empty() ? "" : ", ") + missing.lexically_relative(model_dir).string();
   }
+  const std::vector<fs::path> files = gguf_files(model_dir, known, configured);
+  if (!files.empty()) return only_one(files, known);
   const std::string source = published_source(configured);
   throw MissingComponentError(
       "no checkpoint \"" + configured + "\" for \"" + known.name + "\" in folder " + model_dir.string() +

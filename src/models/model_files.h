@@ -48,9 +48,10 @@ const std::string& configured_file(Component component, const Config& config);
 const std::filesystem::path& chosen_file(Component component, const ModelFiles& files);
 
 // What Checkpoint::open() takes for a component: `chosen` if it is given (a file or folder, as it is, and nothing else
-// is tried), else the first that is there of model_dir / `configured`, its index of shards, and the community's names
-// for it ("t5xxl_fp16.safetensors", "text_encoder_2", "ae.safetensors", …).
-// Throws MissingComponentError that lists all that was tried.
+// is tried), else the first that is there of model_dir / `configured`, its index of shards, the community's names for
+// it ("t5xxl_fp16.safetensors", "text_encoder_2", "ae.safetensors", …), and a GGUF file that is called after it
+// ("Open_Sora_v2-Q8_0.gguf", "t5-v1_1-xxl-encoder-Q5_K_M.gguf").
+// Throws MissingComponentError that lists all that was tried, CheckpointError where there are several GGUF files.
 std::filesystem::path find_component(const std::filesystem::path& model_dir, Component component,
                                      const std::string& configured, const std::filesystem::path& chosen = {});
 

@@ -37,9 +37,10 @@ std::vector<MetaSource::Entry> tensors_of(const io::Checkpoint& checkpoint) {
 
 void check_input(const io::Checkpoint& checkpoint, const std::string& kind,
                  const std::vector<MetaSource::Entry>& tensors, const io::QuantizeOptions& options) {
-  if (!checkpoint.layout().matrices.empty()) {
+  for (const MetaSource::Entry& tensor : tensors) {
+    if (!checkpoint.info(tensor.name).blocks && !checkpoint.layout().matrices.contains(tensor.name)) continue;
     throw CheckpointError(fmt::format("{}: is quantised already ({}): take the file that it was made of",
-                                      checkpoint.description(), checkpoint.layout().matrices.begin()->first));
+                                      checkpoint.description(), tensor.name));
   }
   for (const MetaSource::Entry& tensor : tensors) {
     if (io::quantization_of(tensor, options)) return;

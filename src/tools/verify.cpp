@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 #include <numeric>
 
@@ -15,8 +16,9 @@ namespace fs = std::filesystem;
 using models::Examination;
 
 // In pieces, so that a float copy of the largest tensor is not needed.
+constexpr int64_t kPiece = 1 << 24;
+
 int64_t count_not_finite(const at::Tensor& tensor) {
-  constexpr int64_t kPiece = 1 << 24;
   if (!tensor.is_floating_point()) return 0;
   const at::Tensor flat = tensor.contiguous().view(-1);
   int64_t count = 0;
@@ -25,6 +27,22 @@ int64_t count_not_finite(const at::Tensor& tensor) {
     count += piece.numel() - at::isfinite(piece).sum().item<int64_t>();
   }
   return count;
+}
+
+int64_t count_not_finite(const QuantizedTensor& matrix) {
+  const int64_t rows = matrix.shape()[0],
+                piece = std::max<int64_t>(1, kPiece / std::max<int64_t>(1, matrix.shape()[1]));
+  int64_t count = 0;
+  for (int64_t first = 0; first < rows; first += piece) {
+    const QuantizedTensor part = rows_of(matrix, first, std::min(piece, rows - first));
+    count += count_not_finite(dequantized(part, at::kFloat));
+  }
+  return count;
+}
+
+int64_t count_not_finite(const io::Checkpoint& checkpoint, const std::string& name) {
+  if (const auto matrix = checkpoint.quantized(name, {})) return count_not_finite(*matrix);
+  return count_not_finite(*checkpoint.find(name, {}));
 }
 
 void examine_in_full(Examination& examination, const std::function<void(const fs::path& file)>& on_file) {
@@ -42,7 +60,7 @@ void examine_in_full(Examination& examination, const std::function<void(const fs
   std::map<std::string, int64_t> elements;  // by name, in order
   for (const MetaSource::Entry& tensor : examination.headers->requested()) elements[tensor.name] = tensor.elements();
   for (const auto& [name, all] : elements) {
-    const int64_t count = count_not_finite(*examination.checkpoint->find(name, {}));
+    const int64_t count = count_not_finite(*examination.checkpoint, name);
     if (count == 0) continue;
     examination.result.problems.push_back(fmt::format("{}: {} of {} values are NaN or infinite", name, count, all));
   }

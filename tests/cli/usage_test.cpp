@@ -227,7 +227,7 @@ std::vector<Guess> guesses() {
           {"--lora", "LoRA is not supported yet"},
           {"--lora-dir", "LoRA is not supported yet"},
           {"--lora_model_dir", "LoRA is not supported yet"},
-          {"--quantize", "quantized weights are not supported"},
+          {"--quantize", "weights are quantized in their file"},
           {"--type", "use --dtype"},
           {"--fp16", "use --dtype fp16"},
           {"--save-dir", "use --output-dir"},

@@ -1,4 +1,4 @@
-// Whole runs from weights in 8 bits on the simulated device.
+// Whole runs from weights in 8 bits and fewer on the simulated device.
 #include <c10/core/InferenceMode.h>
 #include <gtest/gtest.h>
 
@@ -9,6 +9,7 @@
 #include "io/safetensors.h"
 #include "opensora/quantize.h"
 #include "simulated/simulated_test.h"
+#include "support/quantized_files.h"
 #include "support/reference.h"
 #include "support/temporary_folder.h"
 
@@ -56,6 +57,12 @@ class SimulatedQuantized : public test::SimulatedTest, public ::testing::WithPar
     GenerateRequest request = test::short_request(folder_.path());
     const auto in_8_bits = [&](const char* model, const char* name) {
       fs::path file = folder_.path() / name;
+      if (GetParam() == std::string("gguf")) {
+        const bool is_t5 = model != std::string("Open_Sora_v2.safetensors");
+        test::write_gguf(file, test::all_weights(test::checkpoint_dir() / model), QuantizedFormat::kQ5_K,
+                         is_t5 ? "t5encoder" : "flux");
+        return file;
+      }
       quantize({.input = test::checkpoint_dir() / model,
                 .output = file,
                 .to = GetParam(),
@@ -85,7 +92,7 @@ TEST_P(SimulatedQuantized, RunsAreTheSameWhereverTheWeightsAreAndNearTheCpus) {
   EXPECT_TRUE(test::close(resident, latent_of(request.save_tensors), 1e-4, 1e-4));
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, SimulatedQuantized, ::testing::Values("int8", "fp8"),
+INSTANTIATE_TEST_SUITE_P(Formats, SimulatedQuantized, ::testing::Values("int8", "fp8", "gguf"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

@@ -194,12 +194,6 @@ TEST_F(CheckpointTest, SeveralModelsInOneFile) {
   EXPECT_TRUE(checkpoint->names().empty()) << "one model's are not another's unused ones";
 }
 
-TEST_F(CheckpointTest, RefusesScaledEightBitWeights) {
-  const fs::path file = folder_.path() / "t5xxl_fp8_e4m3fn_scaled.safetensors";
-  save_safetensors(file, {{"scaled_fp8", at::zeros({2})}});
-  EXPECT_TRUE(contains(error_of(file), "holds scaled 8-bit weights"));
-}
-
 TEST_F(CheckpointTest, ListsMissingShardsAndTensors) {
   write_shards();
   write_index({{"a", "model-1.safetensors"},

@@ -44,7 +44,6 @@ class ForeignFiles : public testing::Test {
 TEST_F(ForeignFiles, AreNamedWhateverTheyAreCalled) {
   const std::string rest(600, '\1');
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"GGUF\3\0\0\0"s + rest, "is a GGUF file"},
       {"\x08\x07\x12\x07pytorch"s + rest, "is an ONNX file"},
       {"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "is a Git LFS pointer: the file itself"},
       {"<!DOCTYPE html>\n<html><body>Log in</body></html>", "is a web page (HTML)"},
@@ -108,8 +107,6 @@ TEST_F(ForeignFiles, AdaptersAndQuantisedWeights) {
       {"lora_unet_double_blocks_0_img_attn_proj.lora_down.weight", "is a LoRA adapter"},
       {"transformer.single_blocks.0.lora_B.default.weight", "is a LoRA adapter"},
       {"double_blocks.0.hada_w1_a", "is a LoRA adapter"},
-      {"scaled_fp8", "holds scaled 8-bit weights"},
-      {"double_blocks.0.img_attn.proj.scale_weight", "holds scaled 8-bit weights"},
       {"double_blocks.0.img_attn.proj.weight.quant_state.bitsandbytes__nf4", "bitsandbytes quantised"},
       {"encoder.block.0.layer.0.SelfAttention.q.weight.absmax", "bitsandbytes quantised"},
       {"encoder.block.0.layer.0.SelfAttention.q.SCB", "bitsandbytes quantised"},

@@ -158,6 +158,30 @@ TEST(FindComponent, ConfiguredThenCommunityThenError) {
   EXPECT_TRUE(contains(find(Component::kAe, "x.safetensors", folder.path()), "the folder holds no weights"));
 }
 
+TEST(FindComponent, AGgufFileIsCalledAfterWhatItHolds) {
+  const test::TemporaryFolder folder;
+  const auto find = [&](Component component, const char* configured) {
+    try {
+      return models::find_component(folder.path(), component, configured).lexically_relative(folder.path()).string();
+    } catch (const CheckpointError& error) {
+      return std::string(error.what());
+    }
+  };
+  folder.write("Open_Sora_v2-Q8_0.gguf", "x");
+  folder.write("Open_Sora_v20.gguf", "x");
+  folder.write("flux1-dev.gguf", "x");
+  folder.write("google/t5-v1_1-xxl/t5-v1_1-xxl-encoder-Q5_K_M.gguf", "x");
+  EXPECT_EQ(find(Component::kModel, "Open_Sora_v2.safetensors"), "Open_Sora_v2-Q8_0.gguf");
+  EXPECT_EQ(find(Component::kImgFlux, "x.safetensors"), "flux1-dev.gguf");
+  EXPECT_EQ(find(Component::kT5, kT5), std::string(kT5) + "/t5-v1_1-xxl-encoder-Q5_K_M.gguf");
+  folder.write("Open_Sora_v2-Q4_K_S.gguf", "x");
+  EXPECT_TRUE(contains(find(Component::kModel, "Open_Sora_v2.safetensors"),
+                       "holds several files for \"model\" (Open_Sora_v2-Q4_K_S.gguf, Open_Sora_v2-Q8_0.gguf); name the "
+                       "one to use with `diffusion_model`"));
+  folder.write("Open_Sora_v2.safetensors", "x");
+  EXPECT_EQ(find(Component::kModel, "Open_Sora_v2.safetensors"), "Open_Sora_v2.safetensors");
+}
+
 TEST(DeducedConfig, PublishedShapesGivePublishedSizes) {
   class Manifest final : public WeightSource {
    public:
