@@ -207,10 +207,10 @@ void add_bench(CLI::App& app) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App* command = app.add_subcommand("bench", "Measure how fast each stage of a run is on this machine");
   add_measuring_options(*command, *options);
-  add_parameters(
-      *command, options->settings,
-      {"model-dir", "config", "diffusion-model", "vae", "t5xxl", "clip-l", "flux", "flux-ae", "resolution",
-       "aspect-ratio", "width", "height", "num-frames", "fps", "vae-tiling", "device", "dtype", "threads", "trace"});
+  add_parameters(*command, options->settings,
+                 {"model-dir",  "config",     "diffusion-model", "vae",           "t5xxl",   "clip-l",     "flux",
+                  "flux-ae",    "resolution", "aspect-ratio",    "width",         "height",  "num-frames", "fps",
+                  "vae-tiling", "device",     "dtype",           "quant-compute", "threads", "trace"});
   command->get_option("--model-dir")->description("Folder with the weights (default: none, but random ones in memory)");
   command->get_option("--config")
       ->description(

@@ -76,7 +76,7 @@ struct Weights::Binding {
   WeightOptions options;
   std::shared_ptr<WeightStream> stream = {};
   WeightBytes bytes = {};
-  std::map<QuantizedFormat, int64_t> quantized = {};
+  std::set<QuantizedFormat> quantized = {};
   std::optional<StagingRing> staging = {};  // for what is not streamed, while the model is bound
   std::vector<std::string> problems = {};
   std::set<std::string> bound = {};
@@ -130,7 +130,7 @@ Weights Weights::begin_block() const {
 
 std::shared_ptr<WeightStream> Weights::stream() const { return binding_->stream; }
 
-const std::map<QuantizedFormat, int64_t>& Weights::quantized() const { return binding_->quantized; }
+const std::set<QuantizedFormat>& Weights::quantized() const { return binding_->quantized; }
 at::Device Weights::device() const { return binding_->device; }
 at::Device Weights::kernel_device() const { return binding_->kernel_device(); }
 at::ScalarType Weights::dtype() const { return binding_->dtype; }
@@ -178,7 +178,7 @@ Matrix Weights::matrix(std::string_view name, at::IntArrayRef shape) const {
   }
   count(found->nbytes());
   found->exact_products = binding_->options.exact_products.value_or(found->exact_products);
-  if (!found->exact_products) ++binding_->quantized[found->format];
+  if (!found->exact_products) binding_->quantized.insert(found->format);
   int64_t& largest = binding_->bytes.largest_quantized;
   if (!on_host_) largest = std::max(largest, c10::multiply_integers(shape));
   for (at::Tensor* part : {&found->data, &found->scale}) {

@@ -7,9 +7,9 @@
 
 #include <ATen/ATen.h>
 
-#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -156,8 +156,8 @@ class Weights {
   // Whose kernels will run: the device, or what it stands in for.
   at::Device kernel_device() const;
   at::ScalarType dtype() const;
-  // How many matrices were bound that are quantised, by format; without those whose products are to be exact.
-  const std::map<QuantizedFormat, int64_t>& quantized() const;
+  // The formats of quantised matrices that were bound, without those whose products are to be exact.
+  const std::set<QuantizedFormat>& quantized() const;
   // What all that was bound so far takes on the device, wherever it was bound to.
   const WeightBytes& bytes() const;
 

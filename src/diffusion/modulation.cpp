@@ -23,7 +23,10 @@ Modulations Modulations::rows(int64_t first, int64_t count) const {
 ModulationLayers::ModulationLayers(const Weights& weights, const MMDiTConfig& config)
     : final_layer(weights["final_layer"]["adaLN_modulation"][1].on_host(), config.hidden_size, 2 * config.hidden_size) {
   const auto layer = [&](const Weights& of, int64_t count) {
-    return nn::Linear(of["lin"].on_host(), config.hidden_size, 3 * count * config.hidden_size);
+    nn::Linear linear(of["lin"].on_host(), config.hidden_size, 3 * count * config.hidden_size);
+    // All of a block depends on them, and they are made once a video: nothing is to be gained by rounding.
+    if (linear.quantized) linear.quantized->exact_products = true;
+    return linear;
   };
   for (int64_t i = 0; i < config.depth; ++i) {
     const Weights block = weights["double_blocks"][i];

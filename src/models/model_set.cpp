@@ -231,13 +231,13 @@ void ModelSet::tell_products(Component component, const Weights& weights) const 
   if (is_wanted && is_transformer(component) && weights.quantized().empty()) {
     spdlog::warn("{}: `quant_compute` full has no effect, as no weights are in 8 bits", event_name(component));
   }
-  for (const auto& [format, count] : weights.quantized()) {
+  for (const QuantizedFormat format : weights.quantized()) {
     const std::string problem = nn::quantized_product_problem(format, options_.device);
+    const std::string weights_in = fmt::format("{}: weights in {}", event_name(component), format_name(format));
     if (problem.empty()) {
-      spdlog::info("{}: products with {} matrices are made in {}", event_name(component), count, format_name(format));
+      spdlog::info("{} are multiplied as they are, by activations that are rounded to 8 bits", weights_in);
     } else {
-      spdlog::log(level, "{}: {} matrices in {} are dequantised as layers run: {}", event_name(component), count,
-                  format_name(format), problem);
+      spdlog::log(level, "{} are dequantised as layers run: {}", weights_in, problem);
     }
   }
 }

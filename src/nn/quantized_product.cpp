@@ -65,7 +65,7 @@ at::Tensor column_scales(const QuantizedTensor& weight) {
 at::Tensor rotated_inputs(const at::Tensor& x, int64_t rotation) {
   if (rotation == 0) return x;
   at::Tensor wide = at::empty(x.sizes(), x.options().dtype(at::kFloat)).copy_(x);
-  if (wide.is_meta()) {
+  if (wide.is_meta() && kernel_device(wide) == at::kCPU) {
     count_pass({wide, wide});
   } else {
     rotate_(wide, rotation);

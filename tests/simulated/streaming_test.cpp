@@ -83,8 +83,14 @@ struct Streaming {
   int64_t ahead, staging_bytes;
 };
 
+// Products of 8-bit numbers would be the device's.
+constexpr bool kExactProducts = true;
+
 WeightOptions streamed(const Streaming& streaming) {
-  return {.residence = Residence::kStreamed, .ahead = streaming.ahead, .staging_bytes = streaming.staging_bytes};
+  return {.residence = Residence::kStreamed,
+          .ahead = streaming.ahead,
+          .exact_products = kExactProducts,
+          .staging_bytes = streaming.staging_bytes};
 }
 
 class SimulatedStreaming : public test::SimulatedTest, public ::testing::WithParamInterface<Streaming> {
@@ -112,7 +118,8 @@ void expect_each_block_once(const Streaming& streaming, const std::filesystem::p
                             const at::Tensor& expected) {
   constexpr int kForwards = 3;
   at::Tensor whole, by_blocks;
-  const int64_t held = bytes_to_device({}, kForwards, &whole, weights);  // each block once
+  const int64_t held =
+      bytes_to_device({.exact_products = kExactProducts}, kForwards, &whole, weights);  // each block once
   const int64_t streamed_bytes = bytes_to_device(streamed(streaming), kForwards, &by_blocks, weights);
   EXPECT_TRUE(test::close(whole, expected));
   EXPECT_TRUE(at::equal(whole, by_blocks));
@@ -139,7 +146,7 @@ TEST_P(SimulatedStreaming, QuantizedBlocksComeAsTheyAreStored) {
               .to = to,
               .rotate = to == std::string("int8"),
               .overwrite = true});
-    const at::Tensor on_cpu = TinyTransformer({}, weights, at::kCPU).forward();
+    const at::Tensor on_cpu = TinyTransformer({.exact_products = kExactProducts}, weights, at::kCPU).forward();
     EXPECT_LT(test::relative_error(on_cpu, test::Case("mmdit")["out"]), to == std::string("int8") ? 0.02 : 0.05);
     expect_each_block_once(GetParam(), weights, on_cpu);
   }
