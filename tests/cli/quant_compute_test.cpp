@@ -79,7 +79,7 @@ TEST_F(QuantCompute, AnOlderCpuDequantisesAndSaysSo) {
 
 TEST_F(QuantCompute, FullWithoutAnythingToMultiplyIsAWarning) {
   const Made bf16 = make({"--quant-compute", "full"});
-  EXPECT_TRUE(contains(bf16.log, "`quant_compute` full has no effect, as no weights are in 8 bits")) << bf16.log;
+  EXPECT_TRUE(contains(bf16.log, "--quant-compute full has no effect, as no weights are in 8 bits")) << bf16.log;
   const Made fp8 = make({"--diffusion-model", weights_in("fp8"), "--quant-compute", "full"});
   EXPECT_TRUE(contains(fp8.log, "the CPU has no products of fp8 (e4m3)")) << fp8.log;
 }
