@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Installs what opensora is built from: Debian packages, and in third_party/site-packages LibTorch and the compiler of
-# the CUDA plug-in (0.65 GB to download, 1.3 GB on disk).
+# the CUDA plug-in (0.68 GB to download, 1.3 GB on disk).
 #
 # usage: scripts/setup.sh [--cuda]
 #
-#   --cuda   also get NVIDIA's libraries that a GPU needs (in all 2.4 GB to download, 3.9 GB on disk). This is the default
+#   --cuda   also get NVIDIA's libraries that a GPU needs (in all 2.5 GB to download, 3.9 GB on disk). This is the default
 #            where there is an NVIDIA GPU, and once done it stays so.
 #
 # It needs a Debian or Ubuntu system on x86-64, and root or sudo. What is there already is not installed again.
@@ -27,16 +27,16 @@ stamp() {
   echo "$1 $(cat third_party/requirements-cpu.txt "third_party/requirements-$1.txt" | sha256sum | cut -d ' ' -f 1)"
 }
 
-# Unpacks headers, shared libraries, the compiler and licences, without Python's and static libraries; deletes each wheel
-# after it.
+# Unpacks headers, shared libraries, the compiler and licences, without Python's and static libraries, and of the wheel
+# that is there for cuDNN's headers only what the plug-in is linked to; deletes each wheel after it.
 # -DD: files are as new as their unpacking, so that a new version of LibTorch makes ninja build everything again.
 unpack_wheels() {
   local wheel status
   for wheel in "$kStaging"/*.whl; do
     status=0
-    unzip -q -DD "$wheel" 'torch/lib/*' 'torch/include/*' 'nvidia/*' '*.dist-info/*' \
-      -x '*/libtorch_python.so' '*.a' '*.py' -d "$kStaging" 2>/dev/null || status=$?
-    # 11: one of the patterns matched nothing, as no wheel has both torch/ and nvidia/.
+    unzip -q -DD "$wheel" 'torch/lib/*' 'torch/include/*' 'nvidia/*' 'include/*' '*.dist-info/*' \
+      -x '*/libtorch_python.so' '*.a' '*.py' 'nvidia/cudnn_jit/lib/libcudnn_*' -d "$kStaging" 2>/dev/null || status=$?
+    # 11: one of the patterns matched nothing, as no wheel has torch/, nvidia/ and include/.
     ((status == 0 || status == 11)) || die "unzip failed on ${wheel##*/} (exit status $status): is the disk full?"
     rm "$wheel"
   done
@@ -44,8 +44,8 @@ unpack_wheels() {
 
 # Makes the tree beside its place and moves it in only when it is complete.
 install_site_packages() {
-  local flavour=$1 size="0.65 GB"
-  [[ $flavour == cpu ]] || size="2.4 GB"
+  local flavour=$1 size="0.68 GB"
+  [[ $flavour == cpu ]] || size="2.5 GB"
   trap 'rm -rf "$kStaging"' EXIT
   rm -rf "$kStaging"
   mkdir -p "$kStaging"

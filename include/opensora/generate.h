@@ -57,6 +57,10 @@ struct GenerateRequest {
   // They are spaced by `calibration`, a table of calibrate(), or without one by the demo model's.
   double speed = 1;
   std::filesystem::path calibration;
+  // The video transformer's attention: "exact"; or "fp8", with products in 8 bits on a GPU of compute capability 9.0 or
+  // 10.x, but in the first and the last steps and in layers whose result is too far off. Elsewhere that is a warning,
+  // and exact.
+  std::string attention = "exact";
 
   // Images or one video, as config.cond_type wants them: i2v_loop two images, first then last; others one; t2v none.
   std::vector<std::filesystem::path> references;
@@ -118,7 +122,9 @@ struct GenerateResult {
   int64_t image_forwards = 0;           // of FLUX
   std::vector<int64_t> computed_steps;  // from 1, that ran the video transformer; empty: all did, or none was run
   std::string device, dtype;
-  std::string attention;                                // the kernel: "cudnn", "flash", "efficient", "math"
+  // The kernel: "cudnn", "flash", "efficient", "math"; with `attention` fp8 and what came of it: "cudnn, fp8 in 55 of
+  // 57 layers".
+  std::string attention;
   std::string cuda_graphs;                              // "replayed", "dropped", "off", "off (cpu)", …
   std::vector<std::pair<std::string, double>> seconds;  // by stage, in order
   // Of sampling, as expected before its first step or, where nobody could tell, after it; nullopt: it was not sampled.

@@ -29,6 +29,7 @@ struct StagePlan {
   bool forwards_are_estimated = false;
   double flops = 0;  // of all forwards: matrix products, convolutions, attention; two a multiply-add
   double attention_flops = 0, convolution_flops = 0;  // of them
+  double fp8_attention_flops = 0;                     // of attention's, in 8 bits
   // What operators read and write, each tensor once: those of the FLOPs (`product_bytes`: of the matrix products), and
   // all others. Where they are bound by memory, it is by these.
   double product_bytes = 0, attention_bytes = 0, convolution_bytes = 0, elementwise_bytes = 0;

@@ -19,6 +19,21 @@ struct CudaPlugin {
   // element's type, for all of its rows on a cudaStream_t.
   using Launch = int32_t (*)(Element element, const void* functor, void* stream);
 
+  // softmax(scale q k^T) v of numbers in e4m3 (nn/attention_fp8.h). All pointers are to the device's memory; q, k, v
+  // and out are dense [batch, tokens, heads, width], out in e4m3 or bf16. The others are one float32 each: what a 1 of
+  // q and k stands for, the number 1, by what the softmax's weights are multiplied before they are rounded, and its
+  // inverse.
+  struct Fp8Attention {
+    const void *q, *k, *v;
+    const float *q_unit, *k_unit, *one, *weight_scale, *weight_unit;
+    void* out;
+    bool has_wide_output;
+    int64_t batch, heads, queries, keys, width;
+    double scale;
+  };
+  // Of a GPU: none, one that gives e4m3, or one that also gives bf16.
+  enum class Fp8Support : int32_t { kNone, kNarrowOutput, kWideOutput };
+
   int32_t version;
   Launch modulated_layer_norm, rms_norm_rope, part_moments, affine_of_pixels;
   Launch quantize_rows_to_int8, quantize_rows_to_fp8, rescale_int32, rescale_float32;
@@ -31,6 +46,11 @@ struct CudaPlugin {
   void (*end_graph)(void* graph);
   void (*replay_graph)(void* graph);  // on the current stream
   void (*destroy_graph)(void* graph);
+
+  // On the current stream of the current device. Null where the plug-in was built without cuDNN's headers. The first
+  // call for a shape builds its plan, so it cannot be recorded; later ones can. Throws c10::Error.
+  void (*fp8_attention)(const Fp8Attention& call);
+  Fp8Support (*fp8_support)();  // of the current device
 };
 
 // The plug-in's only symbol: returns its table.

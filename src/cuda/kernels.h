@@ -1,4 +1,4 @@
-// What kernels.cu has, as the plug-in's table takes it.
+// What the plug-in's table points to.
 #pragma once
 
 #include "core/cuda_plugin.h"
@@ -14,5 +14,9 @@ int32_t quantize_rows_to_fp8(CudaPlugin::Element element, const void* functor, v
 int32_t rescale_int32(CudaPlugin::Element element, const void* functor, void* stream);
 int32_t rescale_float32(CudaPlugin::Element element, const void* functor, void* stream);
 const char* error_text(int32_t error);
+
+// attention_fp8.cpp's.
+void fp8_attention(const CudaPlugin::Fp8Attention& call);
+CudaPlugin::Fp8Support fp8_support();
 
 }  // namespace opensora::cuda

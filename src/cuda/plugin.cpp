@@ -73,6 +73,13 @@ constexpr CudaPlugin kTable = {
     .end_graph = [](void* graph) { graph_of(graph).end(); },
     .replay_graph = [](void* graph) { graph_of(graph).replay(); },
     .destroy_graph = [](void* graph) { delete &graph_of(graph); },
+#ifdef OPENSORA_HAS_CUDNN_HEADERS
+    .fp8_attention = fp8_attention,
+    .fp8_support = fp8_support,
+#else
+    .fp8_attention = nullptr,
+    .fp8_support = nullptr,
+#endif
 };
 
 }  // namespace

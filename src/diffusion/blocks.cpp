@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "core/trace.h"
-#include "nn/attention.h"
 #include "nn/fused.h"
 
 namespace opensora::diffusion {
@@ -24,9 +23,9 @@ std::optional<nn::Linear> linear_if(bool wanted, const Weights& weights, const c
 }
 
 // [B, L, C]
-at::Tensor attention(const QKV& x) {
+at::Tensor attention(const QKV& x, const nn::AttentionLayer& attend) {
   const at::Tensor q = x.q.transpose(1, 2);  // [B, H, L, D]
-  return nn::attention(q, x.k.transpose(1, 2), x.v.transpose(1, 2)).transpose(1, 2).flatten(2);
+  return attend(q, x.k.transpose(1, 2), x.v.transpose(1, 2)).transpose(1, 2).flatten(2);
 }
 
 void modulate(const at::Tensor& out, const at::Tensor& x, const Modulation& mod) {
@@ -146,7 +145,7 @@ DoubleStreamBlock::DoubleStreamBlock(const Weights& weights, const MMDiTConfig& 
       txt(weights, "txt", config) {}
 
 void DoubleStreamBlock::operator()(const Workspace& work, int64_t text_length, const PerStream<at::Tensor>& mods,
-                                   const RotaryEmbedding& pe) const {
+                                   const RotaryEmbedding& pe, const nn::AttentionLayer& attend) const {
   const TraceSpan span("DoubleStreamBlock");
   const QKV qkv = work.split_qkv(num_heads, fused_qkv);
   const int64_t image_length = work.x.size(1) - text_length;
@@ -158,7 +157,7 @@ void DoubleStreamBlock::operator()(const Workspace& work, int64_t text_length, c
   enter(txt, mods.txt, 0, text_length);
   enter(img, mods.img, text_length, image_length);
 
-  const at::Tensor attended = attention(qkv);  // [B, L+N, C]
+  const at::Tensor attended = attention(qkv, attend);  // [B, L+N, C]
 
   const auto leave = [&](const Stream& stream, const at::Tensor& rows, int64_t first, int64_t length) {
     const std::vector<Modulation> modulations = split_modulations(rows, hidden_size);
@@ -196,7 +195,8 @@ void SingleStreamBlock::project(const QKV& out, const at::Tensor& x, nn::WeightB
   v_mlp->outputs(0, hidden_size).into(out.v.flatten(2), x, weights);
 }
 
-void SingleStreamBlock::operator()(const Workspace& work, const at::Tensor& mods, const RotaryEmbedding& pe) const {
+void SingleStreamBlock::operator()(const Workspace& work, const at::Tensor& mods, const RotaryEmbedding& pe,
+                                   const nn::AttentionLayer& attend) const {
   const TraceSpan span("SingleStreamBlock");
   const Modulation mod = split_modulations(mods, hidden_size)[0];
   modulate(work.normed, work.x, mod);
@@ -204,7 +204,7 @@ void SingleStreamBlock::operator()(const Workspace& work, const at::Tensor& mods
   const QKV qkv = work.split_qkv(num_heads, linear1.has_value());
   project(qkv, work.normed, *work.weights);
   norm(qkv, pe);
-  mlp_and_out(work, attention(qkv));
+  mlp_and_out(work, attention(qkv, attend));
   nn::add_gated(work.x, mod.gate, work.normed);
 }
 

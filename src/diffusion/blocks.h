@@ -16,6 +16,7 @@
 #include "core/weights.h"
 #include "diffusion/modulation.h"
 #include "diffusion/sequence.h"
+#include "nn/attention_fp8.h"
 #include "nn/linear.h"
 #include "nn/norm.h"
 #include "opensora/config.h"
@@ -138,7 +139,7 @@ struct DoubleStreamBlock {
   DoubleStreamBlock(const Weights& weights, const MMDiTConfig& config);
   // The first `text_length` tokens are the text's.
   void operator()(const Workspace& work, int64_t text_length, const PerStream<at::Tensor>& mods,
-                  const RotaryEmbedding& pe) const;
+                  const RotaryEmbedding& pe, const nn::AttentionLayer& attend = {}) const;
 };
 
 // One stream of text and image tokens; attention and MLP run in parallel.
@@ -150,7 +151,9 @@ struct SingleStreamBlock {
   QKNorm norm;
 
   SingleStreamBlock(const Weights& weights, const MMDiTConfig& config);
-  void operator()(const Workspace& work, const at::Tensor& mods, const RotaryEmbedding& pe) const;  // mods [B, 3C]
+  // mods [B, 3C]
+  void operator()(const Workspace& work, const at::Tensor& mods, const RotaryEmbedding& pe,
+                  const nn::AttentionLayer& attend = {}) const;
 
  private:
   nn::Linear mlp_in() const;

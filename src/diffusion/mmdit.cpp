@@ -64,13 +64,16 @@ at::Tensor MMDiT::forward(const MMDiTStep& step, const RotaryEmbedding& pe, cons
   const at::Tensor img = work.x.slice(1, text_length), img_normed = work.normed.slice(1, text_length);
   work.x.slice(1, 0, text_length).copy_(step.txt).mul_(work.scale());
   embed_image(img, step.img, step.cond, img_normed);
+  const auto layer = [&](size_t index) {
+    return nn::AttentionLayer{.fp8 = step.fp8_attention, .index = static_cast<int64_t>(index)};
+  };
   for (size_t i = 0; i < double_blocks.size(); ++i) {
     throw_if_stopped();
-    double_blocks[i](work, text_length, step.modulations.double_blocks[i], pe);
+    double_blocks[i](work, text_length, step.modulations.double_blocks[i], pe, layer(i));
   }
   for (size_t i = 0; i < single_blocks.size(); ++i) {
     throw_if_stopped();
-    single_blocks[i](work, step.modulations.single_blocks[i], pe);
+    single_blocks[i](work, step.modulations.single_blocks[i], pe, layer(double_blocks.size() + i));
   }
   return final_layer(img, img_normed, step.modulations.final_layer).to(dtype);
 }

@@ -24,10 +24,11 @@ struct MMDiTInput {
 
 // The same for a loop: what does not depend on the latent is computed before it.
 struct MMDiTStep {
-  at::Tensor img;                  // [B, N, in_channels]
-  at::Tensor txt;                  // [B, L, C], embed_text()'s
-  at::Tensor cond;                 // as above
-  const Modulations& modulations;  // of B rows, modulations()'s
+  at::Tensor img;                             // [B, N, in_channels]
+  at::Tensor txt;                             // [B, L, C], embed_text()'s
+  at::Tensor cond;                            // as above
+  const Modulations& modulations;             // of B rows, modulations()'s
+  nn::Fp8Attention* fp8_attention = nullptr;  // null: attention is exact
 };
 
 struct MMDiT {

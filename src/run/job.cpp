@@ -40,6 +40,11 @@ std::filesystem::path default_output(const std::string& prompt, uint64_t seed, i
 namespace run {
 namespace {
 
+bool wants_fp8(const std::string& attention) {
+  if (attention == "exact" || attention == "fp8") return attention == "fp8";
+  throw UsageError("`attention`: expected exact or fp8, found \"" + attention + "\"");
+}
+
 bool uses_dc_ae(const Config& config) { return std::holds_alternative<DCAEConfig>(config.ae); }
 
 void check_condition(const GenerateRequest& request, sampling::ConditionType type) {
@@ -259,6 +264,7 @@ Job make_job(const GenerateRequest& request) {
   job.dtype = resolve_dtype(request.dtype, job.device);
   job.rng = rng_of(request, job.dtype);
   job.solver = sampling::parse_solver(request.sampler);
+  job.wants_fp8_attention = wants_fp8(request.attention);
   job.timestep_rounding = sampling::parse_timestep_rounding(request.timestep_rounding);
   if (job.timestep_rounding == sampling::TimestepRounding::kOfficial && job.dtype == at::kFloat) {
     spdlog::warn("`timestep_rounding` official: rounds nothing in fp32");
@@ -338,6 +344,15 @@ int64_t expected_forwards(const Job& job, const sampling::StepSchedule& schedule
 int64_t sampling_forwards(const Job& job, int64_t first) { return expected_forwards(job, step_schedule(job), first); }
 
 int64_t picture_forwards(const Job& job) { return expected_forwards(job, picture_steps(job)); }
+
+nn::StepRange fp8_steps(const Job& job) { return nn::fp8_steps(job.schedule.num_steps); }
+
+int64_t fp8_forwards(const Job& job) {
+  const nn::StepRange steps = fp8_steps(job);
+  return sampling_forwards(job, steps.first) - sampling_forwards(job, steps.end);
+}
+
+int64_t attention_layers(const MMDiTConfig& config) { return config.depth + config.depth_single_blocks; }
 
 sampling::GuidanceOptions guidance_options(const Config& config, sampling::ConditionType condition) {
   const SamplingConfig& s = config.sampling;

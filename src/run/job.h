@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/temporary.h"
+#include "nn/attention_fp8.h"
 #include "opensora/generate.h"
 #include "run/stage.h"
 #include "sampling/condition.h"
@@ -38,6 +39,7 @@ struct Job {
   sampling::Rng rng;
   sampling::SolverKind solver = sampling::SolverKind::kEuler;
   sampling::TimestepRounding timestep_rounding = sampling::TimestepRounding::kNone;
+  bool wants_fp8_attention = false;
   std::string effective_prompt;  // with suffixes
   PixelSize size;                // pixels, rounded up to what the model can make
   sampling::LatentShape latent_shape;
@@ -108,6 +110,12 @@ int64_t picture_forwards(const Job& job);  // FLUX's
 
 // How the sampler mixes its branches in a run with that condition.
 sampling::GuidanceOptions guidance_options(const Config& config, sampling::ConditionType condition);
+
+// Those of the steps that may use attention in 8 bits, and the forwards that they have.
+nn::StepRange fp8_steps(const Job& job);
+int64_t fp8_forwards(const Job& job);
+// Of the video transformer: the layers that have attention.
+int64_t attention_layers(const MMDiTConfig& config);
 
 // Sets what is the same for all jobs of a run: threads, the choice of attention's kernel.
 void prepare_machine(const GenerateRequest& request);

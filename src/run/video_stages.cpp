@@ -20,6 +20,7 @@
 #include "io/safetensors.h"
 #include "media/png.h"
 #include "models/model_set.h"
+#include "nn/attention_fp8.h"
 #include "opensora/error.h"
 #include "opensora/generate.h"
 #include "run/frames.h"
@@ -170,6 +171,18 @@ std::unique_ptr<GraphRecorder> graph_recorder_for(Job& job, const diffusion::MMD
   return wanted == "off" || waits ? nullptr : make_graph_recorder(job.device);
 }
 
+// Null where attention is exact; where it has to be, a warning says why.
+std::unique_ptr<nn::Fp8Attention> fp8_attention_for(const Job& job) {
+  if (!job.wants_fp8_attention) return nullptr;
+  nn::Fp8Choice choice = nn::fp8_kernel(job.device);
+  if (!choice.kernel) {
+    spdlog::warn("{}`attention` fp8: {}; attention stays exact", job.label, choice.why_not);
+    return nullptr;
+  }
+  return std::make_unique<nn::Fp8Attention>(std::move(choice.kernel), attention_layers(job.request.config.model),
+                                            fp8_steps(job));
+}
+
 std::string what_became_of_graphs(const sampling::SamplerResult& sampled) {
   if (sampled.dropped_graphs) return "dropped";
   if (sampled.replayed > 0) return "replayed";
@@ -272,8 +285,11 @@ at::Tensor sample_latent(Job& job, ModelSet& models, sampling::SamplerState& sta
     const auto graphs = graph_recorder_for(job, *model);
     input.graphs = graphs.get();
     if (job.request.cuda_graphs == "auto") input.graph_trial = trial_of_launching(job.device);
+    const auto fp8_attention = fp8_attention_for(job);
+    input.fp8_attention = fp8_attention.get();
     const sampling::SamplerResult sampled = sampling::sample(*model, input, job.device);
     at::Tensor latent = sampled.latent.to(at::kCPU);
+    if (fp8_attention) job.result.attention += ", " + fp8_attention->summary();
     job.result.forwards = sampled.forwards;
     if (job.cache.is_on()) note_computed_steps(job, sampled);
     if (graphs) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <tuple>
 #include <utility>
 
 #include "core/trace.h"
@@ -66,8 +67,11 @@ diffusion::Modulations modulations_of(const std::vector<at::Tensor>& list, const
 // The transformer's forwards, recorded for each kind of branch by itself, and replayed where the recorder allows it.
 class Forwards {
  public:
-  Forwards(const Session& session, GraphRecorder* recorder, GraphTrial trial)
-      : session_(session), recorder_(recorder), trial_(std::move(trial)) {}
+  Forwards(const Session& session, const SamplerInput& input)
+      : session_(session), recorder_(input.graphs), trial_(input.graph_trial), fp8_attention_(input.fp8_attention) {}
+
+  // Those that follow are of this step, from 0.
+  void begin_step(int64_t step) { in_8_bits_ = fp8_attention_ != nullptr && fp8_attention_->is_for(step); }
 
   // [1, N, C] in the model's dtype, valid until the next call.
   at::Tensor operator()(const Branch& branch, const at::Tensor& img, const diffusion::Modulations& mods) {
@@ -75,7 +79,11 @@ class Forwards {
     replayed_ += forward.is_replayed() ? 1 : 0;
     std::vector<at::Tensor> inputs = list_of(mods);
     inputs.push_back(img);
-    return forward(inputs);
+    if (!in_8_bits_ || fp8_attention_->is_settled()) return forward(inputs);
+    const at::Tensor exact =
+        run({branch.text, branch.conditioned, true}, inputs);  // never recorded: only this one compares
+    fp8_attention_->settle();
+    return exact;
   }
 
   int64_t replayed() const { return replayed_; }
@@ -87,25 +95,33 @@ class Forwards {
   }
 
  private:
+  using Kind =
+      std::tuple<const TextEmbedding*, bool, bool>;  // whether it is conditioned, whether attention is in 8 bits
+
   Replayed& of(const Branch& branch) {
-    const TextEmbedding* text = branch.text;
-    const at::Tensor cond = branch.conditioned ? session_.cond : at::Tensor();
-    const auto run = [this, text, cond](std::vector<at::Tensor> inputs) {
-      const at::Tensor img = inputs.back();
-      inputs.pop_back();
-      const diffusion::Modulations mods = modulations_of(inputs, session_.model.config);
-      return session_.model.forward(
-          diffusion::MMDiTStep{.img = img, .txt = text->txt, .cond = cond, .modulations = mods}, session_.pe,
-          session_.work);
-    };
-    return kinds_.try_emplace({text, branch.conditioned}, recorder_, "the transformer's forward", run, trial_)
-        .first->second;
+    const Kind kind{branch.text, branch.conditioned, in_8_bits_};
+    const auto run_kind = [this, kind](const std::vector<at::Tensor>& inputs) { return run(kind, inputs); };
+    return kinds_.try_emplace(kind, recorder_, "the transformer's forward", run_kind, trial_).first->second;
+  }
+
+  // `inputs`: list_of() the modulations, and the latent.
+  at::Tensor run(const Kind& kind, const std::vector<at::Tensor>& inputs) const {
+    const auto& [text, conditioned, in_8_bits] = kind;
+    const diffusion::Modulations mods = modulations_of({inputs.begin(), inputs.end() - 1}, session_.model.config);
+    return session_.model.forward(diffusion::MMDiTStep{.img = inputs.back(),
+                                                       .txt = text->txt,
+                                                       .cond = conditioned ? session_.cond : at::Tensor(),
+                                                       .modulations = mods,
+                                                       .fp8_attention = in_8_bits ? fp8_attention_ : nullptr},
+                                  session_.pe, session_.work);
   }
 
   const Session& session_;
   GraphRecorder* recorder_;
   GraphTrial trial_;
-  std::map<std::pair<const TextEmbedding*, bool>, Replayed> kinds_;
+  nn::Fp8Attention* fp8_attention_;
+  bool in_8_bits_ = false;
+  std::map<Kind, Replayed> kinds_;
   int64_t replayed_ = 0;
 };
 
@@ -353,7 +369,7 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
   const int64_t patch = model.config.patch_size;
   const Session session = make_session(model, input, device);
 
-  Forwards forwards(session, input.graphs, input.graph_trial);
+  Forwards forwards(session, input);
   SamplerResult result;
   SamplerState begun;
   SamplerState& state = input.state != nullptr ? *input.state : begun;
@@ -372,6 +388,7 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
     const std::vector<Branch>& branches = by_step[at.step];
     if (e == modulations.end) modulations = modulations_from(session, input, evaluations, by_step, e);
     const TraceSpan span("step", at.step + 1);
+    forwards.begin_step(at.step);
     const bool computes = cache.computes(at.step);
     const at::Tensor velocity = guided_velocity(forwards, img, at, branches, modulations, cache, computes);
     SolverUpdate next = solver.advance(at, img, velocity, state.history);

@@ -120,6 +120,7 @@ struct SamplerInput {
   GraphRecorder* graphs = nullptr;  // records the forwards, so that they are replayed; null: none are
   GraphTrial graph_trial = {};      // asked for each kind of forward; empty: all are recorded
   TimestepRounding timestep_rounding = TimestepRounding::kNone;
+  nn::Fp8Attention* fp8_attention = nullptr;  // of the steps that it is for; null: attention is exact in all
 };
 
 struct SamplerResult {

@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 
 #include "opensora/error.h"
 
@@ -99,6 +100,11 @@ const GpuFigures* find_present_gpu(const std::string& driver_name, int64_t memor
     if (is_named && share > 0.9 && share < 1.1) return &gpu;
   }
   return nullptr;
+}
+
+bool has_fp8_attention(const GpuFigures& gpu) {
+  constexpr std::array<std::string_view, 4> kHopperAndB200 = {"b200", "h200", "h100", "h100-pcie"};
+  return std::find(kHopperAndB200.begin(), kHopperAndB200.end(), gpu.key) != kHopperAndB200.end();
 }
 
 int64_t usable_memory(const GpuFigures& gpu) { return gpu.memory_gib * kGiB / 16 * 15; }

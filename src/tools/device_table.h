@@ -30,6 +30,9 @@ const GpuFigures& find_gpu(const std::string& key);
 // The one that the driver gives this name and memory, or nullptr: it is not in the table.
 const GpuFigures* find_present_gpu(const std::string& driver_name, int64_t memory_bytes);
 
+// Whether it has the kernel of `attention` fp8 (nn/attention_fp8.h).
+bool has_fp8_attention(const GpuFigures& gpu);
+
 // What a run can have of its memory. A sixteenth is taken: error correction takes that much of an L4's, L40S's or
 // A6000's, and where there is none, the driver and a desktop hold about a gigabyte of 16 or 24.
 int64_t usable_memory(const GpuFigures& gpu);

@@ -56,7 +56,8 @@ struct Circumstances {
   at::Device device;  // to plan for: it may be a GPU that is not here
   at::ScalarType dtype;
   BaseMemory base;
-  bool published = false;  // without weights
+  bool published = false;          // without weights
+  bool has_fp8_attention = false;  // the device has its kernel
 };
 
 at::Device planned_device(const GenerateRequest& request, const PlanOptions& options) {
@@ -89,6 +90,10 @@ RunPlan describe(const run::Job& job, const Circumstances& there) {
   run.device = there.device.is_cpu() ? "cpu" : "cuda";
   run.dtype = dtype_name(there.dtype);
   run.computing = computing_text(there.dtype, there.device);
+  if (job.request.attention == "fp8") {
+    run.computing += there.has_fp8_attention ? ", attention in fp8 (an estimate, by a published figure)"
+                                             : ", attention exact: its fp8 takes an H100, H200 or B200";
+  }
   run.published = there.published;
   return run;
 }
@@ -99,6 +104,7 @@ RunPlan plan_on(const GenerateRequest& request, const Circumstances& there, std:
   run::Job job = run::make_job(here);
   run::settle_output(job);
   job.dtype = there.dtype;
+  job.wants_fp8_attention = job.wants_fp8_attention && there.has_fp8_attention;
   if (!there.published) run::check_model_files(request, !request.references.empty() || job.makes_picture);
   RunPlan run = describe(job, there);
   run.stages = tools::simulate(job, there.device, room, there.published);
@@ -297,6 +303,9 @@ Plans plan_memory(const GenerateRequest& request, const PlanOptions& options) {
   here.base.resident += kLibraryBytes;
   here.base.anonymous += kLibraryBytes;
   here.published = options.may_lack_weights && run::lacks_weights(request);
+  if (const tools::GpuFigures* gpu = device.is_cpu() ? nullptr : figures_of(request, options)) {
+    here.has_fp8_attention = tools::has_fp8_attention(*gpu);
+  }
   std::optional<MemoryVerdict> memory = memory_of(request, device, options);
   Plans plans{.run = plan_on(request, here, memory ? std::optional(room_of(*memory)) : std::nullopt), .with_flags = {}};
   RunPlan& run = plans.run;
@@ -342,16 +351,17 @@ std::vector<KnownGpu> known_gpus() {
 
 std::vector<RunPlan> plan_for_all_gpus(const GenerateRequest& request, const PlanOptions& options) {
   use_threads(request.threads);
-  std::map<int, Plans> by_memory;
+  std::map<std::pair<int, bool>, Plans> by_memory;  // and by whether attention is in 8 bits
   std::vector<RunPlan> all;
   for (const tools::GpuFigures& gpu : tools::gpu_table()) {
-    if (!by_memory.contains(gpu.memory_gib)) {
+    const std::pair key(gpu.memory_gib, request.attention == "fp8" && tools::has_fp8_attention(gpu));
+    if (!by_memory.contains(key)) {
       PlanOptions its_options = options;
       its_options.gpu = gpu.key;
       its_options.device_memory.reset();
-      by_memory.emplace(gpu.memory_gib, plan_memory(request, its_options));
+      by_memory.emplace(key, plan_memory(request, its_options));
     }
-    Plans plans = by_memory.at(gpu.memory_gib);
+    Plans plans = by_memory.at(key);
     if (plans.run.memory->source != kLimit) plans.run.memory->source = memory_source(gpu);
     add_gpu_time(gpu, plans);
     all.push_back(std::move(plans.run));

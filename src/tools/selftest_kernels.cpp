@@ -14,6 +14,7 @@
 #include "core/device.h"
 #include "core/graph.h"
 #include "nn/attention.h"
+#include "nn/attention_fp8.h"
 #include "nn/fused.h"
 #include "nn/quantized_product.h"
 #include "run/frames.h"
@@ -46,6 +47,24 @@ Outcome check_attention(at::Device device, const std::string& backend, at::Scala
   const auto make = [&](uint64_t seed) { return random({1, kHeads, kLength, kHeadDim}, seed, device, dtype); };
   const at::Tensor q = make(1), k = make(2), v = make(3);
   return compare(nn::attention(q, k, v), attention_by_definition(q, k, v), kLimits.of(dtype));
+}
+
+// The device's attention in 8 bits against the same in float32, rounded where the kernel rounds, and against
+// attention's definition. Keys have much in common, as models' do, and queries find their own.
+Outcome check_fp8_attention(at::Device device, at::ScalarType dtype) {
+  constexpr int64_t kHeads = 3, kLength = 333;
+  constexpr double kEmulation = 0.04;  // a kernel may round weights over the largest score so far, not that of all
+  const nn::Fp8Choice choice = nn::fp8_kernel(device);
+  if (!choice.kernel) return skipped(choice.why_not);
+  const at::Tensor q = random({1, kHeads, kLength, kHeadDim}, 1, device, dtype), k = q.roll(1, 2) + 3,
+                   v = random({1, kHeads, kLength, kHeadDim}, 2, device, dtype);
+  const auto run = [&](const nn::Fp8Kernel& kernel) {
+    return nn::fp8_attention(kernel, q.clone(), k.clone(), v.clone());
+  };
+  const at::Tensor actual = run(choice.kernel);
+  const Outcome emulated = compare(actual, run(nn::emulated_fp8_attention), kEmulation);
+  if (emulated.verdict != Verdict::kOk) return {emulated.verdict, "against the emulation: " + emulated.text};
+  return compare(actual, attention_by_definition(q, k, v), nn::kFp8Error);
 }
 
 Outcome check_fused(const nn::KernelTrial& trial) {
@@ -189,6 +208,9 @@ std::vector<SelfCheck> attention_checks(at::Device device, const Dtypes& dtypes)
       checks.push_back(
           {"attention", backend + " " + dtype_name(dtype), [=] { return check_attention(device, backend, dtype); }});
     }
+  }
+  for (const at::ScalarType dtype : dtypes) {
+    checks.push_back({"attention", "fp8 " + dtype_name(dtype), [=] { return check_fp8_attention(device, dtype); }});
   }
   return checks;
 }

@@ -11,6 +11,7 @@
 #include "core/meta_device.h"
 #include "models/model_set.h"
 #include "models/text_encoder.h"
+#include "nn/attention_fp8.h"
 #include "run/checkpoints.h"
 #include "run/references.h"
 #include "run/stage_work.h"
@@ -190,7 +191,16 @@ class Simulation {
 
   at::Tensor denoise(StagePlan& stage) {
     const auto model = models_.transformer();
-    at::Tensor latent = sample(stage, *model, run::video_input(job_, clock_), run::sampling_forwards(job_));
+    sampling::SamplerInput input = run::video_input(job_, clock_);
+    const int64_t forwards = run::sampling_forwards(job_), in_8_bits = run::fp8_forwards(job_);
+    // The one step that is simulated stands for all, so it holds what those in 8 bits do.
+    nn::Fp8Attention fp8 = nn::Fp8Attention::planned(run::attention_layers(model->config), {.first = 0, .end = 1});
+    if (job_.wants_fp8_attention && in_8_bits > 0) input.fp8_attention = &fp8;
+    at::Tensor latent = sample(stage, *model, input, forwards);
+    if (input.fp8_attention != nullptr) {
+      stage.fp8_attention_flops =
+          stage.attention_flops * static_cast<double>(in_8_bits) / static_cast<double>(forwards);
+    }
     job_.text = job_.negative_text = job_.picture_text = {};
     job_.references.clear();
     return latent;

@@ -88,6 +88,12 @@ TEST(Roofline, EachClassTakesItsFlopsOrItsBytes) {
   EXPECT_DOUBLE_EQ(compute_seconds(kRoofline, stage), 13.5);
 }
 
+TEST(Roofline, AttentionInEightBitsTakesLess) {
+  StagePlan stage = small_stage();
+  stage.fp8_attention_flops = 5;
+  EXPECT_NEAR(compute_seconds(kRoofline, stage), 1 + (1 + 1 / 1.53) + 5, 1e-9);
+}
+
 TEST(Roofline, CallsWaitOnTheCpuAndRunAheadOnAGpu) {
   StagePlan stage = small_stage();
   stage.operators = 100;
