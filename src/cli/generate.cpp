@@ -21,6 +21,7 @@
 #include "opensora/config.h"
 #include "opensora/error.h"
 #include "opensora/metadata.h"
+#include "request/preset.h"
 
 namespace opensora::cli {
 namespace {
@@ -64,6 +65,7 @@ Layers layers_of(const RowRequest& row, const FlagValues& given, const FlagValue
   const FlagValues flags = row.line > 0 ? request::lay_over(given, row.values, false) : given;
   return {{row.place, row.values},
           {"", without(flags, row.values)},
+          {"--preset", request::preset_values(flags)},
           {options.from.string(), without(request::lay_over(from, flags, true), flags)}};
 }
 

@@ -286,6 +286,7 @@ void append_seed(Rows& table) {
 
 void append_content(Rows& table) {
   append_prompts(table);
+  append_preset(table);
   append_models(table);
   append_references(table);
   append_picture(table);

@@ -154,5 +154,6 @@ inline void append(Rows& table, const std::string& group, Scope scope, Rows rows
 void append_cache(Rows& table);    // what is approximated
 void append_content(Rows& table);  // prompts, models, references, sizes, sampling, seed
 void append_run(Rows& table);      // machine, output, batch
+void append_preset(Rows& table);   // what sets several of them
 
 }  // namespace opensora::request

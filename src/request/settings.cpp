@@ -9,6 +9,7 @@
 #include "opensora/config.h"
 #include "opensora/error.h"
 #include "request/parameter.h"
+#include "request/preset.h"
 
 namespace opensora::request {
 namespace {
@@ -109,8 +110,10 @@ FlagValues lay_over(const FlagValues& below, const FlagValues& above, bool below
 }
 
 void apply(const FlagValues& values, Settings& settings) {
+  FlagValues all = preset_values(values);
+  all.insert(all.end(), values.begin(), values.end());
   std::map<const Parameter*, std::vector<const std::string*>> texts;
-  for (const auto& [name, text] : values) {
+  for (const auto& [name, text] : all) {
     const Parameter* parameter = find_parameter(name);
     if (parameter == nullptr) continue;
     std::vector<const std::string*>& list = texts[parameter];
@@ -120,7 +123,7 @@ void apply(const FlagValues& values, Settings& settings) {
   for (const auto& [parameter, list] : texts) {  // by address: in the table's order
     for (const std::string* text : list) set_parameter(*parameter, settings, *text, rows_hint(*parameter, *text));
   }
-  for (const auto& [parameter, list] : texts) check_together(*parameter, values);
+  for (const auto& [parameter, list] : texts) check_together(*parameter, all);
 }
 
 GenerateRequest resolve(const FlagValues& values, const std::filesystem::path& model_dir, const Config& config) {

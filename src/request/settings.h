@@ -36,9 +36,9 @@ bool has(const FlagValues& values, std::string_view name);
 // video's whole request rather than what somebody typed, so that what follows from a replaced value goes with it.
 FlagValues lay_over(const FlagValues& below, const FlagValues& above, bool below_is_effective);
 
-// Sets all values, in the table's order. Of several values for one parameter the last one counts, or each where the
-// parameter takes several. Names that are no parameter are ignored. Throws UsageError for a value that cannot be, and
-// for parameters that need or exclude others.
+// Sets all values, in the table's order, above those of the preset that is among them. Of several values for one
+// parameter the last one counts, or each where the parameter takes several. Names that are no parameter are ignored.
+// Throws UsageError for a value that cannot be, and for parameters that need or exclude others.
 void apply(const FlagValues& values, Settings& settings);
 
 // The request that `values` make of a configuration. Each is set over it; then condition, length, output size and seed

@@ -159,6 +159,21 @@ TEST_F(Metadata, PrintConfigSaysWhereFrom) {
   EXPECT_TRUE(contains(table.out, "--prompt"));
 }
 
+TEST_F(Metadata, PrintConfigSaysWhatAPresetSets) {
+  folder_.write("doc.json",
+                "{\"schema_version\": 1, \"program\": \"opensora\", \"request\": {\"prompt\": \"x\", \"vae_tiling\": "
+                "false}}");
+  test::Arguments arguments = {"--from", "doc.json", "--preset", "low-vram", "--print-config", "--json"};
+  const nlohmann::json low = nlohmann::json::parse(generate(arguments).out);
+  EXPECT_EQ(low["vae_tiling"], (nlohmann::json{{"value", true}, {"source", "--preset"}}));
+  EXPECT_EQ(low["offload"], (nlohmann::json{{"value", "block"}, {"source", "--preset"}}));
+  EXPECT_EQ(low["crf"]["source"], "built-in") << "no preset sets it";
+  arguments.insert(arguments.end(), {"--offload", "none"});
+  const nlohmann::json own = nlohmann::json::parse(generate(arguments).out);
+  EXPECT_EQ(own["offload"], (nlohmann::json{{"value", "none"}, {"source", "--offload"}}));
+  EXPECT_EQ(own["vae_tiling"], low["vae_tiling"]);
+}
+
 TEST_F(Metadata, PrintConfigOfRowsNamesTheRow) {
   folder_.write("p.csv", "text,steps\na red circle,7\na blue square,\n");
   const auto result = generate({"--prompts-file", "p.csv", "--fps", "12", "--steps", "9", "--print-config", "--json"});
