@@ -22,9 +22,9 @@ std::vector<std::string> names_of_all() {
 
 const std::vector<Preset>& presets() {
   static const std::vector<Preset> all = {
-      {"quality", {{"cache", "none"}, {"quant-compute", "weights"}}},
-      {"balanced", {{"cache", "pairs"}, {"quant-compute", "weights"}}},
-      {"fast", {{"cache", "pairs:0.06"}, {"quant-compute", "full"}}},
+      {"quality", {{"cache", "none"}, {"attention", "exact"}, {"quant-compute", "weights"}}},
+      {"balanced", {{"cache", "pairs"}, {"attention", "exact"}, {"quant-compute", "weights"}}},
+      {"fast", {{"cache", "pairs:0.06"}, {"attention", "fp8"}, {"quant-compute", "full"}}},
       {"low-vram", {{"offload", "block"}, {"vae-tiling", "true"}}},
   };
   return all;
