@@ -274,7 +274,7 @@ bool WeightStream::Implementation::may_read() const {
 
 void WeightStream::Implementation::fetch_ahead() {
   const c10::InferenceMode inference;
-  make_current(options_.device);
+  bool has_device = false;
   // The CPU's cores belong to the model. If that runs elsewhere, some of them are needed to keep up with the bus.
   constexpr int kCopyingThreads = 8;
   share_of_threads(options_.device.is_cpu() ? 1 : kCopyingThreads);
@@ -288,6 +288,8 @@ void WeightStream::Implementation::fetch_ahead() {
     lock.unlock();
     std::exception_ptr failure;
     try {
+      if (!has_device) make_current(options_.device);
+      has_device = true;
       if (options_.gives_back && !has_copies()) {
         for (; let_go_ < passed; ++let_go_) let_go(let_go_);
       }

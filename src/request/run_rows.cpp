@@ -42,7 +42,7 @@ void append_device(Rows& table) {
            .also_by({"match"}),
        choice("--quant-compute",
               "Products with 8-bit weights: weights (made floating-point first), full (activations are rounded to 8 "
-              "bits too, which is faster and costs about 1 % of a product with int8, 4 % with fp8), auto (full where "
+              "bits too, which is faster and costs about 1 % of a product with int8, 3 % with fp8), auto (full where "
               "the device is faster by it, and a file does not forbid it)",
               {"auto", "weights", "full"}, &GenerateRequest::quant_compute)
            .showing_default()
