@@ -161,7 +161,10 @@ def prepare_files(folder, readme, has_weights):
         (folder / "prompts.csv").write_text("\n".join(line for _, line in block) + "\n")
     make = "build/opensora generate -q -p 'a red circle moving right on a blue background' -s 1 --device cpu "
     commands = [make + "--num-frames 1 -o ship.png", "cp ship.png start.png", "cp ship.png end.png",
-                "cp ship.png picture.png", make + "-o clip.mp4", "cp clip.mp4 ship.mp4"]
+                "cp ship.png picture.png", make + "-o clip.mp4", "cp clip.mp4 ship.mp4",
+                make + "--num-frames 5 --output-dir exact --keep-latents --name-template exact --save-frames frames-a",
+                "mv exact/exact.mp4 exact/exact.latent.safetensors .", "cp exact.mp4 fast.mp4",
+                "cp exact.latent.safetensors fast.latent.safetensors", "cp -r frames-a frames-b"]
     if has_weights:
         commands += ["cp ckpts/hunyuan_vae.safetensors ae.safetensors",
                      "cp ckpts/google/t5-v1_1-xxl/*-00001-of-*.safetensors t5xxl_fp16.safetensors"]
