@@ -66,8 +66,11 @@ constexpr std::array kSynonyms = {
     Synonym{"--shift --time-shift --sigma-shift", "--flow-shift", ""},
     Synonym{"--batch-size --batch-count --num-videos --num-images --num-outputs --num-videos-per-prompt --num-sample",
             "--num-samples", ""},
-    Synonym{"--sampling-method --sampler --sampler-name --sample-method --solver --schedule --scheduler", "",
-            "there is one sampler, the official Euler steps"},
+    Synonym{"--sampling-method --sampler-name --sample-method --solver", "--sampler", ""},
+    Synonym{"--schedule --scheduler", "--flow-shift",
+            "the schedule is the official one: see --flow-shift and --sampler"},
+    Synonym{"--teacache --easycache --magcache --cache-mode --fbcache --teacache-thresh", "--cache",
+            "use --cache pairs, or --speed"},
     // References.
     Synonym{"--init-img --init-image --input-image --img --ref --reference --ref-image --start-image --first-frame "
             "--image-path --start-img",
@@ -85,7 +88,7 @@ constexpr std::array kSynonyms = {
     Synonym{"--unet --transformer --dit --diffusion --model-transformer", "--diffusion-model", ""},
     Synonym{"--t5 --t5-xxl --text-encoder", "--t5xxl", ""},
     Synonym{"--clip --clip-path", "--clip-l", ""},
-    Synonym{"--configuration --config-file --cfg-file --preset", "--config", ""},
+    Synonym{"--configuration --config-file --cfg-file", "--config", ""},
     Synonym{"--lora --lora-model-dir --lora-dir --lora-path --loras --lora-scale --lora-weights", "",
             "LoRA is not supported yet"},
     Synonym{"--controlnet --control-net --control-image", "", "ControlNet is not supported"},

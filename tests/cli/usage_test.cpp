@@ -3,6 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <string>
+#include <vector>
+
 #include "cli/app.h"
 #include "cli/option_table.h"
 #include "cli/parameter_options.h"
@@ -19,6 +22,7 @@ using test::refusal_of;
 struct ValueOption {
   std::string command;
   const CLI::Option* option;
+  int before = 0;  // of an argument: those that come first
   std::string name() const { return option->get_name(); }
   bool positional() const { return !option->nonpositional(); }
 };
@@ -26,15 +30,22 @@ struct ValueOption {
 std::vector<ValueOption> value_options(const CLI::App& app) {
   std::vector<ValueOption> options;
   for (const CLI::App* command : app.get_subcommands(nullptr)) {
+    int arguments = 0;
     for (const CLI::Option* option : command->get_options()) {
-      if (option->get_items_expected_max() > 0) options.push_back({command->get_name(), option});
+      if (option->get_items_expected_max() == 0) continue;
+      options.push_back({command->get_name(), option, arguments});
+      if (!option->nonpositional()) ++arguments;
     }
   }
   return options;
 }
 
 std::string refusal_with(const ValueOption& option, const std::string& value) {
-  return option.positional() ? refusal_of({option.command, value}) : refusal_of({option.command, option.name(), value});
+  if (!option.positional()) return refusal_of({option.command, option.name(), value});
+  std::vector<std::string> arguments = {option.command};
+  arguments.insert(arguments.end(), option.before, "x");
+  arguments.push_back(value);
+  return refusal_of(arguments);
 }
 
 class EveryOption : public ::testing::Test {
@@ -221,9 +232,8 @@ std::vector<Guess> guesses() {
           {"--stpes", "did you mean --steps?"},
           {"--step", "did you mean --steps?"},
           {"-steps", "use --steps"},
-          {"--sampling-method", "there is one sampler"},
-          {"--sampler", "there is one sampler"},
-          {"--scheduler", "there is one sampler"},
+          {"--sampling-method", "use --sampler"},
+          {"--scheduler", "see --flow-shift and --sampler"},
           {"--lora", "LoRA is not supported yet"},
           {"--lora-dir", "LoRA is not supported yet"},
           {"--lora_model_dir", "LoRA is not supported yet"},
@@ -256,7 +266,7 @@ std::vector<Guess> guesses() {
           {"--upscale", ""},
           {"--seamless", ""},
           {"--loop", ""},
-          {"--teacache", ""},
+          {"--teacache", "use --cache pairs"},
           {"--port", ""},
           {"--hf-token", ""},
           {"--xformers", ""},
