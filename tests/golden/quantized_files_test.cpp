@@ -49,7 +49,7 @@ MMDiTConfig flux() { return load_config(test::checkpoint_dir() / "tiny_t2i2v.jso
 
 at::Tensor forward(std::shared_ptr<const WeightSource> source, const MMDiTConfig& config) {
   const Case reference(config.guidance_embed ? "flux" : "mmdit");
-  const MMDiT model(Weights(std::move(source), at::kCPU, at::kFloat), config);
+  const MMDiT model(Weights(std::move(source), at::kCPU, at::kFloat, {.exact_products = true}), config);
   const MMDiTInput input{.img = reference["in.img"],
                          .txt = reference["in.txt"],
                          .y_vec = reference["in.y_vec"],

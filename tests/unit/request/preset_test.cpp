@@ -63,7 +63,8 @@ TEST(Presets, StandAboveAnEarlierVideo) {
 TEST(Presets, AreLessWhatIsReplaced) {
   EXPECT_EQ(preset_values({{"steps", "3"}}), FlagValues());
   EXPECT_EQ(preset_values({{"preset", "low-vram"}, {"offload", "none"}}), (FlagValues{{"vae-tiling", "true"}}));
-  EXPECT_EQ(preset_values({{"speed", "2"}, {"preset", "balanced"}}), (FlagValues{{"quant-compute", "weights"}}))
+  EXPECT_EQ(preset_values({{"speed", "2"}, {"preset", "balanced"}}),
+            (FlagValues{{"attention", "exact"}, {"quant-compute", "weights"}}))
       << "of which the cache follows";
   EXPECT_EQ(resolved({{"preset", "balanced"}, {"speed", "2"}}).cache, "none");
   EXPECT_EQ(resolved({{"preset", "balanced"}}).cache, resolved({{"cache", "pairs"}}).cache);
