@@ -26,7 +26,8 @@ struct CalibrateResult {
   std::vector<std::pair<double, double>> changes;
 };
 
-// Throws as generate() does. UsageError for runs of different steps or sizes: they have no times in common.
+// Throws as generate() does. UsageError for runs of different steps or sizes, or whose guidance oscillates
+// differently: their times are not the same.
 CalibrateResult calibrate(const CalibrateRequest& request, const ProgressCallback& progress = {});
 
 }  // namespace opensora

@@ -47,8 +47,8 @@ void add_calibrate(CLI::App& app) {
   command->footer(
       "Takes as long as the denoising of the videos; they are not decoded. Several, by --prompts-file, are averaged, "
       "and\n"
-      "have the same steps and size. The table fits runs of other steps and sizes, too. Flags of outputs play no "
-      "part.\n"
+      "have the same steps, size and oscillation. The table fits runs of other steps and sizes, too. Flags of outputs\n"
+      "play no part.\n"
       "Example:\n"
       "  opensora calibrate table.json -p \"raining, sea\" --num-frames 17\n"
       "  opensora generate -p \"a ship\" --num-frames 17 --speed 2 --calibration table.json");

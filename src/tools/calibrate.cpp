@@ -28,11 +28,23 @@ using Changes = std::vector<sampling::ChangeCurve::Point>;
 run::Job exact_job(GenerateRequest request) {
   request.cache = "none";
   request.sampler = "euler";  // which evaluates each step once
+  request.attention = "exact";
   request.speed = 1;
+  request.preview_every = 0;
   request.config.use_t2i2v = request.image_only = false;
   run::Job job = run::make_job(request);
   for (int64_t step = 1; step <= job.schedule.num_steps; ++step) job.cache.steps.push_back(step);
   return job;
+}
+
+// The times at which the velocities are compared: those of the guided steps.
+std::vector<float> times_of(const run::Job& job) {
+  const sampling::StepSchedule schedule = run::step_schedule(job);
+  std::vector<float> times;
+  for (int64_t step = 0; step < schedule.steps(); ++step) {
+    if (schedule.is_guided(step)) times.push_back(schedule.timesteps[step]);
+  }
+  return times;
 }
 
 std::vector<run::Job> exact_jobs(const CalibrateRequest& request) {
@@ -40,8 +52,9 @@ std::vector<run::Job> exact_jobs(const CalibrateRequest& request) {
   std::vector<run::Job> jobs;
   for (const GenerateRequest& run : request.runs) jobs.push_back(exact_job(run));
   for (const run::Job& job : jobs) {
-    if (sampling::timesteps(job.schedule) == sampling::timesteps(jobs.front().schedule)) continue;
-    throw UsageError("calibrate: expected runs of the same steps, size and length, found others; their times differ");
+    if (times_of(job) == times_of(jobs.front())) continue;
+    throw UsageError(
+        "calibrate: expected runs of the same steps, size, length and guided steps, found others; their times differ");
   }
   return jobs;
 }
