@@ -228,6 +228,10 @@ CachePolicy cache_of(const Job& job) {
     throw UsageError("`cache`: expected none, pairs, pairs:THRESHOLD or steps:LIST, found \"" + request.cache + "\"");
   }
   const int64_t steps = job.schedule.num_steps;
+  if (!policy->steps.empty() && policy->steps.back() < steps) {
+    spdlog::warn("`cache` {}: not even the last of {} steps is computed; is it the list of a run with fewer `steps`?",
+                 request.cache, steps);
+  }
   if (policy->steps.empty() || policy->steps.back() <= steps) return *policy;
   throw UsageError(fmt::format("`cache` {}: expected steps up to {} (`steps`), found {}; `speed` makes such a list",
                                request.cache, steps, policy->steps.back()));

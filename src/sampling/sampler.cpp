@@ -238,6 +238,11 @@ at::Tensor guided_velocity(Forwards& forwards, const at::Tensor& img, const Eval
   return velocity;
 }
 
+bool can_forecast(const StepCache& cache, const std::vector<Branch>& branches) {
+  return std::all_of(branches.begin(), branches.end(),
+                     [&](const Branch& branch) { return cache.can_forecast(branch.kind); });
+}
+
 StepSchedule schedule_of(const SamplerInput& input, const std::vector<std::vector<Branch>>& by_step) {
   StepSchedule schedule{.timesteps = input.timesteps, .branches = {}};
   for (const std::vector<Branch>& branches : by_step) schedule.branches.push_back(static_cast<int>(branches.size()));
@@ -389,7 +394,7 @@ SamplerResult sample(const diffusion::MMDiT& model, const SamplerInput& input, a
     if (e == modulations.end) modulations = modulations_from(session, input, evaluations, by_step, e);
     const TraceSpan span("step", at.step + 1);
     forwards.begin_step(at.step);
-    const bool computes = cache.computes(at.step);
+    const bool computes = cache.computes(at.step) || !can_forecast(cache, branches);
     const at::Tensor velocity = guided_velocity(forwards, img, at, branches, modulations, cache, computes);
     SolverUpdate next = solver.advance(at, img, velocity, state.history);
     if (at.ends_step) check_finite(next.x, at.step + 1, steps);

@@ -88,11 +88,14 @@ std::vector<bool> spaced_by(double threshold, const StepSchedule& schedule, cons
   const int64_t steps = schedule.steps(), warm_up = warm_up_steps(steps);
   std::vector<bool> computed(steps);
   double reached = 0;
+  bool has_guided = false;  // else there is nothing to forecast from
   for (int64_t step = 0; step < steps; ++step) {
     const double change = changes.at(schedule.timesteps[step]);
     const bool is_due = schedule.is_guided(step) && change - reached >= threshold;
-    computed[step] = step < warm_up || step == steps - 1 || is_due;
-    if (computed[step] && schedule.is_guided(step)) reached = change;
+    computed[step] = step < warm_up || step == steps - 1 || is_due || !has_guided;
+    if (!computed[step] || !schedule.is_guided(step)) continue;
+    has_guided = true;
+    reached = change;
   }
   return computed;
 }
@@ -179,8 +182,10 @@ CachePolicy steps_for_speed(double speed, const StepSchedule& schedule, const Ch
 }
 
 double last_change(const CacheState& state) {
-  const CacheState::Past& prompt = state.branches[static_cast<size_t>(BranchKind::kPrompt)];
-  return prompt.before.defined() ? relative_change(prompt.last, prompt.before).item<double>() : 0;
+  const auto* const past =
+      std::find_if(state.branches.begin(), state.branches.end(),
+                   [](const CacheState::Past& branch) { return branch.last.defined() && branch.before.defined(); });
+  return past != state.branches.end() ? relative_change(past->last, past->before).item<double>() : 0;
 }
 
 bool StepCache::computes(int64_t step) {
@@ -201,10 +206,10 @@ void StepCache::keep(int64_t step, BranchKind branch, const at::Tensor& v) {
 }
 
 void StepCache::end_step(int64_t step) {
-  const at::Tensor& v = kept_[static_cast<size_t>(BranchKind::kPrompt)];
-  if (!v.defined()) return;
-  const at::Tensor& before = state_.branches[static_cast<size_t>(BranchKind::kPrompt)].last;
-  if (policy_.threshold && before.defined()) state_.rate_on_device = relative_change(v, before);
+  const auto* const v = std::find_if(kept_.begin(), kept_.end(), [](const at::Tensor& kept) { return kept.defined(); });
+  if (v == kept_.end()) return;
+  const at::Tensor& before = state_.branches[static_cast<size_t>(v - kept_.begin())].last;
+  state_.rate_on_device = policy_.threshold && before.defined() ? relative_change(*v, before) : at::Tensor();
   state_.time_before = std::exchange(state_.time, schedule_.timesteps[step]);
   for (size_t i = 0; i < kBranchKinds; ++i) {
     CacheState::Past& past = state_.branches[i];

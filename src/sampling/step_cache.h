@@ -73,13 +73,14 @@ struct CacheState {
   };
   std::array<Past, kBranchKinds> branches;
   double time = 1, time_before = 1;  // of these steps
-  // How fast the velocity of the prompt's branch changes, relative to itself, in a unit of time; first as a scalar on
-  // the device, until it is asked for.
+  // How fast the velocity of the prompt's branch (with guidance of 0, which has none, of the first) changes, relative
+  // to itself, in a unit of time; first as a scalar on the device, until it is asked for.
   double rate = 0;
   at::Tensor rate_on_device;
 };
 
-// The relative change of the prompt's branch between these steps, in mean absolute values. Asks the device.
+// The relative change of the prompt's branch (or, as above, the first) between these steps, in mean absolute values.
+// Asks the device.
 double last_change(const CacheState& state);
 
 // The cache of one sampling. Off it keeps nothing.
@@ -94,7 +95,9 @@ class StepCache {
   bool computes(int64_t step);
   // Copies the velocity of a branch at a step that is computed.
   void keep(int64_t step, BranchKind branch, const at::Tensor& v);
-  // A branch's velocity at a step that is not.
+  // A branch's velocity at a step that is not, where one is kept: of steps that have branches which the last guided
+  // step had not, as with guidance of 0 or of the image's scale under oscillation, there is none.
+  bool can_forecast(BranchKind branch) const { return state_.branches[static_cast<size_t>(branch)].last.defined(); }
   at::Tensor forecast(int64_t step, BranchKind branch) const;
   // The step is complete: what was kept of it enters the state. A step that fails before is made again by another
   // cache.

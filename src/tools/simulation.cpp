@@ -130,12 +130,12 @@ class Simulation {
     }
   }
 
-  // What the cache keeps beside those of that step: one more of each branch.
+  // What the cache keeps beside those of that step: of each branch the two before.
   static std::vector<at::Tensor> kept_velocities(const sampling::SamplerInput& input) {
     std::vector<at::Tensor> kept;
     if (!input.cache.is_on()) return kept;
     const size_t branches = input.distilled_guidance ? 1 : input.condition.defined() ? 3 : 2;
-    for (size_t i = 0; i < branches; ++i) kept.push_back(at::empty_like(input.noise));
+    for (size_t i = 0; i < 2 * branches; ++i) kept.push_back(at::empty_like(input.noise));
     return kept;
   }
 

@@ -130,6 +130,38 @@ TEST_F(CachedRuns, FollowACalibration) {
   EXPECT_NE(made["computed_steps"], json_of("generate", {"-o", "b.mp4", "--speed", "2.2"})["computed_steps"]);
 }
 
+// Their guided steps, at which changes are measured, are not the same.
+TEST_F(CachedRuns, OfUnlikeGuidanceAreNotCalibratedTogether) {
+  const std::string rows = folder_.write("rows.csv", "prompt,guidance,text-osci\nsea,7.5,true\nsea,7.5,false\n");
+  const test::ProgramResult result =
+      test::run_program({"calibrate", "table.json", "--prompts-file", rows, "--steps", "20", "--num-frames", "5",
+                         "--model-dir", std::string(OPENSORA_CONFIGS) + "/demo"},
+                        {.folder = folder_.path()});
+  EXPECT_EQ(result.exit_code, 2);
+  EXPECT_TRUE(contains(result.err, "guided steps")) << result.err;
+}
+
+// Guidance of 0 leaves the prompt's branch out; one that is as strong as the image's leaves the negative prompt out of
+// all steps but those where it is lowered.
+TEST_F(CachedRuns, GoOnWhereSomeStepsHaveOtherBranches) {
+  ASSERT_EQ(run_demo("generate", {"--num-frames", "1", "--steps", "1", "-o", "start.png"}).exit_code, 0);
+  for (const Arguments& flags :
+       {Arguments{"--guidance", "0"}, Arguments{"--guidance", "3", "--guidance-img", "3", "--no-image-osci",
+                                                "--no-temporal-osci", "--image", "start.png"}}) {
+    const json made = json_of("generate", flags + Arguments{"-o", "a.mp4", "--overwrite", "--cache", "pairs"});
+    EXPECT_LT(made["computed_steps"].size(), 20U) << made;
+  }
+}
+
+TEST_F(CachedRuns, AreToComputeTheLastStep) {
+  const test::ProgramResult result =
+      test::run_program({"plan", "-p", "sea", "--steps", "20", "--cache", "steps:1-6,8,10", "--model-dir",
+                         std::string(OPENSORA_CONFIGS) + "/demo"},
+                        {.folder = folder_.path()});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_TRUE(contains(result.err, "--cache steps:1-6,8,10: not even the last of 20 steps")) << result.err;
+}
+
 class CacheRefusals : public test::GenerateCommand {};
 
 TEST_F(CacheRefusals, NameTheFlagAndWhatIsExpected) {

@@ -65,6 +65,16 @@ TEST(ComputedSteps, AreInPairs) {
   }
 }
 
+// An image's guidance that is as strong as the text's leaves the negative prompt out, but in steps where oscillation
+// lowers one of them.
+TEST(ComputedSteps, AreAllUntilThereIsSomethingToForecastFrom) {
+  StepSchedule schedule = oscillating(50, 2);
+  for (int64_t i = 11; i < 50; i += 2) schedule.branches[i] = 3;
+  const std::vector<bool> computed = computed_steps({.threshold = 1, .steps = {}}, schedule, typical_changes());
+  EXPECT_EQ(std::count(computed.begin(), computed.begin() + 12, true), 12);
+  EXPECT_EQ(std::count(computed.begin() + 12, computed.end(), true), 1);
+}
+
 TEST(StepsForSpeed, AreAsManyAsItAllows) {
   for (const int64_t steps : {20, 30, 50, 100}) {
     for (const int guided : {2, 3}) {
@@ -189,6 +199,23 @@ TEST(StepCache, KeepsNothingOfAStepThatFails) {
   const StepCache cache(policy, schedule, state);
   EXPECT_NEAR(cache.forecast(2, BranchKind::kPrompt).item<double>(), 2.75, 1e-6);
   EXPECT_NEAR(cache.forecast(2, BranchKind::kNegative).item<double>(), 27.5, 1e-6);
+}
+
+// Guidance of 0 leaves the prompt's branch out of most steps.
+TEST(StepCache, ForecastsWhatTheLastGuidedStepHad) {
+  const StepSchedule schedule{.timesteps = {1, 0.9, 0.8, 0.7, 0}, .branches = {1, 1, 1, 1}};
+  const CachePolicy policy{.threshold = 0.5, .steps = {}};
+  CacheState state;
+  StepCache cache(policy, schedule, state);
+  EXPECT_FALSE(cache.can_forecast(BranchKind::kNegative));
+  cache.keep(0, BranchKind::kNegative, at::full({1}, 2.0));
+  cache.end_step(0);
+  EXPECT_TRUE(cache.can_forecast(BranchKind::kNegative));
+  EXPECT_FALSE(cache.can_forecast(BranchKind::kPrompt));
+  cache.keep(1, BranchKind::kPrompt, at::full({1}, 3.0));
+  cache.end_step(1);
+  EXPECT_TRUE(cache.can_forecast(BranchKind::kPrompt));
+  EXPECT_FALSE(cache.can_forecast(BranchKind::kNegative));
 }
 
 // v + 3/4 of the way on, and no further than the two differ; before there are two, the one.
