@@ -238,6 +238,15 @@ QuantizedTensor rows_of(const QuantizedTensor& matrix, int64_t first, int64_t co
   return rows;
 }
 
+QuantizedTensor rows_at(const QuantizedTensor& matrix, const at::Tensor& indices) {
+  QuantizedTensor rows = matrix;
+  // As bytes: not every kernel knows fp8.
+  rows.data = matrix.data.view(at::kByte).index_select(0, indices).view(matrix.data.scalar_type());
+  const bool by_row = matrix.scale.defined() && matrix.scale.dim() == 2;
+  if (by_row) rows.scale = matrix.scale.index_select(0, indices);
+  return rows;
+}
+
 std::optional<QuantizedTensor> columns_of(const QuantizedTensor& matrix, int64_t first, int64_t count) {
   const BlockSize block = block_size(matrix.format);
   const int64_t width = matrix.shape()[1];

@@ -55,6 +55,8 @@ at::Tensor dequantized(const QuantizedTensor& from, at::ScalarType dtype);
 // of one scale or one of the rotation.
 QuantizedTensor rows_of(const QuantizedTensor& matrix, int64_t first, int64_t count);
 std::optional<QuantizedTensor> columns_of(const QuantizedTensor& matrix, int64_t first, int64_t count);
+// Copies of the rows of these indices, int64 [n].
+QuantizedTensor rows_at(const QuantizedTensor& matrix, const at::Tensor& indices);
 
 // The other way, for kInt8 and kFp8E4M3: `weight` [out, in] of any floating-point dtype, each row with a scale of its
 // own by which its largest number becomes the format's. `rotation` divides in, or is 0.

@@ -167,6 +167,18 @@ at::Tensor Weights::tensor(std::string_view name, at::IntArrayRef shape) const {
 }
 
 Matrix Weights::matrix(std::string_view name, at::IntArrayRef shape) const {
+  Matrix matrix = table(name, shape);
+  if (!matrix.quantized) return matrix;
+  bool& is_exact = matrix.quantized->exact_products;
+  is_exact = binding_->options.exact_products.value_or(is_exact);
+  if (on_host_) return matrix;
+  if (!is_exact) binding_->quantized.insert(matrix.quantized->format);
+  int64_t& largest = binding_->bytes.largest_quantized;
+  largest = std::max(largest, c10::multiply_integers(shape));
+  return matrix;
+}
+
+Matrix Weights::table(std::string_view name, at::IntArrayRef shape) const {
   const std::string full = prefix_ + std::string(name);
   std::optional<QuantizedTensor> found = binding_->source->quantized(full, shape);
   if (!found) return {.weight = tensor(name, shape)};
@@ -177,10 +189,6 @@ Matrix Weights::matrix(std::string_view name, at::IntArrayRef shape) const {
     return {};
   }
   count(found->nbytes());
-  found->exact_products = binding_->options.exact_products.value_or(found->exact_products);
-  if (!found->exact_products) binding_->quantized.insert(found->format);
-  int64_t& largest = binding_->bytes.largest_quantized;
-  if (!on_host_) largest = std::max(largest, c10::multiply_integers(shape));
   for (at::Tensor* part : {&found->data, &found->scale}) {
     if (part->defined()) *part = place(*part, part->scalar_type());
   }

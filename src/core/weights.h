@@ -147,8 +147,10 @@ class Weights {
   // Binds prefix + name. Where it is missing or mis-shaped, that is noted for finish() and an undefined tensor
   // is returned.
   at::Tensor tensor(std::string_view name, at::IntArrayRef shape) const;
-  // The same for a layer, which can work with quantised weights.
+  // The same for a layer, which can work with quantised weights; and for a table, of which only some rows are
+  // dequantised at a time.
   Matrix matrix(std::string_view name, at::IntArrayRef shape) const;
+  Matrix table(std::string_view name, at::IntArrayRef shape) const;
   // True if prefix + name is in the source (always true for a MetaSource).
   bool has(std::string_view name) const;
 
@@ -156,7 +158,8 @@ class Weights {
   // Whose kernels will run: the device, or what it stands in for.
   at::Device kernel_device() const;
   at::ScalarType dtype() const;
-  // The formats of quantised matrices that were bound, without those whose products are to be exact.
+  // The formats of quantised matrices that were bound, without tables, those whose products are to be exact, and those
+  // on the host (a transformer's modulations, whose products are exact, too).
   const std::set<QuantizedFormat>& quantized() const;
   // What all that was bound so far takes on the device, wherever it was bound to.
   const WeightBytes& bytes() const;

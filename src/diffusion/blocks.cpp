@@ -230,7 +230,7 @@ void SingleStreamBlock::mlp_and_out(const Workspace& work, const at::Tensor& att
 }
 
 LastLayer::LastLayer(const Weights& weights, int64_t hidden_size, int64_t out_channels)
-    : linear(weights["linear"], hidden_size, out_channels) {}
+    : linear(nn::with_exact_products({weights["linear"], hidden_size, out_channels})) {}
 
 at::Tensor LastLayer::operator()(const at::Tensor& x, const at::Tensor& normed, const at::Tensor& mods) const {
   const TraceSpan span("LastLayer");

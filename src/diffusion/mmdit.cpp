@@ -17,8 +17,9 @@ MMDiT::MMDiT(const Weights& weights, const MMDiTConfig& config)
       dtype(weights.dtype()),
       computes_in(computing_dtype(dtype, Work::kProduct, weights.kernel_device())),
       layout(mlp_layout(weights.kernel_device())),
-      img_in(weights["img_in"], config.in_channels, config.hidden_size),
-      txt_in(weights["txt_in"], config.context_in_dim, config.hidden_size),
+      // Those who quantise for others often quantise what leads into the blocks and out of them, too.
+      img_in(nn::with_exact_products({weights["img_in"], config.in_channels, config.hidden_size})),
+      txt_in(nn::with_exact_products({weights["txt_in"], config.context_in_dim, config.hidden_size})),
       time_in(weights["time_in"].on_host(), kTimestepDim, config.hidden_size),
       vector_in(weights["vector_in"].on_host(), config.vec_in_dim, config.hidden_size),
       double_blocks(weights["double_blocks"], config.depth, config),
@@ -27,7 +28,8 @@ MMDiT::MMDiT(const Weights& weights, const MMDiTConfig& config)
       modulation_layers(weights, config) {
   if (config.guidance_embed) guidance_in.emplace(weights["guidance_in"].on_host(), kTimestepDim, config.hidden_size);
   if (config.cond_embed) {
-    cond_in.emplace(weights["cond_in"], config.in_channels + config.patch_size * config.patch_size, config.hidden_size);
+    const int64_t channels = config.in_channels + config.patch_size * config.patch_size;
+    cond_in = nn::with_exact_products({weights["cond_in"], channels, config.hidden_size});
   }
   weights.finish();
 }

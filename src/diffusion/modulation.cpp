@@ -1,6 +1,14 @@
 #include "diffusion/modulation.h"
 
 namespace opensora::diffusion {
+namespace {
+
+// All of a block depends on modulations, and they are made once a video: nothing is to be gained by rounding.
+nn::Linear modulation_layer(const Weights& weights, int64_t in_features, int64_t out_features) {
+  return nn::with_exact_products({weights.on_host(), in_features, out_features});
+}
+
+}  // namespace
 
 std::vector<Modulation> split_modulations(const at::Tensor& rows, int64_t hidden_size) {
   const std::vector<at::Tensor> parts = rows.unsqueeze(1).split(hidden_size, -1);
@@ -21,12 +29,10 @@ Modulations Modulations::rows(int64_t first, int64_t count) const {
 }
 
 ModulationLayers::ModulationLayers(const Weights& weights, const MMDiTConfig& config)
-    : final_layer(weights["final_layer"]["adaLN_modulation"][1].on_host(), config.hidden_size, 2 * config.hidden_size) {
+    : final_layer(
+          modulation_layer(weights["final_layer"]["adaLN_modulation"][1], config.hidden_size, 2 * config.hidden_size)) {
   const auto layer = [&](const Weights& of, int64_t count) {
-    nn::Linear linear(of["lin"].on_host(), config.hidden_size, 3 * count * config.hidden_size);
-    // All of a block depends on them, and they are made once a video: nothing is to be gained by rounding.
-    if (linear.quantized) linear.quantized->exact_products = true;
-    return linear;
+    return modulation_layer(of["lin"], config.hidden_size, 3 * count * config.hidden_size);
   };
   for (int64_t i = 0; i < config.depth; ++i) {
     const Weights block = weights["double_blocks"][i];

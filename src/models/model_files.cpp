@@ -110,6 +110,7 @@ std::vector<fs::path> gguf_files(const fs::path& model_dir, const KnownNames& kn
     }
   }
   std::sort(found.begin(), found.end());
+  found.erase(std::unique(found.begin(), found.end()), found.end());  // both may be the same folder
   return found;
 }
 

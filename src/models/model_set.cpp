@@ -329,7 +329,7 @@ Tokenizer ModelSet::take_tokenizer(Component component) {
 }
 
 int64_t ModelSet::vocab_size(Component component) {
-  return component == Component::kT5 ? t5()->config.vocab_size : clip()->token_embedding.weight.size(0);
+  return component == Component::kT5 ? t5()->config.vocab_size : clip()->token_embedding.count;
 }
 
 void ModelSet::release(Component component) {

@@ -193,12 +193,20 @@ Linear Linear::converted_for(const at::Tensor& x, WeightBuffer& buffer) const {
   return {buffer.converted(*quantized, x), its_bias};
 }
 
+Linear with_exact_products(Linear layer) {
+  if (layer.quantized) layer.quantized->exact_products = true;
+  return layer;
+}
+
 Embedding::Embedding(const Weights& weights, int64_t count, int64_t width, std::string_view name)
-    : weight(weights.tensor(name, {count, width})) {}
+    : count(count), table(weights.table(name, {count, width})) {}
 
 at::Tensor Embedding::operator()(const at::Tensor& ids, at::ScalarType dtype) const {
-  // Rows are gathered in the checkpoint's dtype: the table itself is never converted.
-  return at::embedding(weight, ids.to(weight.device())).to(dtype);
+  // Rows are gathered as the checkpoint has them: the table itself is never converted.
+  if (!table.quantized) return at::embedding(table.weight, ids.to(table.weight.device())).to(dtype);
+  const at::Tensor rows = ids.to(table.quantized->data.device()).flatten();
+  const at::Tensor values = dequantized(rows_at(*table.quantized, rows), dtype);
+  return values.unflatten(0, ids.sizes());
 }
 
 }  // namespace opensora::nn

@@ -74,8 +74,13 @@ struct Linear {
   Linear converted_for(const at::Tensor& x, WeightBuffer& buffer) const;
 };
 
+// The layer, whose products are made in floating point even where its weights are quantised and the device multiplies
+// such: for the few layers on which all others depend.
+Linear with_exact_products(Linear layer);
+
 struct Embedding {
-  at::Tensor weight;  // [count, width]
+  int64_t count;  // of the table's rows
+  Matrix table;   // [count, width]
 
   Embedding(const Weights& weights, int64_t count, int64_t width, std::string_view name = "weight");
   // ids: int64 of any shape -> [..., width] in `dtype`

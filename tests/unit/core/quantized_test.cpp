@@ -88,6 +88,20 @@ TEST(Quantized, RowsAndColumnsByTheirUnits) {
   EXPECT_TRUE(dequantized(rows_of(grouped, 2, 3), at::kFloat).equal(dequantized(grouped, at::kFloat).narrow(0, 2, 3)));
 }
 
+// As a table of embeddings is read.
+TEST(Quantized, RowsOfAnyIndicesAreThoseOfTheWhole) {
+  at::manual_seed(7);
+  const at::Tensor indices = at::tensor({5, 0, 5, 7}, at::kLong);
+  const at::Tensor scale = at::rand({8, 3});
+  for (const QuantizedFormat format : {QuantizedFormat::kInt8, QuantizedFormat::kFp8E4M3, QuantizedFormat::kFp8E5M2}) {
+    for (const at::Tensor& its_scale : {at::Tensor(), at::rand({1}), scale.slice(1, 0, 1), scale}) {
+      const QuantizedTensor matrix{.format = format, .data = codes_of(format, 8, 96), .scale = its_scale};
+      const at::Tensor expected = dequantized(matrix, at::kFloat).index_select(0, indices);
+      EXPECT_TRUE(dequantized(rows_at(matrix, indices), at::kFloat).equal(expected)) << format_name(format);
+    }
+  }
+}
+
 // The Kronecker power, written out.
 TEST(Quantized, TheRotationIsTheRegularHadamardMatrix) {
   const at::Tensor four = at::tensor({1, 1, 1, -1, 1, 1, -1, 1, 1, -1, 1, 1, -1, 1, 1, 1}).view({4, 4}) / 2.0F;
