@@ -50,6 +50,7 @@ std::vector<float> times_of(const run::Job& job) {
 std::vector<run::Job> exact_jobs(const CalibrateRequest& request) {
   if (request.runs.empty()) throw UsageError("calibrate: expected a run, found none");
   std::vector<run::Job> jobs;
+  jobs.reserve(request.runs.size());
   for (const GenerateRequest& run : request.runs) jobs.push_back(exact_job(run));
   for (const run::Job& job : jobs) {
     if (times_of(job) == times_of(jobs.front())) continue;
@@ -113,6 +114,7 @@ CalibrateResult calibrate(const CalibrateRequest& request, const ProgressCallbac
   run::check_model_files(first.request, !first.request.references.empty());
   models::ModelSet models(models::choice_of(first.request), run::set_options(first));
   std::vector<run::Job*> places;
+  places.reserve(jobs.size());
   for (run::Job& job : jobs) places.push_back(&job);
   run::StageClock(first.device, progress).run("text", [&] { run::encode_video_texts(places, models); });
 
