@@ -134,6 +134,7 @@ struct RescaleSums {
     };
     const int64_t first = lanes.first(), step = lanes.step();
     switch (ending) {
+      // NOLINTNEXTLINE(bugprone-branch-clone): it does not look into loops behind a pragma
       case Ending::kStore:
         OPENSORA_VECTORIZED
         for (int64_t i = first; i < width; i += step) store(result[i], y(i));

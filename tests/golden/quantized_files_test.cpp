@@ -101,7 +101,7 @@ TEST_F(QuantizedModels, T5) {
   const text::T5Config config = text::load_t5_config(test::checkpoint_dir() / "google/t5-v1_1-xxl");
   const NamedTensors tensors = all_weights(test::checkpoint_dir() / "google/t5-v1_1-xxl");
   const auto encode = [&](std::shared_ptr<const WeightSource> source) {
-    const text::T5Encoder encoder(Weights(std::move(source), at::kCPU, at::kFloat), config);
+    const text::T5Encoder encoder(Weights(std::move(source), at::kCPU, at::kFloat, {.exact_products = true}), config);
     return encoder.forward(reference.raw("ids"));
   };
   const auto expect_same_text = [&](const NamedTensors& numbers, const std::string& what) {
