@@ -51,7 +51,7 @@ void add_calibrate(CLI::App& app) {
       "play no part.\n"
       "Example:\n"
       "  opensora calibrate table.json -p \"raining, sea\" --num-frames 17\n"
-      "  opensora generate -p \"a ship\" --num-frames 17 --speed 2 --calibration table.json");
+      "  opensora generate -p \"a ship\" --num-frames 17 --steps 30 --speed 2 --calibration table.json");
   command->callback([options, command, request] {
     request->overwrite = options->settings.request.overwrite;
     run(*options, *command, *request);

@@ -102,7 +102,7 @@ TEST(ParameterTable, IsInTheHelpTheManPageAndTheReadme) {
 
 TEST(ParameterTable, TheReadmeNamesNoFlagThatIsNotThere) {
   std::set<std::string> flags = {"array",  "build",  "cuda",   "gres",    "install",  // of Slurm, CMake and scripts/
-                                 "prefix", "preset", "python", "requeue", "under"};
+                                 "prefix", "preset", "python", "requeue", "under",   "weights"};
   CLI::App app;
   cli::set_up(app);
   flags.merge(long_flags(app));
