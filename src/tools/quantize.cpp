@@ -49,6 +49,15 @@ void check_input(const io::Checkpoint& checkpoint, const std::string& kind,
       fmt::format("{}: holds no matrices of a transformer or of T5, but of: {}", checkpoint.description(), kind));
 }
 
+// Even --overwrite does not mean the only file of the original.
+void check_output_is_other(const io::Checkpoint& checkpoint, const fs::path& output) {
+  for (const fs::path& file : checkpoint.files()) {
+    std::error_code error;  // where there is no output yet
+    if (!fs::equivalent(file, output, error)) continue;
+    throw OutputError(output.string() + ": is what is to be quantised; expected another file to write to");
+  }
+}
+
 std::map<std::string, std::string> metadata_of(const io::Checkpoint& checkpoint, const QuantizeRequest& request) {
   std::map<std::string, std::string> metadata = checkpoint.metadata();
   metadata["quantized"] =
@@ -66,6 +75,7 @@ QuantizeReport quantize(const QuantizeRequest& request,
   const std::vector<MetaSource::Entry> tensors = tensors_of(*checkpoint);
   QuantizeReport report{.kind = io::recognise(*checkpoint).name, .layers = {}};
   check_input(*checkpoint, report.kind, tensors, options);
+  check_output_is_other(*checkpoint, request.output);
   const auto read = [&](size_t index, int64_t begin, int64_t end) {
     const at::Tensor piece = checkpoint->find(tensors[index].name, {})->flatten().slice(0, begin, end);
     const at::Tensor copy = piece.clone();

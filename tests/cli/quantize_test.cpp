@@ -72,6 +72,16 @@ TEST_F(QuantizeCommand, RefusesBeforeItWrites) {
   EXPECT_EQ(test::read_file(out), "mine");
 }
 
+TEST_F(QuantizeCommand, NeverReplacesTheOriginal) {
+  const fs::path original = folder_.path() / "model.safetensors", link = folder_.path() / "link.safetensors";
+  fs::copy_file(transformer(), original);
+  fs::create_symlink(original, link);
+  for (const fs::path& out : {original, link}) {
+    expect_error({"quantize", original, out, "--overwrite"}, 7, {out.filename(), "expected another file"});
+  }
+  EXPECT_EQ(test::read_file(original), test::read_file(transformer()));
+}
+
 TEST_F(QuantizeCommand, ItsFilesAreKnownToAllCommands) {
   for (const char* to : {"int8", "fp8"}) {
     const fs::path models = folder_in(to);
