@@ -227,6 +227,8 @@ void LayoutReader::add_matrix(const std::string& name) {
                      json_excerpt(*stem + std::string(kScales[0])));
   }
   if (!matrix.scale.empty()) matrix.scale_shape = checked_scale_shape(matrix.scale, file_.info(matrix.scale), info);
+  // Who stores plain fp8 saves room: programs that read it make it 16 bits first.
+  if (matrix.scale.empty()) matrix.exact_products = true;
   layout_.matrices.emplace(name, std::move(matrix));
 }
 

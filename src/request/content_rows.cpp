@@ -204,6 +204,7 @@ void append_sampling(Rows& table) {
               "Solver: euler, of order 1, as the official code; dpm++2m (order 2) or unipc (3), by what earlier steps "
               "predicted, with as many forwards; heun (2), with twice as many. Each makes another video of a seed",
               {"euler", "heun", "dpm++2m", "unipc"}, &GenerateRequest::sampler)
+           .replacing({"cache", "speed"}, {}, "heun")  // of a preset or an earlier video
            .showing_default()
            .unless_default(),
        real("--guidance", "Guidance on the text; 1 switches it off", kGuidance, &SamplingConfig::guidance)

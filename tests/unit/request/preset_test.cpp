@@ -67,6 +67,7 @@ TEST(Presets, AreLessWhatIsReplaced) {
             (FlagValues{{"attention", "exact"}, {"quant-compute", "weights"}}))
       << "of which the cache follows";
   EXPECT_EQ(resolved({{"preset", "balanced"}, {"speed", "2"}}).cache, "none");
+  EXPECT_EQ(resolved({{"preset", "balanced"}, {"sampler", "heun"}}).cache, "none");
   EXPECT_EQ(resolved({{"preset", "balanced"}}).cache, resolved({{"cache", "pairs"}}).cache);
 }
 
