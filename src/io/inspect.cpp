@@ -168,6 +168,7 @@ std::string quantization_of(const io::Checkpoint& checkpoint) {
     if (matrix != checkpoint.layout().matrices.end()) ++counts[io::describe(matrix->second, tensor.shape)];
   }
   std::vector<std::pair<int64_t, std::string>> ordered;
+  ordered.reserve(counts.size());
   for (const auto& [description, count] : counts) ordered.emplace_back(-count, description);
   std::sort(ordered.begin(), ordered.end());
   std::string text;
