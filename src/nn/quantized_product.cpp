@@ -201,20 +201,19 @@ void plain::quantize_rows(const at::Tensor& q, const at::Tensor& scale, const at
   const double limit = largest_number(q.scalar_type());
   const at::Tensor wide = x.to(at::kFloat);
   const at::Tensor largest = wide.abs().amax(/*dim=*/1, /*keepdim=*/true).clamp_min(kLeastMagnitude);
-  at::Tensor result = q, scales = scale.unsqueeze(1);
+  at::Tensor scales = scale.unsqueeze(1);
   at::div_out(scales, largest, at::full({}, limit, largest.options().device(at::kCPU)));
   // One division and products, as the kernels have it: no number is rounded to another neighbour by them.
   const at::Tensor scaled = wide.mul(at::full({}, limit, largest.options().device(at::kCPU)).div(largest));
-  result.copy_(q.scalar_type() == at::kChar ? scaled.round() : scaled);
+  q.copy_(q.scalar_type() == at::kChar ? scaled.round() : scaled);
 }
 
 void plain::rescale_sums(const at::Tensor& out, const at::Tensor& sums, const at::Tensor& row_scale,
                          const at::Tensor& column_scale, const at::Tensor& bias, double scale, Ending ending) {
   at::Tensor y = sums.to(at::kFloat).mul(row_scale.unsqueeze(1).mul(scale) * column_scale);
   if (bias.defined()) y.add_(bias.to(at::kFloat), scale);
-  at::Tensor result = out;
   if (ending == Ending::kAdd) y.add_(out.to(at::kFloat));
-  result.copy_(ending == Ending::kGelu ? at::gelu(y, "tanh") : y);
+  out.copy_(ending == Ending::kGelu ? at::gelu(y, "tanh") : y);
 }
 
 }  // namespace opensora::nn
