@@ -261,23 +261,13 @@ std::vector<int64_t> read_gguf_shape(Cursor& file) {
   return shape;
 }
 
-// What `shape` takes, in elements. A size of 0 counts as 1 in the product, so that the strides of an empty tensor
-// cannot overflow either; nor can the number of bytes.
 int64_t checked_elements(const std::vector<int64_t>& shape) {
-  constexpr int64_t kWidest = 8;  // bytes of an element
-  int64_t product = kWidest;
-  bool empty = false;
-  for (const int64_t size : shape) {
-    empty = empty || size == 0;
-    if (size < 0 || __builtin_mul_overflow(product, std::max<int64_t>(size, 1), &product)) {
-      throw FormatError("shape " + shape_string(shape) + " is too large");
-    }
-  }
-  return empty ? 0 : product / kWidest;
+  constexpr uint64_t kWidest = 8;  // bytes of an element, so that those of any dtype do not overflow
+  return static_cast<int64_t>(checked_bytes(shape, kWidest) / kWidest);
 }
 
 // The bytes that it takes; throws where rows are not whole blocks.
-uint64_t checked_bytes(const std::vector<int64_t>& shape, const GgmlType& type) {
+uint64_t stored_bytes(const std::vector<int64_t>& shape, const GgmlType& type) {
   const int64_t elements = checked_elements(shape);
   if (type.dtype) return static_cast<uint64_t>(elements) * c10::elementSize(*type.dtype);
   const BlockSize block = block_size(*type.blocks);
@@ -320,7 +310,7 @@ std::vector<ListedTensor> read_tensor_list(Cursor& file, uint64_t count, const G
     tensor.offset = file.number<uint64_t>();
     tensor.info.dtype = type.dtype.value_or(at::kByte);
     tensor.info.blocks = type.blocks;
-    tensor.info.end = checked_bytes(tensor.info.shape, type);
+    tensor.info.end = stored_bytes(tensor.info.shape, type);
     restore_shape(tensor.name, values, tensor.info.shape);
     where.clear();
   }
@@ -373,14 +363,8 @@ void place_tensor(ListedTensor& tensor, uint64_t data, uint64_t file_bytes, uint
 }
 
 void check_apart(const std::map<std::string, TensorInfo>& tensors) {
-  std::vector<const std::pair<const std::string, TensorInfo>*> ordered;
-  ordered.reserve(tensors.size());
-  for (const auto& tensor : tensors) ordered.push_back(&tensor);
-  std::sort(ordered.begin(), ordered.end(), [](const auto* a, const auto* b) {
-    return std::pair(a->second.begin, a->second.end) < std::pair(b->second.begin, b->second.end);
-  });
   uint64_t covered = 0;
-  for (const auto* tensor : ordered) {
+  for (const PlacedTensor* tensor : in_order(tensors)) {
     if (tensor->second.begin < covered) {
       throw FormatError("tensor " + json_excerpt(tensor->first) + " begins inside the tensor before it");
     }
@@ -390,8 +374,7 @@ void check_apart(const std::map<std::string, TensorInfo>& tensors) {
 
 }  // namespace
 
-GgufFile::GgufFile(std::filesystem::path path)
-    : path_(std::move(path)), mapping_(std::make_shared<const MappedFile>(path_)) {
+GgufFile::GgufFile(std::filesystem::path path) : TensorFile(std::move(path)) {
   std::string where;
   try {
     Cursor file(mapping_->text(0, mapping_->size()));
@@ -423,26 +406,14 @@ GgufFile::GgufFile(std::filesystem::path path)
 }
 
 at::Tensor GgufFile::tensor(const std::string& name) const {
-  const auto found = tensors_.find(name);
-  if (found == tensors_.end()) throw CheckpointError(path_.string() + ": holds no tensor " + json_excerpt(name));
-  const TensorInfo& info = found->second;
-  std::vector<int64_t> shape = info.shape;
-  if (info.blocks) {
-    const BlockSize block = block_size(*info.blocks);
-    const auto bytes = static_cast<int64_t>(info.bytes());
-    const int64_t row = shape.empty() ? 0 : shape.back() / block.elements * block.bytes;
-    const bool has_rows = row > 0 && shape.back() % block.elements == 0;
-    shape = has_rows ? std::vector<int64_t>{bytes / row, row} : std::vector<int64_t>{1, bytes};
-  }
-  const std::byte* data = mapping_->data() + info.begin;
-  if (reinterpret_cast<uintptr_t>(data) % c10::elementSize(info.dtype) != 0) {
-    at::Tensor copy = at::empty(shape, info.dtype);
-    if (info.bytes() > 0) std::memcpy(copy.mutable_data_ptr(), data, info.bytes());
-    return copy;
-  }
-  // ATen has no tensors of constant memory. The deleter keeps the mapping alive.
-  return at::from_blob(
-      const_cast<std::byte*>(data), shape, [keep = mapping_](void*) {}, at::TensorOptions(info.dtype));
+  const TensorInfo& found = info(name);
+  if (!found.blocks) return mapped_tensor(found.begin, found.shape, found.dtype);
+  const BlockSize block = block_size(*found.blocks);
+  const auto bytes = static_cast<int64_t>(found.bytes());
+  const int64_t row = found.shape.empty() ? 0 : found.shape.back() / block.elements * block.bytes;
+  const bool has_rows = row > 0 && found.shape.back() % block.elements == 0;
+  const std::vector<int64_t> rows = has_rows ? std::vector<int64_t>{bytes / row, row} : std::vector<int64_t>{1, bytes};
+  return mapped_tensor(found.begin, rows, found.dtype);
 }
 
 }  // namespace opensora::io

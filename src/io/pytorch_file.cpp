@@ -229,8 +229,7 @@ TensorInfo place(const PickledTensor& tensor, std::string_view record, std::stri
 
 }  // namespace
 
-PyTorchFile::PyTorchFile(std::filesystem::path path)
-    : path_(std::move(path)), mapping_(std::make_shared<const MappedFile>(path_)) {
+PyTorchFile::PyTorchFile(std::filesystem::path path) : TensorFile(std::move(path)) {
   std::string where = path_.string() + ": ";
   try {
     check_is_zip(*mapping_, path_);
@@ -256,19 +255,8 @@ PyTorchFile::PyTorchFile(std::filesystem::path path)
 }
 
 at::Tensor PyTorchFile::tensor(const std::string& name) const {
-  const auto found = tensors_.find(name);
-  if (found == tensors_.end()) throw CheckpointError(path_.string() + ": holds no tensor " + json_excerpt(name));
-  const TensorInfo& info = found->second;
-  const std::vector<int64_t>& strides = strides_.at(name);
-  const std::byte* data = mapping_->data() + info.begin;
-  if (reinterpret_cast<uintptr_t>(data) % c10::elementSize(info.dtype) != 0) {
-    at::Tensor copy = at::empty_strided(info.shape, strides, info.dtype);
-    if (copy.numel() > 0) std::memcpy(copy.mutable_data_ptr(), data, copy.storage().nbytes());
-    return copy;
-  }
-  // ATen has no tensors of constant memory. The deleter keeps the mapping alive.
-  return at::from_blob(
-      const_cast<std::byte*>(data), info.shape, strides, [keep = mapping_](void*) {}, at::TensorOptions(info.dtype));
+  const TensorInfo& found = info(name);
+  return mapped_tensor(found.begin, found.shape, found.dtype, strides_.at(name));
 }
 
 }  // namespace opensora::io

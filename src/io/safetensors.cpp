@@ -122,24 +122,11 @@ std::pair<uint64_t, uint64_t> parse_range(const json& entry, uint64_t data_bytes
   return range;
 }
 
-// A size of 0 counts as 1 in the product, so that the strides of an empty tensor cannot overflow either.
-uint64_t checked_bytes(const std::vector<int64_t>& shape, at::ScalarType dtype) {
-  int64_t bytes = static_cast<int64_t>(c10::elementSize(dtype));
-  bool empty = false;
-  for (const int64_t size : shape) {
-    empty = empty || size == 0;
-    if (__builtin_mul_overflow(bytes, std::max<int64_t>(size, 1), &bytes)) {
-      throw FormatError("shape " + shape_string(shape) + " is too large");
-    }
-  }
-  return empty ? 0 : static_cast<uint64_t>(bytes);
-}
-
 TensorInfo parse_tensor(const json& entry, uint64_t data_bytes) {
   if (!entry.is_object()) throw FormatError("its entry in the header is not a JSON object");
   TensorInfo info{parse_dtype(entry), parse_shape(entry)};
   std::tie(info.begin, info.end) = parse_range(entry, data_bytes);
-  const uint64_t expected = checked_bytes(info.shape, info.dtype);
+  const uint64_t expected = checked_bytes(info.shape, c10::elementSize(info.dtype));
   if (info.bytes() != expected) {
     throw FormatError("shape " + shape_string(info.shape) + " of " + std::string(*dtype_to_safetensors(info.dtype)) +
                       " takes " + std::to_string(expected) + " bytes, data_offsets hold " +
@@ -171,14 +158,8 @@ std::map<std::string, std::string> parse_metadata(const json& entry) {
 
 // The format demands that the tensors cover the data exactly, with no overlaps and no gaps.
 void check_coverage(const std::map<std::string, TensorInfo>& tensors, uint64_t data_bytes) {
-  std::vector<const std::pair<const std::string, TensorInfo>*> ordered;
-  ordered.reserve(tensors.size());
-  for (const auto& tensor : tensors) ordered.push_back(&tensor);
-  std::sort(ordered.begin(), ordered.end(), [](const auto* a, const auto* b) {
-    return std::pair(a->second.begin, a->second.end) < std::pair(b->second.begin, b->second.end);
-  });
   uint64_t covered = 0;
-  for (const auto* tensor : ordered) {
+  for (const PlacedTensor* tensor : in_order(tensors)) {
     const uint64_t begin = tensor->second.begin;
     if (begin != covered) {
       throw FormatError("tensor " + json_excerpt(tensor->first) + " begins at byte " + std::to_string(begin) + ", " +
@@ -208,8 +189,7 @@ std::optional<std::string_view> dtype_to_safetensors(at::ScalarType dtype) {
   return std::nullopt;
 }
 
-SafetensorsFile::SafetensorsFile(std::filesystem::path path)
-    : path_(std::move(path)), mapping_(std::make_shared<const MappedFile>(path_)) {
+SafetensorsFile::SafetensorsFile(std::filesystem::path path) : TensorFile(std::move(path)) {
   std::string where = path_.string() + ": ";
   try {
     const uint64_t header_bytes = read_header_length(*mapping_, path_);
@@ -233,18 +213,8 @@ SafetensorsFile::SafetensorsFile(std::filesystem::path path)
 }
 
 at::Tensor SafetensorsFile::tensor(const std::string& name) const {
-  const auto found = tensors_.find(name);
-  if (found == tensors_.end()) throw CheckpointError(path_.string() + ": holds no tensor " + json_excerpt(name));
-  const TensorInfo& info = found->second;
-  const std::byte* data = mapping_->data() + data_offset_ + info.begin;
-  if (reinterpret_cast<uintptr_t>(data) % c10::elementSize(info.dtype) != 0) {
-    at::Tensor copy = at::empty(info.shape, info.dtype);
-    if (info.bytes() > 0) std::memcpy(copy.mutable_data_ptr(), data, info.bytes());
-    return copy;
-  }
-  // ATen has no tensors of constant memory. The deleter keeps the mapping alive.
-  return at::from_blob(
-      const_cast<std::byte*>(data), info.shape, [keep = mapping_](void*) {}, at::TensorOptions(info.dtype));
+  const TensorInfo& found = info(name);
+  return mapped_tensor(data_offset_ + found.begin, found.shape, found.dtype);
 }
 
 namespace {

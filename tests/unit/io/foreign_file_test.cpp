@@ -6,6 +6,7 @@
 #include "io/safetensors.h"
 #include "opensora/error.h"
 #include "support/contains.h"
+#include "support/file_error.h"
 #include "support/pytorch_writer.h"
 #include "support/temporary_folder.h"
 
@@ -23,15 +24,7 @@ class ForeignFiles : public testing::Test {
     return error_of(folder_.write(name, content));
   }
   static std::string error_of(const fs::path& file) {
-    try {
-      Checkpoint::open(file);
-    } catch (const CheckpointError& error) {
-      const std::string text = error.what();
-      EXPECT_TRUE(text.starts_with(file.string() + ": ")) << text;
-      EXPECT_EQ(text.find('\n'), std::string::npos) << text;
-      return text.substr(file.string().size() + 2);
-    }
-    return "no error";
+    return test::checkpoint_error(file, [&] { Checkpoint::open(file); });
   }
   std::string error_of_tensor(const std::string& name) const {
     const fs::path file = folder_.path() / "tensors.safetensors";

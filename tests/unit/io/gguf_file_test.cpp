@@ -12,6 +12,7 @@
 #include "opensora/checkpoint.h"
 #include "opensora/error.h"
 #include "support/contains.h"
+#include "support/file_error.h"
 #include "support/gguf_writer.h"
 #include "support/temporary_folder.h"
 
@@ -31,15 +32,7 @@ class GgufFiles : public testing::Test {
   std::string error_of(const GgufContent& content) { return content_error(content.bytes()); }
   std::string content_error(const std::string& bytes) {
     const fs::path file = folder_.write("case.gguf", bytes);
-    try {
-      Checkpoint::open(file);
-    } catch (const CheckpointError& error) {
-      const std::string text = error.what();
-      EXPECT_TRUE(text.starts_with(file.string() + ": ")) << text;
-      EXPECT_EQ(text.find('\n'), std::string::npos) << text;
-      return text.substr(file.string().size() + 2);
-    }
-    return "no error";
+    return test::checkpoint_error(file, [&] { Checkpoint::open(file); });
   }
   test::TemporaryFolder folder_;
 };

@@ -12,6 +12,7 @@
 #include "opensora/checkpoint.h"
 #include "opensora/error.h"
 #include "support/contains.h"
+#include "support/file_error.h"
 #include "support/quantized_files.h"
 #include "support/temporary_folder.h"
 
@@ -136,16 +137,10 @@ class DamagedFiles : public testing::Test {
   std::string error_of(const NamedTensors& tensors, const std::map<std::string, std::string>& metadata = {}) const {
     const fs::path file = folder_.path() / "case.safetensors";
     save_safetensors(file, tensors, metadata, /*overwrite=*/true);
-    try {
+    return test::checkpoint_error(file, [&] {
       const auto checkpoint = Checkpoint::open(file);
       for (const std::string& name : checkpoint->names()) checkpoint->quantized(name, {});
-    } catch (const CheckpointError& error) {
-      const std::string text = error.what();
-      EXPECT_TRUE(text.starts_with(file.string() + ": ")) << text;
-      EXPECT_EQ(text.find('\n'), std::string::npos) << text;
-      return text.substr(file.string().size() + 2);
-    }
-    return "no error";
+    });
   }
   void expect_error(const NamedTensors& tensors, const std::string& expected) const {
     EXPECT_TRUE(contains(error_of(tensors), expected));

@@ -10,6 +10,7 @@
 
 #include "opensora/error.h"
 #include "support/contains.h"
+#include "support/file_error.h"
 #include "support/growth.h"
 #include "support/temporary_folder.h"
 
@@ -37,15 +38,7 @@ class SafetensorsTest : public testing::Test {
   // What opening a file of that content says, which names the file and is one line.
   std::string content_error(const std::string& content) { return error_of(folder_.write("case.safetensors", content)); }
   static std::string error_of(const fs::path& file) {
-    try {
-      const SafetensorsFile opened(file);
-    } catch (const CheckpointError& error) {
-      const std::string text = error.what();
-      EXPECT_TRUE(text.starts_with(file.string() + ": ")) << text;
-      EXPECT_EQ(text.find('\n'), std::string::npos) << text;
-      return text.substr(file.string().size() + 2);
-    }
-    return "no error";
+    return test::checkpoint_error(file, [&] { const SafetensorsFile opened(file); });
   }
   test::TemporaryFolder folder_;
 };

@@ -10,7 +10,7 @@
 #include "media/video_info.h"
 #include "opensora/error.h"
 #include "support/contains.h"
-#include "support/input_error.h"
+#include "support/file_error.h"
 #include "support/temporary_folder.h"
 #include "support/write_media.h"
 

@@ -13,7 +13,7 @@
 #include "media/video_writer.h"
 #include "opensora/error.h"
 #include "support/contains.h"
-#include "support/input_error.h"
+#include "support/file_error.h"
 #include "support/log_capture.h"
 #include "support/temporary_folder.h"
 #include "support/write_media.h"

@@ -11,7 +11,7 @@
 #include "media/media_reader.h"
 #include "opensora/error.h"
 #include "support/contains.h"
-#include "support/input_error.h"
+#include "support/file_error.h"
 #include "support/log_capture.h"
 #include "support/temporary_folder.h"
 #include "support/write_media.h"
