@@ -106,22 +106,18 @@ class Runs:
         self.folder, self.rows, self.flags, self.count = folder, rows, flags, 0
 
     def make(self, flags):
-        """The files of the latents, and how many forwards each took."""
+        """What the program says of each video, in the order of the rows."""
         self.count += 1
         output = self.folder / f"{self.rows.stem}-{self.count}"
         lines = run_program("generate", "--prompts-file", str(self.rows), "--output-dir", str(output), "--steps", "50",
                             "--keep-latents", "--json", "--progress", "none", "-q", "--name-template", "{index}",
                             *COMMON, *self.flags, *flags)
-        lines.sort(key=lambda line: line["output"])
-        return [line["latent"] for line in lines], [line["forwards"] for line in lines]
+        return sorted(lines, key=lambda line: line["output"])
 
 
 def first_frames(folder, count):
     """Of exact videos, as pictures that are conditions."""
-    rows, output = write_rows(folder, count), folder / "frames"
-    lines = run_program("generate", "--prompts-file", str(rows), "--output-dir", str(output), "--steps", "50",
-                        "--json", "--progress", "none", "-q", "--name-template", "{index}", *COMMON, *OSCILLATION)
-    return sorted(line["output"] for line in lines)
+    return [line["output"] for line in Runs(folder, write_rows(folder, count), OSCILLATION).make([])]
 
 
 def error_of(exact, latent):
@@ -129,9 +125,10 @@ def error_of(exact, latent):
 
 
 def measure(runs, exact, flags):
-    latents, forwards = runs.make(flags)
-    errors = [error_of(a, b) for a, b in zip(exact, latents)]
-    return {"forwards": statistics.mean(forwards), "median": statistics.median(errors), "worst": max(errors)}
+    lines = runs.make(flags)
+    errors = [error_of(a, line["latent"]) for a, line in zip(exact, lines)]
+    return {"forwards": statistics.mean(line["forwards"] for line in lines), "median": statistics.median(errors),
+            "worst": max(errors)}
 
 
 def measure_missing(options, figures):
@@ -203,8 +200,8 @@ def runs_of(mode, folder, videos):
     images = first_frames(folder, videos) if mode == "image" else None
     flags = ["--no-text-osci"] if mode == "solvers" else OSCILLATION
     runs = Runs(folder, write_rows(folder, videos, images), flags)
-    exact, forwards = runs.make(["--steps", "1000"] if mode == "solvers" else [])
-    return runs, exact, statistics.mean(forwards)
+    lines = runs.make(["--steps", "1000"] if mode == "solvers" else [])
+    return runs, [line["latent"] for line in lines], statistics.mean(line["forwards"] for line in lines)
 
 
 def table(results, modes):

@@ -46,6 +46,7 @@ struct MMDiTConfig {
   int64_t patch_size = 2;
 
   int64_t head_dim() const { return hidden_size / num_heads; }
+  int64_t blocks() const { return depth + depth_single_blocks; }  // of both kinds; each has attention
   int64_t mlp_hidden() const { return static_cast<int64_t>(static_cast<double>(hidden_size) * mlp_ratio); }
 };
 

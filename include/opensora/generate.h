@@ -74,8 +74,7 @@ struct GenerateRequest {
   // Products with weights that are stored in 8 bits: "weights" dequantises the weights; "full" rounds activations to 8
   // bits too, each token by a scale of its own, where the device has such products; "auto" is "full" where they are
   // faster there and a file does not ask for exact ones. Where they are not made, weights are dequantised, and a
-  // warning
-  // ("full") or a line of the log says why.
+  // warning ("full") or a line of the log says why.
   std::string quant_compute = "auto";
   int threads = 0;           // CPU threads; 0: LibTorch's choice
   bool keep_models = false;  // keep transformers and autoencoders until the end instead of one at a time

@@ -1,14 +1,11 @@
 // opensora calibrate: the table that --calibration reads.
 #include "opensora/calibrate.h"
 
-#include <fmt/format.h>
-
 #include <iostream>
 #include <memory>
 
 #include "cli/commands.h"
 #include "cli/options.h"
-#include "cli/parameter_options.h"
 #include "cli/process.h"
 #include "cli/row_request.h"
 #include "cli/standard_error.h"

@@ -258,11 +258,7 @@ void ModelSet::load(Component component, Half half, Slot& slot) {
   if (!opened.headers) return;
   const std::optional<at::ScalarType> held_dtype = holding_dtype(options_.dtype, options_.device);
   const bool maps = options_.device.is_cpu() && (options.residence != Residence::kDevice || !held_dtype);
-  int64_t blocks = 0;
-  if (is_transformer(component)) {
-    const MMDiTConfig& model = transformer_config(component, config);
-    blocks = model.depth + model.depth_single_blocks;
-  }
+  const int64_t blocks = is_transformer(component) ? transformer_config(component, config).blocks() : 0;
   slot.bytes = bytes_of(*opened.headers, held_dtype, maps, blocks, options);
   if (options_.device.is_cpu()) return;
   // What stays on the host is copied, too, but only to be used once.

@@ -164,7 +164,7 @@ FlopCount sampling_flops(const Job& job, int64_t first) {
   const auto forwards = static_cast<double>(sampling_forwards(job, first));
   const auto image = static_cast<double>(job.image_tokens());
   const double tokens = image + static_cast<double>(config.t5.max_length);
-  const auto blocks = static_cast<double>(model.depth + model.depth_single_blocks);
+  const auto blocks = static_cast<double>(model.blocks());
   const auto width = static_cast<double>(model.hidden_size), hidden = static_cast<double>(model.mlp_hidden());
   const double ends = 2 * image * width * 2 * static_cast<double>(model.in_channels);  // the first and the last layer
   return {.linear = forwards * (2 * tokens * (4 * width * width + 2 * width * hidden) * blocks + ends),

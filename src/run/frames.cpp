@@ -56,6 +56,10 @@ at::Tensor to_levels(const at::Tensor& x) { return x.round().clamp(0, kFull).to(
 
 }  // namespace
 
+at::Tensor as_tensor(media::Picture& picture) {
+  return at::from_blob(picture.rgb.data(), {picture.height, picture.width, 3}, at::kByte);
+}
+
 at::Tensor to_yuv420p(const at::Tensor& rgb) {
   const at::Tensor x = even(even(rgb.permute({2, 0, 1}).to(at::kFloat), 1), 2) / kFull;  // [3, h, w]
   const at::Tensor small = shrunk(x);

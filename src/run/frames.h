@@ -8,6 +8,7 @@
 #include <string>
 
 #include "autoencoder/tiling.h"
+#include "media/picture.h"
 #include "media/video_writer.h"
 #include "opensora/video.h"
 
@@ -15,6 +16,9 @@ namespace opensora::run {
 
 // Throws NumericError if any value of `frames` is not finite; `what` names them in the message.
 void check_finite_frames(const at::Tensor& frames, const std::string& what);
+
+// uint8 [H, W, 3]: a view, which `picture` must outlive.
+at::Tensor as_tensor(media::Picture& picture);
 
 // Frame `t` of [1, 3, T, H, W] in [-1, 1], clamped and rounded to uint8 [H, W, 3]: on the frames' device, or on the
 // CPU.

@@ -227,14 +227,17 @@ CachePolicy cache_of(const Job& job) {
   if (!policy) {
     throw UsageError("`cache`: expected none, pairs, pairs:THRESHOLD or steps:LIST, found \"" + request.cache + "\"");
   }
-  const int64_t steps = job.schedule.num_steps;
-  if (!policy->steps.empty() && policy->steps.back() < steps) {
+  if (policy->steps.empty()) return *policy;
+  const int64_t last = policy->steps.back(), steps = job.schedule.num_steps;
+  if (last > steps) {
+    throw UsageError(fmt::format("`cache` {}: expected steps up to {} (`steps`), found {}; `speed` makes such a list",
+                                 request.cache, steps, last));
+  }
+  if (last < steps) {
     spdlog::warn("`cache` {}: not even the last of {} steps is computed; is it the list of a run with fewer `steps`?",
                  request.cache, steps);
   }
-  if (policy->steps.empty() || policy->steps.back() <= steps) return *policy;
-  throw UsageError(fmt::format("`cache` {}: expected steps up to {} (`steps`), found {}; `speed` makes such a list",
-                               request.cache, steps, policy->steps.back()));
+  return *policy;
 }
 
 }  // namespace
@@ -355,8 +358,6 @@ int64_t fp8_forwards(const Job& job) {
   const nn::StepRange steps = fp8_steps(job);
   return sampling_forwards(job, steps.first) - sampling_forwards(job, steps.end);
 }
-
-int64_t attention_layers(const MMDiTConfig& config) { return config.depth + config.depth_single_blocks; }
 
 sampling::GuidanceOptions guidance_options(const Config& config, sampling::ConditionType condition) {
   const SamplingConfig& s = config.sampling;

@@ -114,8 +114,6 @@ sampling::GuidanceOptions guidance_options(const Config& config, sampling::Condi
 // Those of the steps that may use attention in 8 bits, and the forwards that they have.
 nn::StepRange fp8_steps(const Job& job);
 int64_t fp8_forwards(const Job& job);
-// Of the video transformer: the layers that have attention.
-int64_t attention_layers(const MMDiTConfig& config);
 
 // Sets what is the same for all jobs of a run: threads, the choice of attention's kernel.
 void prepare_machine(const GenerateRequest& request);

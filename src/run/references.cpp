@@ -15,11 +15,6 @@
 namespace opensora::run {
 namespace {
 
-// A view: `picture` must outlive it.
-at::Tensor as_tensor(media::Picture& picture) {
-  return at::from_blob(picture.rgb.data(), {picture.height, picture.width, 3}, at::kByte);
-}
-
 // [1, 3, 1, height, width]. Frames of videos are resized in another way than images are, as in training.
 at::Tensor prepare(media::Picture& picture, bool is_image, int64_t height, int64_t width,
                    const std::filesystem::path& path) {

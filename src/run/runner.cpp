@@ -21,7 +21,6 @@
 #include "run/finisher.h"
 #include "run/forecast.h"
 #include "run/overlap.h"
-#include "run/references.h"
 #include "run/remains.h"
 #include "run/suspicious.h"
 #include "run/video_stages.h"
@@ -139,14 +138,7 @@ void Runner::run_group(std::span<Job> jobs) {
 // Only those that were given: one that cannot be read is found before any weight is loaded.
 void Runner::encode_references(std::span<Job> jobs) {
   for (Job& job : jobs) {
-    if (job.has_latent || job.request.references.empty()) continue;
-    attempt(job, [&] {
-      job.references = job.clock->run("encode", [&] {
-        const std::vector<at::Tensor> frames = read_references(job, *job.clock);
-        const auto encoder = models_.video_autoencoder(Half::kEncoder, job.request.config.ae);
-        return run::encode_references(job, *encoder, frames, *job.clock);
-      });
-    });
+    if (!job.has_latent) attempt(job, [&] { encode_given_references(job, models_); });
   }
   if (!keeps_models_) models_.release(Component::kAe, Half::kEncoder);
 }

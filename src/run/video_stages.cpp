@@ -179,7 +179,7 @@ std::unique_ptr<nn::Fp8Attention> fp8_attention_for(const Job& job) {
     spdlog::warn("{}`attention` fp8: {}; attention stays exact", job.label, choice.why_not);
     return nullptr;
   }
-  return std::make_unique<nn::Fp8Attention>(std::move(choice.kernel), attention_layers(job.request.config.model),
+  return std::make_unique<nn::Fp8Attention>(std::move(choice.kernel), job.request.config.model.blocks(),
                                             fp8_steps(job));
 }
 
@@ -260,6 +260,15 @@ void make_first_picture(Job& job, ModelSet& models) {
       }
       save_picture(job, rgb);
     }
+  });
+}
+
+void encode_given_references(Job& job, ModelSet& models) {
+  if (job.request.references.empty()) return;
+  job.references = job.clock->run("encode", [&] {
+    const std::vector<at::Tensor> frames = read_references(job, *job.clock);
+    const auto encoder = models.video_autoencoder(Half::kEncoder, job.request.config.ae);
+    return encode_references(job, *encoder, frames, *job.clock);
   });
 }
 

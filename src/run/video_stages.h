@@ -18,6 +18,9 @@ void check_video_texts(std::span<const Job> jobs);
 // CheckpointError, OutOfMemoryError.
 void encode_video_texts(std::span<Job* const> jobs, models::ModelSet& models);
 
+// Reads the references that were given, if any, and encodes them.
+void encode_given_references(Job& job, models::ModelSet& models);
+
 // Makes FLUX's picture and writes it to job.picture_file, or to the output if nothing else was asked for.
 void make_first_picture(Job& job, models::ModelSet& models);
 // Reads that picture from disk and encodes it as the video's reference.

@@ -3,10 +3,7 @@
 
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
-#include <fmt/format.h>
 
-#include <algorithm>
-#include <optional>
 #include <utility>
 
 #include "core/output_file.h"
@@ -15,7 +12,6 @@
 #include "run/calibration.h"
 #include "run/checkpoints.h"
 #include "run/job.h"
-#include "run/references.h"
 #include "run/video_stages.h"
 #include "sampling/step_cache.h"
 
@@ -60,15 +56,6 @@ std::vector<run::Job> exact_jobs(const CalibrateRequest& request) {
   return jobs;
 }
 
-void encode_references(run::Job& job, models::ModelSet& models) {
-  if (job.request.references.empty()) return;
-  job.references = job.clock->run("encode", [&] {
-    const std::vector<at::Tensor> frames = run::read_references(job, *job.clock);
-    const auto encoder = models.video_autoencoder(autoencoder::Half::kEncoder, job.request.config.ae);
-    return run::encode_references(job, *encoder, frames, *job.clock);
-  });
-}
-
 // Runs a job to its latent. After each guided step its change is added to the sum.
 Changes changes_of(run::Job& job, models::ModelSet& models, const ProgressCallback& progress) {
   Changes changes = {{1, 0}};
@@ -80,7 +67,7 @@ Changes changes_of(run::Job& job, models::ModelSet& models, const ProgressCallba
     if (progress) progress(now);
   };
   job.clock.emplace(job.device, look);
-  encode_references(job, models);
+  run::encode_given_references(job, models);
   run::sample_latent(job, models, state);
   return changes;
 }

@@ -7,7 +7,8 @@
 
 #include <algorithm>
 #include <deque>
-#include <numeric>
+#include <limits>
+#include <optional>
 #include <system_error>
 
 #include "core/output_file.h"
@@ -15,6 +16,7 @@
 #include "media/png.h"
 #include "opensora/error.h"
 #include "opensora/video.h"
+#include "run/frames.h"
 #include "run/remains.h"
 #include "run/stage.h"
 #include "tools/quality.h"
@@ -63,10 +65,9 @@ class FrameSource {
   int64_t count() const { return count_; }
 
   void pass_over_the_rest() {
-    constexpr int64_t kAtOnce = 1000;
     for (; reader_ || !files_.empty(); reader_.reset()) {
       if (!reader_) open_next();
-      for (int64_t passed = kAtOnce; passed == kAtOnce; count_ += passed) passed = reader_->skip(kAtOnce);
+      count_ += reader_->skip(std::numeric_limits<int64_t>::max());
     }
   }
 
@@ -77,7 +78,7 @@ class FrameSource {
   }
 
   at::Tensor frame_of(media::Picture& picture) {
-    const at::Tensor frame = at::from_blob(picture.rgb.data(), {picture.height, picture.width, 3}, at::kByte).clone();
+    const at::Tensor frame = run::as_tensor(picture).clone();
     if (++count_ == 1) size_ = {picture.width, picture.height};
     if (size_ == PixelSize{picture.width, picture.height}) return frame;
     throw UsageError(fmt::format("{}: frame {} is {}x{}, the first one {}x{}", path_.string(), count_, picture.width,
@@ -125,9 +126,8 @@ WorstFrame compare_common(const CompareRequest& request, FrameSource& a, FrameSo
     }
     clock.report({"compare", static_cast<int64_t>(result.psnr.size()), 0});
   }
-  const auto count = static_cast<double>(result.psnr.size());
-  result.total_psnr = tools::psnr_of(error_sum / count);
-  result.mean_ssim = std::accumulate(result.ssim.begin(), result.ssim.end(), 0.0) / count;
+  result.total_psnr = tools::psnr_of(error_sum / static_cast<double>(result.psnr.size()));
+  result.mean_ssim = tools::mean(result.ssim);
   return worst;
 }
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <vector>
+#include <numeric>
 
 namespace opensora::tools {
 namespace {
@@ -59,6 +59,10 @@ double ssim(const at::Tensor& a, const at::Tensor& b) {
   const at::Tensor similarity =
       (2 * mean_xy + kC1) * (2 * covariance + kC2) / ((mean_xx + mean_yy + kC1) * (variance_x + variance_y + kC2));
   return similarity.mean().item<double>();  // the channels have as many values each
+}
+
+double mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
 }  // namespace opensora::tools

@@ -3,6 +3,8 @@
 
 #include <ATen/ATen.h>
 
+#include <vector>
+
 namespace opensora::tools {
 
 // Of two pictures, uint8 [H, W, 3], over all channels.
@@ -16,5 +18,8 @@ double psnr(const at::Tensor& a, const at::Tensor& b);
 // channels; 1 for equal pictures. The window is Gaussian, 11x11 with sigma 1.5, and used only where it lies within the
 // picture; an edge shorter than 11 pixels narrows it.
 double ssim(const at::Tensor& a, const at::Tensor& b);
+
+// Of the frames of a video. Not a number of none.
+double mean(const std::vector<double>& values);
 
 }  // namespace opensora::tools

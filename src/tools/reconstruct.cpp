@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <numeric>
 #include <optional>
 #include <variant>
 
@@ -107,7 +106,7 @@ at::Tensor read_input(const ReconstructRequest& request, const run::StageClock& 
   while (request.max_frames == 0 || static_cast<int64_t>(frames.size()) < request.max_frames) {
     std::optional<media::Picture> picture = reader.next();
     if (!picture) break;
-    frames.push_back(at::from_blob(picture->rgb.data(), {picture->height, picture->width, 3}, at::kByte).clone());
+    frames.push_back(run::as_tensor(*picture).clone());
     clock.report({"read", static_cast<int64_t>(frames.size()), request.max_frames});
   }
   fps = reader.fps();
@@ -153,10 +152,6 @@ at::Tensor decode(const Autoencoder& autoencoder, const at::Tensor& latent, cons
   return result;
 }
 
-double mean(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-}
-
 void compare(const at::Tensor& original, const at::Tensor& reconstructed, const run::StageClock& clock,
              ReconstructResult& result) {
   const int64_t count = original.size(0);
@@ -165,8 +160,8 @@ void compare(const at::Tensor& original, const at::Tensor& reconstructed, const 
     result.ssim.push_back(tools::ssim(original[t], reconstructed[t]));
     clock.report({"compare", t + 1, count});
   }
-  result.mean_psnr = mean(result.psnr);
-  result.mean_ssim = mean(result.ssim);
+  result.mean_psnr = tools::mean(result.psnr);
+  result.mean_ssim = tools::mean(result.ssim);
 }
 
 void write(const ReconstructRequest& request, const at::Tensor& original, const at::Tensor& reconstructed,

@@ -194,7 +194,7 @@ class Simulation {
     sampling::SamplerInput input = run::video_input(job_, clock_);
     const int64_t forwards = run::sampling_forwards(job_), in_8_bits = run::fp8_forwards(job_);
     // The one step that is simulated stands for all, so it holds what those in 8 bits do.
-    nn::Fp8Attention fp8 = nn::Fp8Attention::planned(run::attention_layers(model->config), {.first = 0, .end = 1});
+    nn::Fp8Attention fp8 = nn::Fp8Attention::planned(model->config.blocks(), {.first = 0, .end = 1});
     if (job_.wants_fp8_attention && in_8_bits > 0) input.fp8_attention = &fp8;
     at::Tensor latent = sample(stage, *model, input, forwards);
     if (input.fp8_attention != nullptr) {

@@ -167,8 +167,7 @@ class DemoSampling {
   }
 
   Fp8Attention attention(const nn::Smoothing& smoothing = {}) const {
-    return {nn::emulated_fp8_attention, run::attention_layers(job_.request.config.model), run::fp8_steps(job_),
-            smoothing};
+    return {nn::emulated_fp8_attention, job_.request.config.model.blocks(), run::fp8_steps(job_), smoothing};
   }
 
  private:
