@@ -65,11 +65,6 @@ const std::vector<Anchors>& anchors() {
                         "); give the folder of the models with `model_dir`");
 }
 
-// That of fp8, which older files hold as plain bytes.
-at::ScalarType dtype_of(QuantizedFormat format) {
-  return format == QuantizedFormat::kFp8E5M2 ? at::kFloat8_e5m2 : at::kFloat8_e4m3fn;
-}
-
 // Tensor name -> the name of its shard's file.
 std::map<std::string, std::string> read_weight_map(const fs::path& index_file) {
   try {
@@ -199,7 +194,6 @@ void Checkpoint::strip_prefixes() {
   std::map<std::string, Holder> stripped;
   prefixes_.assign(chosen.begin(), chosen.end());
   for (const std::string& prefix : chosen) {
-    stripped_prefix_ += (stripped_prefix_.empty() ? "" : ", ") + prefix;
     for (auto at = holders_.lower_bound(prefix); at != holders_.end() && at->first.starts_with(prefix); ++at) {
       stripped.emplace(at->first.substr(prefix.size()), at->second);
     }
@@ -244,11 +238,10 @@ std::optional<QuantizedTensor> Checkpoint::quantized(const std::string& name, at
   if (found == layout_.matrices.end()) return std::nullopt;
   const StoredMatrix& matrix = found->second;
   QuantizedTensor quantized{.format = matrix.format,
-                            .data = stored(name),
+                            .data = stored(name).view(stored_dtype(matrix.format)),  // older files hold fp8 as bytes
                             .scale = {},
                             .rotation = matrix.rotation,
                             .exact_products = matrix.exact_products};
-  if (quantized.data.scalar_type() == at::kByte) quantized.data = quantized.data.view(dtype_of(matrix.format));
   if (matrix.scale.empty()) return quantized;
   quantized.scale = stored(matrix.scale).to(at::kFloat).reshape(matrix.scale_shape);
   const int64_t all = quantized.scale.numel(), finite = at::isfinite(quantized.scale).sum().item<int64_t>();
@@ -268,6 +261,8 @@ std::optional<at::Tensor> Checkpoint::find(const std::string& name, at::IntArray
 void Checkpoint::advise(const at::Tensor& tensor, PageAdvice advice) const {
   advise_mapped(tensor.const_data_ptr(), tensor.nbytes(), advice);
 }
+
+std::string Checkpoint::stripped_prefix() const { return join_names(prefixes_); }
 
 std::vector<std::string> Checkpoint::names() const {
   std::vector<std::string> names;

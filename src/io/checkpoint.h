@@ -59,7 +59,7 @@ class Checkpoint final : public WeightSource {
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   // What the names in the file have in front: "model.diffusion_model.", mostly "". Of a file of several models all of
   // them, with commas.
-  const std::string& stripped_prefix() const { return stripped_prefix_; }
+  std::string stripped_prefix() const;
   const std::vector<std::string>& prefixes() const { return prefixes_; }  // the same, one by one
   // Those of other copies of a model, which are not used.
   const std::vector<std::string>& other_prefixes() const { return other_prefixes_; }
@@ -84,10 +84,9 @@ class Checkpoint final : public WeightSource {
   std::filesystem::path path_;
   std::vector<std::filesystem::path> files_;
   std::map<std::string, std::string> metadata_;
-  std::string stripped_prefix_;
   std::vector<std::string> other_prefixes_;
   std::set<std::string> foreign_;
-  std::vector<std::string> prefixes_;  // those of stripped_prefix_
+  std::vector<std::string> prefixes_;  // that were stripped
   QuantizedLayout layout_;
   bool holds_several_ = false;
   std::map<std::string, Holder> holders_;  // by tensor name

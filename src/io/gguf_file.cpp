@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstring>
 #include <optional>
-#include <set>
 #include <string_view>
 #include <utility>
 #include <vector>

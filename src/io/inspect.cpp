@@ -145,12 +145,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The name in safetensors, also for files of other formats.
-std::string dtype_text(at::ScalarType dtype) {
-  const std::optional<std::string_view> name = io::dtype_to_safetensors(dtype);
-  return name ? std::string(*name) : c10::toString(dtype);
-}
-
 bool is_index(const fs::path& file) { return file.filename().string().ends_with(".index.json"); }
 
 bool is_checkpoint(const fs::path& file) {
@@ -196,6 +190,8 @@ CheckpointInfo inspect(const fs::path& path) {
                       .kind = std::move(kind.name),
                       .variant = std::move(kind.variant),
                       .dtypes = {},
+                      .parameters = checkpoint->elements(),
+                      .bytes = checkpoint->bytes(),
                       .tensors = {},
                       .metadata = checkpoint->metadata()};
   if (const std::string weights = quantization_of(*checkpoint); !weights.empty()) {
@@ -204,10 +200,8 @@ CheckpointInfo inspect(const fs::path& path) {
   if (!checkpoint->stripped_prefix().empty()) info.variant.emplace_back("prefix", checkpoint->stripped_prefix());
   for (const std::string& name : checkpoint->all_names()) {
     const io::TensorInfo& tensor = checkpoint->info(name);
-    const std::string dtype = tensor.blocks ? format_name(*tensor.blocks) : dtype_text(tensor.dtype);
+    const std::string dtype = tensor.blocks ? format_name(*tensor.blocks) : io::dtype_text(tensor.dtype);
     ++info.dtypes[dtype];
-    if (!checkpoint->layout().parts.contains(name)) info.parameters += c10::multiply_integers(tensor.shape);
-    info.bytes += static_cast<int64_t>(tensor.bytes());
     info.tensors.push_back(
         {name, dtype, tensor.shape, static_cast<int64_t>(tensor.bytes()), checkpoint->file_of(name)});
   }

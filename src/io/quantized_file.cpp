@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string_view>
 #include <utility>
 
 #include "io/quantized_layout.h"
@@ -18,10 +17,6 @@ constexpr int64_t kPieceElements = int64_t{1} << 22;
 
 bool is_in_blocks(std::string_view name) {
   return name.starts_with("double_blocks.") || name.starts_with("single_blocks.") || name.starts_with("encoder.block.");
-}
-
-bool is_modulation(std::string_view name) {
-  return name.find("_mod.") != std::string_view::npos || name.find(".modulation.") != std::string_view::npos;
 }
 
 int64_t rotation_for(int64_t width) {
@@ -87,11 +82,13 @@ void Writer::list_parts() {
       parts_.push_back({Part::kKept, i, tensor});
       continue;
     }
-    const bool is_int8 = quantizations_[i]->format == QuantizedFormat::kInt8;
-    parts_.push_back({Part::kData, i, {tensor.name, tensor.shape, is_int8 ? at::kChar : at::kFloat8_e4m3fn}});
+    const QuantizedFormat format = quantizations_[i]->format;
+    parts_.push_back({Part::kData, i, {tensor.name, tensor.shape, stored_dtype(format)}});
     parts_.push_back({Part::kScale, i, {tensor.name + "_scale", {tensor.shape[0], 1}, at::kFloat}});
     const std::string layer = tensor.name.substr(0, tensor.name.size() - kWeight.size());
-    if (is_int8) parts_.push_back({Part::kNote, i, {layer + ".comfy_quant", {note(i).numel()}, at::kByte}});
+    if (format == QuantizedFormat::kInt8) {
+      parts_.push_back({Part::kNote, i, {layer + ".comfy_quant", {note(i).numel()}, at::kByte}});
+    }
   }
   const auto rank = [](const Part& part) {
     return std::pair(part.kind, -static_cast<int64_t>(c10::elementSize(part.entry.dtype)));
@@ -141,6 +138,16 @@ void Writer::write_matrix(size_t index, const WritePiece& write) {
 }
 
 }  // namespace
+
+bool is_modulation(std::string_view name) {
+  return name.find("_mod.") != std::string_view::npos || name.find(".modulation.") != std::string_view::npos;
+}
+
+std::optional<QuantizedFormat> quantized_format(std::string_view word) {
+  if (word == "int8") return QuantizedFormat::kInt8;
+  if (word == "fp8") return QuantizedFormat::kFp8E4M3;
+  return std::nullopt;
+}
 
 std::optional<Quantization> quantization_of(const MetaSource::Entry& tensor, const QuantizeOptions& options) {
   const std::string& name = tensor.name;

@@ -9,11 +9,18 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/weights.h"
 
 namespace opensora::io {
+
+// Whether a transformer's tensor belongs to a modulation.
+bool is_modulation(std::string_view name);
+
+// Of "int8" and "fp8" (e4m3), as people name what to quantise to; nullopt for other words.
+std::optional<QuantizedFormat> quantized_format(std::string_view word);
 
 struct Quantization {
   QuantizedFormat format = QuantizedFormat::kInt8;

@@ -34,10 +34,6 @@ constexpr NotedFormat kNotedFormats[] = {
     {"int8_tensorwise", QuantizedFormat::kInt8, at::kChar},
 };
 
-std::string dtype_name(at::ScalarType dtype) {
-  return std::string(dtype_to_safetensors(dtype).value_or(c10::toString(dtype)));
-}
-
 // "X" of "X.weight_scale"; nullopt for names that end in another way.
 std::optional<std::string> stem_of(const std::string& name, std::string_view ending) {
   if (!name.ends_with(ending)) return std::nullopt;
@@ -50,6 +46,11 @@ std::optional<QuantizedFormat> format_of(at::ScalarType dtype) {
   const auto* found = std::find_if(std::begin(kNotedFormats), std::end(kNotedFormats),
                                    [&](const NotedFormat& known) { return known.dtype == dtype; });
   return found == std::end(kNotedFormats) ? std::nullopt : std::optional(found->format);
+}
+
+const NotedFormat& noted(QuantizedFormat format) {
+  return *std::find_if(std::begin(kNotedFormats), std::end(kNotedFormats),
+                       [&](const NotedFormat& known) { return known.format == format; });
 }
 
 // Tables that models look rows up in: those who scale a file's matrices may leave them in plain fp8.
@@ -124,7 +125,7 @@ void LayoutReader::read_notes() {
     if (!stem) continue;
     layout_.parts.insert(name);
     if (info.dtype != at::kByte || info.bytes() > kLongestNote) {
-      refuse(name, "is " + dtype_name(info.dtype) + " " + shape_string(info.shape) + ", expected a short text of U8");
+      refuse(name, "is " + dtype_text(info.dtype) + " " + shape_string(info.shape) + ", expected a short text of U8");
     }
     const at::Tensor bytes = file_.find(name, {})->contiguous();
     notes_.emplace(*stem, parse_note(name, {static_cast<const char*>(bytes.const_data_ptr()), bytes.nbytes()}));
@@ -162,7 +163,7 @@ std::string LayoutReader::scale_of(const std::string& stem) const {
 std::vector<int64_t> checked_scale_shape(const std::string& name, const TensorInfo& scale, const TensorInfo& weight) {
   const int64_t rows = weight.shape[0], columns = weight.shape[1];
   if (!at::isFloatingType(scale.dtype) || c10::elementSize(scale.dtype) < 2) {
-    refuse(name, "dtype " + dtype_name(scale.dtype) + ", expected F32, F16 or BF16");
+    refuse(name, "dtype " + dtype_text(scale.dtype) + ", expected F32, F16 or BF16");
   }
   std::vector<int64_t> shape = scale.shape;
   if (c10::multiply_integers(shape) == 1) return {1};
@@ -188,23 +189,23 @@ int64_t rotation_of(const json& note, const std::string& name, int64_t columns) 
                    std::to_string(columns) + " columns");
 }
 
-void apply_note(const json& note, const TensorInfo& info, StoredMatrix& matrix) {
+void apply_note(const json& note, const std::string& name, const TensorInfo& info, StoredMatrix& matrix) {
   const json word = note.is_object() ? note.value("format", json()) : json();
   const auto* known = std::find_if(std::begin(kNotedFormats), std::end(kNotedFormats),
                                    [&](const NotedFormat& format) { return word == json(format.word); });
   if (known == std::end(kNotedFormats)) {
-    refuse(matrix.data, "is stored as " + json_excerpt(word) +
-                            ", which cannot be read (int8_tensorwise, float8_e4m3fn and float8_e5m2 can); take another "
-                            "file");
+    refuse(name, "is stored as " + json_excerpt(word) +
+                     ", which cannot be read (int8_tensorwise, float8_e4m3fn and float8_e5m2 can); take another "
+                     "file");
   }
   // Older files hold fp8 as plain bytes.
   const bool is_bytes = info.dtype == at::kByte && known->dtype != at::kChar;
   if ((info.dtype != known->dtype && !is_bytes) || info.shape.size() != 2) {
-    refuse(matrix.data, "is " + dtype_name(info.dtype) + " " + shape_string(info.shape) + ", expected a matrix of " +
-                            dtype_name(known->dtype) + ", as " + json_excerpt(word) + " is stored");
+    refuse(name, "is " + dtype_text(info.dtype) + " " + shape_string(info.shape) + ", expected a matrix of " +
+                     dtype_text(known->dtype) + ", as " + json_excerpt(word) + " is stored");
   }
   matrix.format = known->format;
-  matrix.rotation = rotation_of(note, matrix.data, info.shape[1]);
+  matrix.rotation = rotation_of(note, name, info.shape[1]);
   if (note.value("full_precision_matrix_mult", json(false)) == json(true)) matrix.exact_products = true;
 }
 
@@ -216,11 +217,9 @@ void LayoutReader::add_matrix(const std::string& name) {
   const auto note = notes_.find(*stem);
   const bool is_noted = note != notes_.end();
   if (!is_noted && (!format || info.shape.size() != 2)) return;
-  StoredMatrix matrix{.format = format.value_or(QuantizedFormat::kInt8),
-                      .data = name,
-                      .scale = scale_of(*stem),
-                      .exact_products = is_exact_};
-  if (is_noted) apply_note(note->second, info, matrix);
+  StoredMatrix matrix{
+      .format = format.value_or(QuantizedFormat::kInt8), .scale = scale_of(*stem), .exact_products = is_exact_};
+  if (is_noted) apply_note(note->second, name, info, matrix);
   const bool needs_scale = is_noted || matrix.format == QuantizedFormat::kInt8 || (has_scales_ && !is_table(name));
   if (matrix.scale.empty() && needs_scale) {
     refuse(name, std::string("is ") + format_name(matrix.format) + " without a scale, expected " +
@@ -263,10 +262,10 @@ std::string describe(const StoredMatrix& matrix, at::IntArrayRef shape) {
   return text;
 }
 
+at::ScalarType stored_dtype(QuantizedFormat format) { return noted(format).dtype; }
+
 std::string comfy_note(QuantizedFormat format, int64_t rotation) {
-  const auto* known = std::find_if(std::begin(kNotedFormats), std::end(kNotedFormats),
-                                   [&](const NotedFormat& noted) { return noted.format == format; });
-  nlohmann::ordered_json note = {{"format", known->word}};
+  nlohmann::ordered_json note = {{"format", noted(format).word}};
   if (rotation > 0) {
     note["convrot"] = true;
     note["convrot_groupsize"] = rotation;

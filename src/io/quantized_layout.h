@@ -16,10 +16,10 @@ namespace opensora::io {
 
 class Checkpoint;
 
-// Where a QuantizedTensor's parts are: names of tensors.
+// How a tensor of the file becomes a QuantizedTensor.
 struct StoredMatrix {
   QuantizedFormat format = QuantizedFormat::kInt8;
-  std::string data, scale = {};           // `scale` may be empty
+  std::string scale = {};                 // the name of its scale's tensor; empty: it has none
   std::vector<int64_t> scale_shape = {};  // as QuantizedTensor has it
   int64_t rotation = 0;
   bool exact_products = false;
@@ -47,6 +47,9 @@ QuantizedLayout quantized_layout(const Checkpoint& checkpoint);
 
 // "int8 by row", "fp8 (e4m3) by row in parts of 64", "fp8 (e5m2)": what tells the matrices of one file from another's.
 std::string describe(const StoredMatrix& matrix, at::IntArrayRef shape);
+
+// The dtype of a matrix' tensor, of one byte an element.
+at::ScalarType stored_dtype(QuantizedFormat format);
 
 // The note for a matrix that quantized_by_row() made.
 std::string comfy_note(QuantizedFormat format, int64_t rotation);

@@ -189,6 +189,10 @@ std::optional<std::string_view> dtype_to_safetensors(at::ScalarType dtype) {
   return std::nullopt;
 }
 
+std::string dtype_text(at::ScalarType dtype) {
+  return std::string(dtype_to_safetensors(dtype).value_or(c10::toString(dtype)));
+}
+
 SafetensorsFile::SafetensorsFile(std::filesystem::path path) : TensorFile(std::move(path)) {
   std::string where = path_.string() + ": ";
   try {

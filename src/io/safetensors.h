@@ -24,6 +24,8 @@ namespace opensora::io {
 // F64, F32, F16, BF16, F8_E4M3, F8_E5M2, I8, U8, I16, I32, I64, BOOL.
 std::optional<at::ScalarType> dtype_from_safetensors(std::string_view name);
 std::optional<std::string_view> dtype_to_safetensors(at::ScalarType dtype);
+// The name in a header, or ATen's where there is none: for messages, also about files of other formats.
+std::string dtype_text(at::ScalarType dtype);
 
 class SafetensorsFile final : public TensorFile {
  public:

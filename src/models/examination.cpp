@@ -108,7 +108,7 @@ void Examiner::open(const fs::path& path) {
   if (!found.checkpoint) return;
   found.headers = std::make_shared<io::HeaderSource>(found.checkpoint, options_.warns_unused);
   for (const fs::path& file : found.checkpoint->files()) add_file(file);
-  const std::string& prefix = found.checkpoint->stripped_prefix();
+  const std::string prefix = found.checkpoint->stripped_prefix();
   if (prefix.empty()) return;
   const std::vector<std::string>& others = found.checkpoint->other_prefixes();
   spdlog::info(

@@ -10,6 +10,7 @@
 #include "core/cpu_features.h"
 #include "core/units.h"
 #include "io/checkpoint.h"
+#include "io/quantized_file.h"
 #include "io/random_checkpoint.h"
 #include "nn/quantized_product.h"
 #include "opensora/error.h"
@@ -61,8 +62,7 @@ std::optional<bool> exact_products(QuantCompute compute) {
 
 // Whether it is a block's weight, other than those of its modulation, which run ahead of all blocks.
 bool is_streamed(const std::string& name) {
-  return name.find("_blocks.") != std::string::npos && name.find("_mod.") == std::string::npos &&
-         name.find(".modulation.") == std::string::npos;
+  return name.find("_blocks.") != std::string::npos && !io::is_modulation(name);
 }
 
 // Counts the bytes of weights that stay in their file (`maps`), or that the device holds in `dtype` (nullopt: as
@@ -254,8 +254,7 @@ void ModelSet::load(Component component, Half half, Slot& slot) {
   config.ae = slot.config;
   slot.model = bind_model(component, weights, config, half, opened.sizes);
   slot.headers = opened.headers;
-  if (!opened.headers) tell_products(component, weights);
-  if (!opened.headers) return;
+  if (!opened.headers) return tell_products(component, weights);
   const std::optional<at::ScalarType> held_dtype = holding_dtype(options_.dtype, options_.device);
   const bool maps = options_.device.is_cpu() && (options.residence != Residence::kDevice || !held_dtype);
   const int64_t blocks = is_transformer(component) ? transformer_config(component, config).blocks() : 0;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <optional>
 
 #include "io/checkpoint.h"
 #include "io/inspect.h"
@@ -16,14 +17,12 @@ namespace {
 namespace fs = std::filesystem;
 
 io::QuantizeOptions quantize_options(const QuantizeRequest& request) {
-  if (request.to != "int8" && request.to != "fp8") {
-    throw UsageError("`to`: expected int8 or fp8, found \"" + request.to + "\"");
+  const std::optional<QuantizedFormat> format = io::quantized_format(request.to);
+  if (!format) throw UsageError("`to`: expected int8 or fp8, found \"" + request.to + "\"");
+  if (request.rotate && *format != QuantizedFormat::kInt8) {
+    throw UsageError("`rotate`: for `to` int8 only, whose steps are equal");
   }
-  const bool is_int8 = request.to == "int8";
-  if (request.rotate && !is_int8) throw UsageError("`rotate`: for `to` int8 only, whose steps are equal");
-  return {.format = is_int8 ? QuantizedFormat::kInt8 : QuantizedFormat::kFp8E4M3,
-          .rotates = request.rotate,
-          .keeps_modulations = request.keep_modulations};
+  return {.format = *format, .rotates = request.rotate, .keeps_modulations = request.keep_modulations};
 }
 
 std::vector<MetaSource::Entry> tensors_of(const io::Checkpoint& checkpoint) {

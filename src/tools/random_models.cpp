@@ -48,13 +48,6 @@ fs::path write_embedding(const RandomModelsRequest& request, const std::string& 
   return file;
 }
 
-// What `dtype` means: quantised matrices, if it names a format of these, among tensors in bf16.
-std::optional<QuantizedFormat> quantized_format(const std::string& dtype) {
-  if (dtype == "int8") return QuantizedFormat::kInt8;
-  if (dtype == "fp8") return QuantizedFormat::kFp8E4M3;
-  return std::nullopt;
-}
-
 void write_quantized_transformer(const fs::path& file, std::vector<MetaSource::Entry> tensors, QuantizedFormat format,
                                  const RandomModelsRequest& request) {
   for (MetaSource::Entry& tensor : tensors) tensor.dtype = at::kBFloat16;
@@ -67,7 +60,8 @@ void write_quantized_transformer(const fs::path& file, std::vector<MetaSource::E
 }  // namespace
 
 std::vector<fs::path> write_random_models(const RandomModelsRequest& request) {
-  const std::optional<QuantizedFormat> format = quantized_format(request.dtype);
+  // Of quantised matrices, if `dtype` names such a format, among tensors in bf16.
+  const std::optional<QuantizedFormat> format = io::quantized_format(request.dtype);
   const at::ScalarType dtype = format ? at::kBFloat16 : resolve_dtype(request.dtype, at::kCPU);
   const Config& config = request.config;
   make_folders(request.folder);
