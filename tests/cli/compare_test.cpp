@@ -23,7 +23,9 @@ namespace opensora {
 namespace {
 
 namespace fs = std::filesystem;
+using test::Arguments;
 using test::contains;
+using test::operator+;
 using test::ProgramResult;
 using test::run_program;
 
@@ -53,18 +55,15 @@ class CompareCommand : public ::testing::Test {
     return path(name);
   }
 
-  nlohmann::json json_of(const fs::path& first, const fs::path& second, std::vector<std::string> more = {}) const {
-    more.insert(more.begin(), {"compare", first, second, "--json"});
-    const ProgramResult result = run_program(more);
+  nlohmann::json json_of(const fs::path& first, const fs::path& second, const Arguments& more = {}) const {
+    const ProgramResult result = run_program(Arguments{"compare", first, second, "--json"} + more);
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return result.exit_code == 0 ? nlohmann::json::parse(result.out) : nlohmann::json();
   }
 
-  void expect_refusal(const fs::path& first, const fs::path& second, const std::vector<std::string>& more, int code,
+  void expect_refusal(const fs::path& first, const fs::path& second, const Arguments& more, int code,
                       const std::string& words) const {
-    std::vector<std::string> arguments = {"compare", first, second};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    const ProgramResult result = run_program(arguments);
+    const ProgramResult result = run_program(Arguments{"compare", first, second} + more);
     EXPECT_EQ(result.exit_code, code) << result.err;
     EXPECT_EQ(result.out, "");
     EXPECT_TRUE(contains(result.err, words));

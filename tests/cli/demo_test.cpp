@@ -8,7 +8,6 @@
 #include <map>
 #include <stdexcept>
 
-#include "io/safetensors.h"
 #include "media/png.h"
 #include "support/program.h"
 #include "support/read_video.h"
@@ -17,6 +16,9 @@
 
 namespace opensora {
 namespace {
+
+using test::Arguments;
+using test::operator+;
 
 using Colour = std::array<double, 3>;
 
@@ -202,13 +204,10 @@ TEST_F(DemoModel, FollowsItsPrompts) { expect_prompts_followed(kClips); }
 
 // The official guidance, whose difference of branches magnifies errors.
 TEST_F(DemoModel, InEightBitsMakesNearlyTheSameOfPrompts) {
-  const std::vector<std::string> sampling = {"--guidance", "7.5", "--steps", "50"};
-  const auto latent = [&](const std::string& prompt, const std::vector<std::string>& weights) {
-    std::vector<std::string> more = {"--save-tensors", folder_.path() / "run.safetensors"};
-    more.insert(more.end(), sampling.begin(), sampling.end());
-    more.insert(more.end(), weights.begin(), weights.end());
-    make(prompt, more);
-    return io::SafetensorsFile(folder_.path() / "run.safetensors").tensor("latent").to(at::kFloat).clone();
+  const auto latent = [&](const std::string& prompt, const Arguments& weights) {
+    const std::filesystem::path tensors = folder_.path() / "run.safetensors";
+    make(prompt, Arguments{"--save-tensors", tensors, "--guidance", "7.5", "--steps", "50"} + weights);
+    return test::saved_latent(tensors);
   };
   const std::string prompt = kClips[5].prompt();
   const at::Tensor exact = latent(prompt, {});

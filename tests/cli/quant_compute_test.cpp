@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "core/quantized.h"
-#include "io/safetensors.h"
 #include "nn/quantized_product.h"
 #include "support/contains.h"
 #include "support/generate_fixture.h"
@@ -19,6 +18,7 @@ namespace {
 
 using test::contains;
 using test::ProgramResult;
+using test::operator+;
 
 class QuantCompute : public test::GenerateCommand {
  protected:
@@ -38,15 +38,13 @@ class QuantCompute : public test::GenerateCommand {
     std::string log;
   };
   Made make(const std::vector<std::string>& more, bool is_older_cpu = false) const {
-    std::vector<std::string> arguments = quick();
     const std::filesystem::path tensors = folder_.path() / "run.safetensors";
-    arguments.insert(arguments.end(), {"--overwrite", "--save-tensors", tensors.string()});
-    arguments.insert(arguments.end(), more.begin(), more.end());
     test::ProgramOptions options;
     if (is_older_cpu) options.environment = {"ONEDNN_MAX_CPU_ISA=AVX2", "ATEN_CPU_CAPABILITY=avx2"};
-    const ProgramResult result = test::run_program(arguments, options);
+    const ProgramResult result =
+        test::run_program(quick() + test::Arguments{"--overwrite", "--save-tensors", tensors} + more, options);
     EXPECT_EQ(result.exit_code, 0) << result.err;
-    return {io::SafetensorsFile(tensors).tensor("latent").to(at::kFloat).clone(), result.err};
+    return {test::saved_latent(tensors), result.err};
   }
 };
 
@@ -87,9 +85,7 @@ TEST_F(QuantCompute, FullWithoutAnythingToMultiplyIsAWarning) {
 TEST_F(QuantCompute, IsRecordedWhereItIsGiven) {
   const std::string int8 = weights_in("int8");
   const auto recorded = [&](const std::vector<std::string>& more) {
-    std::vector<std::string> all = {"--diffusion-model", int8, "--sidecar"};
-    all.insert(all.end(), more.begin(), more.end());
-    make(all);
+    make(test::Arguments{"--diffusion-model", int8, "--sidecar"} + more);
     return test::read_file(folder_.path() / "out.json");
   };
   EXPECT_TRUE(contains(recorded({"--quant-compute", "weights"}), "\"quant_compute\""));

@@ -15,7 +15,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using test::Arguments;
 using test::contains;
+using test::operator+;
 using test::run_program;
 
 class QuantizeCommand : public test::GenerateCommand {
@@ -83,19 +85,19 @@ TEST_F(QuantizeCommand, NeverReplacesTheOriginal) {
 }
 
 TEST_F(QuantizeCommand, ItsFilesAreKnownToAllCommands) {
+  const std::string config = test::checkpoint_dir() / "tiny.json";
+  const auto planned = [&](const fs::path& models) {
+    return json::parse(run_program({"plan", "-p", "x", "--model-dir", models, "--config", config, "--json", "-q"}).out);
+  };
+  const json whole = planned(test::checkpoint_dir());
   for (const char* to : {"int8", "fp8"}) {
     const fs::path models = folder_in(to);
-    const std::string config = models / "tiny.json";
     const test::ProgramResult inspected = run_program({"inspect", models / "Open_Sora_v2.safetensors"});
     EXPECT_TRUE(contains(inspected.out, to == std::string("int8") ? "int8 by row" : "fp8 (e4m3) by row"));
     const test::ProgramResult verified = run_program({"verify", models, "--config", config, "--full"});
     EXPECT_EQ(verified.exit_code, 0) << verified.out << verified.err;
     EXPECT_FALSE(contains(verified.err, "unused"));
-    const json plan =
-        json::parse(run_program({"plan", "-p", "x", "--model-dir", models, "--config", config, "--json", "-q"}).out);
-    const json whole = json::parse(
-        run_program({"plan", "-p", "x", "--model-dir", test::checkpoint_dir(), "--config", config, "--json", "-q"})
-            .out);
+    const json plan = planned(models);
     ASSERT_EQ(plan["stages"].size(), whole["stages"].size());
     for (size_t i = 0; i < plan["stages"].size(); ++i) {
       const json &here = plan["stages"][i], &there = whole["stages"][i];
@@ -108,27 +110,24 @@ TEST_F(QuantizeCommand, ItsFilesAreKnownToAllCommands) {
 
 // The video is the same wherever the weights are, and --from makes it again.
 TEST_F(QuantizeCommand, RunsOfAllKindsAgree) {
-  std::vector<std::string> quick = quick_with(folder_in("int8"));
+  Arguments quick = quick_with(folder_in("int8"));
   quick.back() = folder_.path() / "out.mkv";
-  quick.insert(quick.end(), {"--codec", "ffv1", "--overwrite", "-q"});
-  const auto make = [&](std::vector<std::string> arguments, const std::vector<std::string>& more) {
-    arguments.insert(arguments.end(), more.begin(), more.end());
+  quick = quick + Arguments{"--codec", "ffv1", "--overwrite", "-q"};
+  const auto make = [&](const Arguments& arguments) {
     const test::ProgramResult result = run_program(arguments);
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return test::read_file(folder_.path() / "out.mkv");
   };
-  const std::string expected = make(quick, {"--no-metadata"});
-  for (const std::vector<std::string>& more :
-       std::vector<std::vector<std::string>>{{"--offload", "none"}, {"--offload", "block"}, {"--max-memory", "1GiB"}}) {
-    std::vector<std::string> arguments = {"--no-metadata"};
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    EXPECT_TRUE(make(quick, arguments) == expected) << more.front() << " " << more.back();
+  const Arguments bare = quick + Arguments{"--no-metadata"};
+  const std::string expected = make(bare);
+  for (const Arguments& more :
+       std::vector<Arguments>{{"--offload", "none"}, {"--offload", "block"}, {"--max-memory", "1GiB"}}) {
+    EXPECT_TRUE(make(bare + more) == expected) << more.front() << " " << more.back();
   }
-  make(quick, {});
+  make(quick);
   fs::copy_file(folder_.path() / "out.mkv", folder_.path() / "first.mkv");
   EXPECT_TRUE(make({"generate", "--from", folder_.path() / "first.mkv", "--model-dir", quick[2], "--device", "cpu",
-                    "-o", folder_.path() / "out.mkv", "--overwrite", "-q", "--no-metadata"},
-                   {}) == expected);
+                    "-o", folder_.path() / "out.mkv", "--overwrite", "-q", "--no-metadata"}) == expected);
 }
 
 class QuantizedBatch : public test::BatchFixture {};
@@ -138,17 +137,14 @@ TEST_F(QuantizedBatch, IsResumedOnlyWithTheWeightsThatItWasMadeWith) {
   const std::string demo = std::string(OPENSORA_CONFIGS) + "/demo/Open_Sora_v2.safetensors";
   ASSERT_EQ(run_program({"quantize", demo, weights}).exit_code, 0);
   const fs::path prompts = folder_.write("p.txt", "a red circle\na blue square\n");
-  const std::vector<std::string> quick = {"--num-frames", "1", "--steps", "2", "-s", "1"};
-  const auto with = [&](std::vector<std::string> more) {
-    more.insert(more.begin(), quick.begin(), quick.end());
-    return more;
-  };
-  ASSERT_EQ(run(prompts, "out", with({"--diffusion-model", weights})).exit_code, 0);
+  const Arguments exact = {"--num-frames", "1", "--steps", "2", "-s", "1"};
+  const Arguments quantized = exact + Arguments{"--diffusion-model", weights};
+  ASSERT_EQ(run(prompts, "out", quantized).exit_code, 0);
   const auto made = files("out");
-  EXPECT_EQ(run(prompts, "out", with({"--diffusion-model", weights, "--resume"})).exit_code, 0);
+  EXPECT_EQ(run(prompts, "out", quantized + Arguments{"--resume"}).exit_code, 0);
   EXPECT_EQ(files("out"), made);
   for (const auto& [key, count] : how_often("out", "video_done")) EXPECT_EQ(count, 1) << key;
-  ASSERT_EQ(run(prompts, "exact", with({})).exit_code, 0);
+  ASSERT_EQ(run(prompts, "exact", exact).exit_code, 0);
   EXPECT_NE(files("exact"), made);
 }
 

@@ -166,8 +166,8 @@ class DemoSampling {
     return sampling::sample(*models_->transformer(), input, at::kCPU).latent;
   }
 
-  Fp8Attention attention(const nn::Smoothing& smoothing = {}) const {
-    return {nn::emulated_fp8_attention, job_.request.config.model.blocks(), run::fp8_steps(job_), smoothing};
+  Fp8Attention attention() const {
+    return {nn::emulated_fp8_attention, job_.request.config.model.blocks(), run::fp8_steps(job_)};
   }
 
  private:

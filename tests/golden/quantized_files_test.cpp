@@ -9,6 +9,7 @@
 #include "diffusion/mmdit.h"
 #include "io/checkpoint.h"
 #include "opensora/config.h"
+#include "support/gguf_writer.h"
 #include "support/quantized_files.h"
 #include "support/reference.h"
 #include "support/temporary_folder.h"
@@ -38,10 +39,6 @@ class Tensors final : public WeightSource {
  private:
   std::map<std::string, at::Tensor> tensors_;
 };
-
-const std::vector<QuantizedFormat> kBlockFormats = {QuantizedFormat::kQ8_0, QuantizedFormat::kQ4_0,
-                                                    QuantizedFormat::kQ4_K, QuantizedFormat::kQ5_K,
-                                                    QuantizedFormat::kQ6_K};
 
 MMDiTConfig open_sora() { return load_config(test::checkpoint_dir() / "tiny.json").model; }
 
@@ -80,7 +77,7 @@ TEST_F(QuantizedModels, TheTransformerInEachLayoutOfEightBits) {
 
 TEST_F(QuantizedModels, TheTransformerAsGguf) {
   const NamedTensors tensors = all_weights(test::checkpoint_dir() / "Open_Sora_v2.safetensors");
-  for (const QuantizedFormat format : kBlockFormats) {
+  for (const QuantizedFormat format : test::kBlockFormats) {
     for (const char* architecture : {"flux", ""}) {
       expect_same(test::write_gguf(file_, tensors, format, architecture), open_sora(), format_name(format));
     }
@@ -112,7 +109,7 @@ TEST_F(QuantizedModels, T5) {
     EXPECT_EQ(deduced.d_ff, config.d_ff) << what;
     EXPECT_EQ(deduced.num_layers, config.num_layers) << what;
   };
-  for (const QuantizedFormat format : kBlockFormats) {
+  for (const QuantizedFormat format : test::kBlockFormats) {
     expect_same_text(test::write_gguf(file_, tensors, format, "t5encoder"), format_name(format));
   }
   for (const test::FileLayout& layout : test::file_layouts()) {

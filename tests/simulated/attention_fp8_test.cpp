@@ -28,10 +28,8 @@ TEST_F(SimulatedFp8Attention, WaitsOnceForItsCheckAndNeverAgain) {
   GenerateRequest request = test::short_request(folder.path(), kSteps);
   request.attention = "fp8";
   request.offload = "none";
-  std::vector<Counters> steps;
-  const GenerateResult result = generate(request, [&](const Progress& progress) {
-    if (progress.stage == "denoise" && progress.done > 0) steps.push_back(test::simulated::counters());
-  });
+  GenerateResult result;
+  const std::vector<Counters> steps = test::counters_by_step(request, &result);
   EXPECT_TRUE(test::contains(result.attention, ", fp8 in ")) << result.attention;
   ASSERT_EQ(steps.size(), static_cast<size_t>(kSteps));
   for (size_t i = 1; i < steps.size(); ++i) {

@@ -12,15 +12,6 @@ namespace {
 
 using test::simulated::Counters;
 
-// The counters as each step of the sampling ends.
-std::vector<Counters> counters_by_step(const GenerateRequest& request) {
-  std::vector<Counters> found;
-  generate(request, [&](const Progress& progress) {
-    if (progress.stage == "denoise" && progress.done > 0) found.push_back(test::simulated::counters());
-  });
-  return found;
-}
-
 struct CountedRun {
   const char *pipeline, *offload;
   const char *sampler = "euler", *name = "";  // of the sampler, in the test's
@@ -47,7 +38,7 @@ class SimulatedCounters : public test::SimulatedTest, public ::testing::WithPara
 // The first step computes the modulations of all steps, and takes what memory they need.
 TEST_P(SimulatedCounters, AStepWaitsOnceAndTakesNothingNew) {
   const test::TemporaryFolder folder;
-  const std::vector<Counters> steps = counters_by_step(request(folder));
+  const std::vector<Counters> steps = test::counters_by_step(request(folder));
   ASSERT_EQ(steps.size(), kSteps);
   for (size_t i = 1; i < steps.size(); ++i) {
     SCOPED_TRACE("step " + std::to_string(i + 1));

@@ -3,11 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <optional>
 #include <string>
 
 #include "core/quantized.h"
-#include "io/safetensors.h"
 #include "opensora/quantize.h"
 #include "simulated/simulated_test.h"
 #include "support/quantized_files.h"
@@ -18,10 +16,6 @@ namespace opensora {
 namespace {
 
 namespace fs = std::filesystem;
-
-at::Tensor latent_of(const fs::path& tensors) {
-  return io::SafetensorsFile(tensors).tensor("latent").to(at::kFloat).clone();
-}
 
 class SimulatedDequantization : public test::SimulatedTest {};
 
@@ -81,28 +75,20 @@ class SimulatedQuantized : public test::SimulatedTest, public ::testing::WithPar
 TEST_P(SimulatedQuantized, RunsAreTheSameWhereverTheWeightsAreAndNearTheCpus) {
   GenerateRequest request = quantized_request();
   request.quant_compute = "weights";  // products of 8-bit numbers differ between devices
-  request.offload = "none";
-  generate(request);
-  const at::Tensor resident = latent_of(request.save_tensors);
-  for (const char* offload : {"model", "block"}) {
+  const auto latent = [&](const char* offload) {
     request.offload = offload;
     generate(request);
-    EXPECT_TRUE(at::equal(latent_of(request.save_tensors), resident)) << offload;
-  }
+    return test::saved_latent(request.save_tensors);
+  };
+  const at::Tensor resident = latent("none");
+  for (const char* offload : {"model", "block"}) EXPECT_TRUE(at::equal(latent(offload), resident)) << offload;
   request.device = "cpu";
-  generate(request);
-  EXPECT_TRUE(test::close(resident, latent_of(request.save_tensors), 1e-4, 1e-4));
+  EXPECT_TRUE(test::close(resident, latent("block"), 1e-4, 1e-4));
   request.device = test::kSimulated;
   request.quant_compute = "full";
-  std::optional<at::Tensor> rounded;
-  for (const char* offload : {"none", "block"}) {
-    request.offload = offload;
-    generate(request);
-    const at::Tensor latent = latent_of(request.save_tensors);
-    if (rounded) EXPECT_TRUE(at::equal(latent, *rounded)) << offload;
-    rounded = latent;
-  }
-  const double error = test::relative_error(*rounded, resident);
+  const at::Tensor rounded = latent("none");
+  EXPECT_TRUE(at::equal(latent("block"), rounded));
+  const double error = test::relative_error(rounded, resident);
   const bool has_products = GetParam() != std::string("gguf");
   EXPECT_EQ(error > 1e-4, has_products) << "whether activations were rounded";
   EXPECT_LT(error, GetParam() == std::string("int8") ? 0.02 : 0.06);

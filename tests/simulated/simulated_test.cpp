@@ -37,6 +37,15 @@ GenerateRequest short_request(const std::filesystem::path& folder, int64_t steps
   return request;
 }
 
+std::vector<simulated::Counters> counters_by_step(const GenerateRequest& request, GenerateResult* result) {
+  std::vector<simulated::Counters> found;
+  const GenerateResult made = generate(request, [&](const Progress& progress) {
+    if (progress.stage == "denoise" && progress.done > 0) found.push_back(simulated::counters());
+  });
+  if (result != nullptr) *result = made;
+  return found;
+}
+
 void expect_equal_tensors(const std::filesystem::path& file, const std::filesystem::path& expected) {
   const io::SafetensorsFile actual(file), wanted(expected);
   EXPECT_EQ(actual.tensors().size(), wanted.tensors().size());

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "opensora/generate.h"
 #include "support/simulated_device/simulated_device.h"
@@ -32,6 +33,9 @@ class SimulatedTest : public ::testing::Test {
 // Five frames of 16 x 16 pixels, the smallest there are, by the tiny models in so many steps, in float32 on one thread,
 // into `folder`, with the tensors beside it. Each step has two forwards.
 GenerateRequest short_request(const std::filesystem::path& folder, int64_t steps = 2);
+
+// Makes the video; the counters as each step of its sampling ends.
+std::vector<simulated::Counters> counters_by_step(const GenerateRequest& request, GenerateResult* result = nullptr);
 
 // What a request's save_tensors holds is equal in every bit.
 void expect_equal_tensors(const std::filesystem::path& file, const std::filesystem::path& expected);

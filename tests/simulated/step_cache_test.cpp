@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "io/safetensors.h"
 #include "opensora/batch.h"
 #include "simulated/simulated_test.h"
 #include "support/pipeline_case.h"
@@ -36,26 +35,18 @@ class SimulatedCache : public test::SimulatedTest, public ::testing::WithParamIn
   }
 };
 
-TEST_P(SimulatedCache, ComputesTheCpusStepsAndLatent) {
+TEST_P(SimulatedCache, ComputesTheCpusStepsAndLatentAndNoForwardAtOthers) {
   const test::TemporaryFolder folder, other;
   GenerateRequest here = request(folder), there = request(other);
   there.device = test::kSimulated;
-  const GenerateResult expected = generate(here), result = generate(there);
+  const GenerateResult expected = generate(here);
+  GenerateResult result;
+  const std::vector<Counters> at_step = test::counters_by_step(there, &result);
   EXPECT_EQ(result.computed_steps, expected.computed_steps);
   EXPECT_EQ(result.forwards, expected.forwards);
   EXPECT_EQ(result.image_forwards, expected.image_forwards);
-  const io::SafetensorsFile latent(other.path() / "tensors.safetensors"), cpus(folder.path() / "tensors.safetensors");
-  EXPECT_TRUE(test::close(latent.tensor("latent"), cpus.tensor("latent"), 1e-3, 1e-3));
-}
+  EXPECT_TRUE(test::close(test::saved_latent(there.save_tensors), test::saved_latent(here.save_tensors), 1e-3, 1e-3));
 
-TEST_P(SimulatedCache, AForecastStepLaunchesNoForward) {
-  const test::TemporaryFolder folder;
-  GenerateRequest there = request(folder);
-  there.device = test::kSimulated;
-  std::vector<Counters> at_step;
-  const GenerateResult result = generate(there, [&](const Progress& progress) {
-    if (progress.stage == "denoise" && progress.done > 0) at_step.push_back(test::simulated::counters());
-  });
   if (at_step.empty()) return;  // a picture alone
   ASSERT_EQ(at_step.size(), 12U);
   constexpr int64_t kNumber = 8;  // bytes at most

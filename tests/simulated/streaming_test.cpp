@@ -49,7 +49,6 @@ class TinyTransformer {
   at::Tensor forward() const {
     return model_.forward({.img = img_, .txt = txt_, .cond = cond_, .modulations = modulations_}, *pe_, *work_);
   }
-  at::Tensor official() const { return reference_["out"]; }
 
  private:
   at::Tensor input(const char* key) const { return reference_[key].to(device_); }
@@ -64,7 +63,7 @@ class TinyTransformer {
 };
 
 // Bytes of each block's weights, without its modulation's, in the order of use: in float32 what is not quantised.
-std::vector<int64_t> block_bytes(const std::filesystem::path& weights = test::checkpoint_dir() / kWeights) {
+std::vector<int64_t> block_bytes(const std::filesystem::path& weights) {
   const io::SafetensorsFile file(weights);
   std::map<std::string, int64_t> bytes;  // "double_blocks.0" comes before "single_blocks.0"
   for (const auto& [name, info] : file.tensors()) {

@@ -140,8 +140,7 @@ Block to_block(const float* x, QuantizedFormat format) {
   }
 }
 
-}  // namespace
-
+// ggml's number of the type.
 uint32_t gguf_type(QuantizedFormat format) {
   switch (format) {
     case QuantizedFormat::kQ4_0:
@@ -158,6 +157,8 @@ uint32_t gguf_type(QuantizedFormat format) {
       throw std::invalid_argument("has no blocks");
   }
 }
+
+}  // namespace
 
 GgufTensor gguf_tensor(const std::string& name, const at::Tensor& tensor) {
   const at::Tensor data = tensor.contiguous();

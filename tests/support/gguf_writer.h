@@ -63,8 +63,10 @@ struct GgufContent {
   void write(const std::filesystem::path& file) const { std::ofstream(file, std::ios::binary) << bytes(); }
 };
 
-// ggml's number of the type.
-uint32_t gguf_type(QuantizedFormat format);
+// All formats of blocks.
+inline const std::vector<QuantizedFormat> kBlockFormats = {QuantizedFormat::kQ8_0, QuantizedFormat::kQ4_0,
+                                                           QuantizedFormat::kQ4_K, QuantizedFormat::kQ5_K,
+                                                           QuantizedFormat::kQ6_K};
 
 struct Blocks {
   QuantizedTensor matrix;

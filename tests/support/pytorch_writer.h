@@ -7,8 +7,9 @@
 #include <filesystem>
 #include <stdexcept>
 #include <string>
-#include <utility>
 #include <vector>
+
+#include "support/named_tensors.h"
 
 namespace opensora::test {
 
@@ -62,8 +63,6 @@ inline const char* storage_class(at::ScalarType dtype) {
       throw std::invalid_argument("no storage class");
   }
 }
-
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 
 inline void write_pytorch_archive(const std::filesystem::path& path, const std::string& pickle,
                                   const std::vector<at::Tensor>& storages) {

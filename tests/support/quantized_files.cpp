@@ -1,10 +1,10 @@
 #include "support/quantized_files.h"
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <regex>
 
-#include "io/checkpoint.h"
 #include "io/safetensors.h"
 #include "support/gguf_writer.h"
 
@@ -92,13 +92,6 @@ FileLayout rotated() {
 }
 
 }  // namespace
-
-NamedTensors all_weights(const std::filesystem::path& path) {
-  const auto checkpoint = io::Checkpoint::open(path);
-  NamedTensors tensors;
-  for (const std::string& name : checkpoint->names()) tensors.emplace_back(name, *checkpoint->find(name, {}));
-  return tensors;
-}
 
 at::Tensor bytes_of_text(const std::string& text) {
   return at::from_blob(const_cast<char*>(text.data()), {static_cast<int64_t>(text.size())}, at::kByte).clone();

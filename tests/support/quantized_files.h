@@ -5,19 +5,13 @@
 
 #include <filesystem>
 #include <functional>
-#include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/quantized.h"
+#include "support/named_tensors.h"
 
 namespace opensora::test {
-
-using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
-
-// All weights of a checkpoint, as views of its files.
-NamedTensors all_weights(const std::filesystem::path& checkpoint);
 
 // JSON in a tensor of bytes.
 at::Tensor bytes_of_text(const std::string& text);

@@ -39,6 +39,11 @@ inline Weights reference_weights(const std::string& file, at::ScalarType dtype =
   return {io::Checkpoint::open(checkpoint_dir() / file), at::kCPU, dtype};
 }
 
+// The latent that a run has saved with its tensors, in float32.
+inline at::Tensor saved_latent(const std::filesystem::path& tensors) {
+  return io::SafetensorsFile(tensors).tensor("latent").to(at::kFloat).clone();
+}
+
 inline ::testing::AssertionResult close(const at::Tensor& actual, const at::Tensor& expected, double atol = 1e-4,
                                         double rtol = 1e-4) {
   if (actual.sizes() != expected.sizes()) {

@@ -4,16 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <string>
-#include <vector>
 
 #include "io/safetensors.h"
 #include "support/gguf_writer.h"
 
 namespace opensora {
 namespace {
-
-const std::vector<QuantizedFormat> kFormats = {QuantizedFormat::kQ8_0, QuantizedFormat::kQ4_0, QuantizedFormat::kQ4_K,
-                                               QuantizedFormat::kQ5_K, QuantizedFormat::kQ6_K};
 
 // Compares bits: 0 and -0 are not the same.
 bool same_bits(const at::Tensor& a, const at::Tensor& b) { return a.view(at::kInt).equal(b.view(at::kInt)); }
@@ -27,7 +23,7 @@ class GgmlBlocks : public testing::TestWithParam<QuantizedFormat> {
   const QuantizedTensor matrix_{.format = GetParam(), .data = bytes_, .scale = {}};
 };
 
-INSTANTIATE_TEST_SUITE_P(Formats, GgmlBlocks, testing::ValuesIn(kFormats),
+INSTANTIATE_TEST_SUITE_P(Formats, GgmlBlocks, testing::ValuesIn(test::kBlockFormats),
                          [](const auto& format) { return std::string(format_name(format.param)); });
 
 TEST_P(GgmlBlocks, AreTheNumbersOfLlamaCpp) {

@@ -93,7 +93,7 @@ TEST(Quantized, RowsOfAnyIndicesAreThoseOfTheWhole) {
   at::manual_seed(7);
   const at::Tensor indices = at::tensor({5, 0, 5, 7}, at::kLong);
   const at::Tensor scale = at::rand({8, 3});
-  for (const QuantizedFormat format : {QuantizedFormat::kInt8, QuantizedFormat::kFp8E4M3, QuantizedFormat::kFp8E5M2}) {
+  for (const QuantizedFormat format : kByteFormats) {
     for (const at::Tensor& its_scale : {at::Tensor(), at::rand({1}), scale.slice(1, 0, 1), scale}) {
       const QuantizedTensor matrix{.format = format, .data = codes_of(format, 8, 96), .scale = its_scale};
       const at::Tensor expected = dequantized(matrix, at::kFloat).index_select(0, indices);

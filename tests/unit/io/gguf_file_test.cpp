@@ -55,8 +55,7 @@ TEST_F(GgufFiles, EveryTypeIsReadInVersions2And3) {
       content.tensors.push_back(gguf_tensor(c10::toString(dtype), matrix.to(dtype)));
       expected.emplace_back(c10::toString(dtype), matrix.to(dtype));
     }
-    for (const QuantizedFormat format : {QuantizedFormat::kQ8_0, QuantizedFormat::kQ4_0, QuantizedFormat::kQ4_K,
-                                         QuantizedFormat::kQ5_K, QuantizedFormat::kQ6_K}) {
+    for (const QuantizedFormat format : test::kBlockFormats) {
       const test::Blocks blocks = test::to_blocks(matrix, format);
       content.tensors.push_back(gguf_tensor(format_name(format), blocks));
       expected.emplace_back(format_name(format), blocks.numbers);

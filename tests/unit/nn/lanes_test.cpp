@@ -61,17 +61,8 @@ void run_with_one_lane(const Functor& functor, int64_t rows) {
   for (int64_t row = 0; row < rows; ++row) functor(row, nn::OneLane());
 }
 
-template <typename T, typename Q>
-void run(const nn::QuantizeRows<T, Q>& functor) {
-  run_lanes(functor.kLanes, [&](const SimulatedLane& lane) {
-    for (int64_t row = 0; row < functor.rows; ++row) {
-      functor.fits_eights() ? functor.in_eights(row, lane) : functor(row, lane);
-    }
-  });
-}
-
-template <typename T, typename S>
-void run(const nn::RescaleSums<T, S>& functor) {
+template <typename Functor>
+void run_rows(const Functor& functor) {
   run_lanes(functor.kLanes, [&](const SimulatedLane& lane) {
     for (int64_t row = 0; row < functor.rows; ++row) {
       functor.fits_eights() ? functor.in_eights(row, lane) : functor(row, lane);
@@ -114,9 +105,9 @@ nn::FusedKernels kernels_of_lanes() {
             with_element(x.scalar_type(), [&](auto element) {
               using T = decltype(element);
               if (q.scalar_type() == at::kChar) {
-                run(nn::quantize_rows_of<T, int8_t>(q, scale, x));
+                run_rows(nn::quantize_rows_of<T, int8_t>(q, scale, x));
               } else {
-                run(nn::quantize_rows_of<T, at::Float8_e4m3fn>(q, scale, x));
+                run_rows(nn::quantize_rows_of<T, at::Float8_e4m3fn>(q, scale, x));
               }
             });
             return true;
@@ -127,9 +118,9 @@ nn::FusedKernels kernels_of_lanes() {
             with_element(out.scalar_type(), [&](auto element) {
               using T = decltype(element);
               if (sums.scalar_type() == at::kInt) {
-                run(nn::rescale_sums_of<T, int32_t>(out, sums, row_scale, column_scale, bias, scale, ending));
+                run_rows(nn::rescale_sums_of<T, int32_t>(out, sums, row_scale, column_scale, bias, scale, ending));
               } else {
-                run(nn::rescale_sums_of<T, float>(out, sums, row_scale, column_scale, bias, scale, ending));
+                run_rows(nn::rescale_sums_of<T, float>(out, sums, row_scale, column_scale, bias, scale, ending));
               }
             });
             return true;

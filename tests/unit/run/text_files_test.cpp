@@ -3,13 +3,13 @@
 
 #include <filesystem>
 
-#include "io/checkpoint.h"
 #include "io/safetensors.h"
 #include "models/model_files.h"
 #include "opensora/config.h"
 #include "opensora/error.h"
 #include "run/text_stage.h"
 #include "support/contains.h"
+#include "support/named_tensors.h"
 #include "support/pytorch_writer.h"
 #include "support/reference.h"
 #include "support/temporary_folder.h"
@@ -23,13 +23,6 @@ using test::contains;
 
 constexpr const char* kT5 = "google/t5-v1_1-xxl";
 constexpr const char* kClip = "openai/clip-vit-large-patch14";
-
-test::NamedTensors tensors_of(const fs::path& path) {
-  const auto checkpoint = io::Checkpoint::open(path);
-  test::NamedTensors tensors;
-  for (const std::string& name : checkpoint->names()) tensors.emplace_back(name, *checkpoint->find(name, {}));
-  return tensors;
-}
 
 // A folder with the reference's tokenizers and encoder configurations, into which a test puts weights.
 class TextFiles : public testing::Test {
@@ -55,8 +48,8 @@ class TextFiles : public testing::Test {
   }
   fs::path at(const fs::path& name) const { return folder_.path() / name; }
 
-  const test::NamedTensors t5_ = tensors_of(test::checkpoint_dir() / kT5);
-  const test::NamedTensors clip_ = tensors_of(test::checkpoint_dir() / kClip);
+  const test::NamedTensors t5_ = test::all_weights(test::checkpoint_dir() / kT5);
+  const test::NamedTensors clip_ = test::all_weights(test::checkpoint_dir() / kClip);
   test::TemporaryFolder folder_;
 };
 
@@ -131,54 +124,49 @@ TEST_F(TextFiles, SayWhatIsMissingAndWhereItBelongs) {
   EXPECT_TRUE(contains(error(), (at(kT5) / "spiece.model").string() + ": no such file; copy the tokenizer files of"));
 }
 
-TEST(FindComponent, ConfiguredThenCommunityThenError) {
-  const test::TemporaryFolder folder;
-  const auto find = [&](Component component, const char* configured, const fs::path& chosen = {}) {
+class FindComponent : public testing::Test {
+ protected:
+  // The component's name in the folder, or the error.
+  std::string find(Component component, const char* configured, const fs::path& chosen = {}) const {
     try {
-      return models::find_component(folder.path(), component, configured, chosen)
-          .lexically_relative(folder.path())
-          .string();
+      return models::find_component(folder_.path(), component, configured, chosen).lexically_relative(folder_.path());
     } catch (const CheckpointError& error) {
-      return std::string(error.what());
+      return error.what();
     }
-  };
+  }
+  const test::TemporaryFolder folder_;
+};
+
+TEST_F(FindComponent, ConfiguredThenCommunityThenError) {
   EXPECT_TRUE(contains(find(Component::kImgFluxAe, "x.safetensors"),
                        "(looked for x.safetensors, x.safetensors.index.json, flux1-dev-ae.safetensors, "
                        "ae.safetensors)"));
-  folder.write("ae.safetensors", "x");
-  folder.write("flux1-dev.safetensors", "x");
+  folder_.write("ae.safetensors", "x");
+  folder_.write("flux1-dev.safetensors", "x");
   EXPECT_EQ(find(Component::kImgFluxAe, "x.safetensors"), "ae.safetensors");
   EXPECT_EQ(find(Component::kImgFlux, "x.safetensors"), "flux1-dev.safetensors");
-  folder.write("x.safetensors.index.json", "x");
+  folder_.write("x.safetensors.index.json", "x");
   EXPECT_EQ(find(Component::kModel, "x.safetensors"), "x.safetensors.index.json");
-  folder.write("x.safetensors", "x");
+  folder_.write("x.safetensors", "x");
   EXPECT_EQ(find(Component::kImgFluxAe, "x.safetensors"), "x.safetensors");
-  EXPECT_EQ(find(Component::kAe, "x.safetensors", folder.path() / "ae.safetensors"), "ae.safetensors");
-  EXPECT_TRUE(contains(find(Component::kAe, "x.safetensors", folder.path() / "none"), "no such file or folder"));
-  EXPECT_TRUE(contains(find(Component::kAe, "x.safetensors", folder.path()), "the folder holds no weights"));
+  EXPECT_EQ(find(Component::kAe, "x.safetensors", folder_.path() / "ae.safetensors"), "ae.safetensors");
+  EXPECT_TRUE(contains(find(Component::kAe, "x.safetensors", folder_.path() / "none"), "no such file or folder"));
+  EXPECT_TRUE(contains(find(Component::kAe, "x.safetensors", folder_.path()), "the folder holds no weights"));
 }
 
-TEST(FindComponent, AGgufFileIsCalledAfterWhatItHolds) {
-  const test::TemporaryFolder folder;
-  const auto find = [&](Component component, const char* configured) {
-    try {
-      return models::find_component(folder.path(), component, configured).lexically_relative(folder.path()).string();
-    } catch (const CheckpointError& error) {
-      return std::string(error.what());
-    }
-  };
-  folder.write("Open_Sora_v2-Q8_0.gguf", "x");
-  folder.write("Open_Sora_v20.gguf", "x");
-  folder.write("flux1-dev.gguf", "x");
-  folder.write("google/t5-v1_1-xxl/t5-v1_1-xxl-encoder-Q5_K_M.gguf", "x");
+TEST_F(FindComponent, AGgufFileIsCalledAfterWhatItHolds) {
+  folder_.write("Open_Sora_v2-Q8_0.gguf", "x");
+  folder_.write("Open_Sora_v20.gguf", "x");
+  folder_.write("flux1-dev.gguf", "x");
+  folder_.write("google/t5-v1_1-xxl/t5-v1_1-xxl-encoder-Q5_K_M.gguf", "x");
   EXPECT_EQ(find(Component::kModel, "Open_Sora_v2.safetensors"), "Open_Sora_v2-Q8_0.gguf");
   EXPECT_EQ(find(Component::kImgFlux, "x.safetensors"), "flux1-dev.gguf");
   EXPECT_EQ(find(Component::kT5, kT5), std::string(kT5) + "/t5-v1_1-xxl-encoder-Q5_K_M.gguf");
-  folder.write("Open_Sora_v2-Q4_K_S.gguf", "x");
+  folder_.write("Open_Sora_v2-Q4_K_S.gguf", "x");
   EXPECT_TRUE(contains(find(Component::kModel, "Open_Sora_v2.safetensors"),
                        "holds several files for \"model\" (Open_Sora_v2-Q4_K_S.gguf, Open_Sora_v2-Q8_0.gguf); name the "
                        "one to use with `diffusion_model`"));
-  folder.write("Open_Sora_v2.safetensors", "x");
+  folder_.write("Open_Sora_v2.safetensors", "x");
   EXPECT_EQ(find(Component::kModel, "Open_Sora_v2.safetensors"), "Open_Sora_v2.safetensors");
 }
 

@@ -48,6 +48,11 @@ struct Flow {
   int64_t steps = 50;
   bool alternates = false;  // every second step is lowered
 
+  std::vector<bool> lowered() const {
+    std::vector<bool> each;
+    for (int64_t i = 0; i < steps; ++i) each.push_back(alternates && i % 2 == 1);
+    return each;
+  }
   std::vector<float> timesteps() const {
     std::vector<float> times;
     for (int64_t i = 0; i <= steps; ++i) {
@@ -59,17 +64,19 @@ struct Flow {
 
 using Velocity = at::Tensor (*)(const at::Tensor& x, double t, bool lowered);
 
-at::Tensor solve(const std::string& word, const Flow& flow, at::Tensor x, Velocity velocity) {
+at::Tensor solve(const std::string& word, const std::vector<float>& times, const std::vector<bool>& lowered,
+                 at::Tensor x, Velocity velocity) {
   const SolverKind kind = parse_solver(word);
-  const std::vector<float> times = flow.timesteps();
-  std::vector<bool> lowered;
-  for (int64_t i = 0; i < flow.steps; ++i) lowered.push_back(flow.alternates && i % 2 == 1);
   const Solver solver(kind, times, lowered);
   SolverUpdate at{.x = std::move(x), .history = {}};
-  for (const Evaluation& e : evaluations(kind, flow.steps)) {
+  for (const Evaluation& e : evaluations(kind, static_cast<int64_t>(lowered.size()))) {
     at = solver.advance(e, at.x, velocity(at.x, times[e.time], lowered[e.step]), at.history);
   }
   return at.x;
+}
+
+at::Tensor solve(const std::string& word, const Flow& flow, at::Tensor x, Velocity velocity) {
+  return solve(word, flow.timesteps(), flow.lowered(), std::move(x), velocity);
 }
 
 double error_of(const std::string& word, const Flow& flow) {
@@ -145,13 +152,8 @@ TEST(Solver, AgreesWithDiffusers) {
   for (int i = 0; i < 12; ++i) times.push_back(static_cast<float>(0.96 - 0.92 * i / 12));
   times.push_back(0);
   for (const auto& [word, latent] : expected) {
-    const SolverKind kind = parse_solver(word);
-    const Solver solver(kind, times, std::vector<bool>(12, false));
-    SolverUpdate at{.x = noise(), .history = {}};
-    for (const Evaluation& e : evaluations(kind, 12)) {
-      at = solver.advance(e, at.x, kPrompt.velocity(at.x, times[e.time]), at.history);
-    }
-    EXPECT_LT((at.x - latent).abs().max().item<double>(), 1e-9) << word;
+    const at::Tensor x = solve(word, times, std::vector<bool>(12, false), noise(), prompt_velocity);
+    EXPECT_LT((x - latent).abs().max().item<double>(), 1e-9) << word;
   }
 }
 

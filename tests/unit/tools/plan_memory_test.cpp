@@ -6,10 +6,10 @@
 #include <string>
 
 #include "models/model_set.h"
-#include "opensora/config.h"
 #include "opensora/plan.h"
 #include "run/checkpoints.h"
 #include "run/job.h"
+#include "support/published_request.h"
 
 namespace opensora {
 namespace {
@@ -18,13 +18,8 @@ constexpr int64_t kGibibyte = int64_t{1} << 30;
 constexpr double kGigabyte = 1e9;
 
 GenerateRequest on_a_gpu(const std::string& config) {
-  GenerateRequest request;
-  request.model_dir = bundled_configs_dir() / "demo";
-  request.config = load_config(find_config(config));
-  request.prompt = "x";
+  GenerateRequest request = test::published_request(config);
   request.device = "cuda";
-  request.output = "none.mp4";
-  request.overwrite = true;
   return request;
 }
 

@@ -30,13 +30,8 @@ class QuantizeTest : public testing::Test {
             .output = folder_.path() / (std::string(to) + ".safetensors"),
             .to = to};
   }
-  std::string error_of(const QuantizeRequest& request) const {
-    try {
-      quantize(request);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
+  static std::string error_of(const QuantizeRequest& request) {
+    return test::message_of<Error>([&] { quantize(request); });
   }
   test::TemporaryFolder folder_;
 };
