@@ -23,6 +23,7 @@
 #include "core/cpu_features.h"
 #include "core/cuda_plugin.h"
 #include "core/failure.h"
+#include "core/text.h"
 #include "opensora/error.h"
 
 namespace opensora {
@@ -176,8 +177,7 @@ std::string launch_problem(at::Device device) {
     const auto sum = at::arange(kCount, at::TensorOptions(device)).sum().item<int64_t>();
     return sum == kCount * (kCount - 1) / 2 ? "" : fmt::format("a sum came out as {}", sum);
   } catch (const c10::Error& error) {
-    const std::string what = error.what_without_backtrace();
-    return what.substr(0, what.find('\n'));
+    return first_line(error.what_without_backtrace());
   }
 }
 

@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "core/machine.h"
+#include "core/text.h"
 #include "core/units.h"
 
 namespace opensora {
@@ -38,8 +39,6 @@ bool holds_any(std::string_view text, const std::array<std::string_view, N>& wor
   return std::any_of(words.begin(), words.end(),
                      [&](std::string_view word) { return text.find(word) != std::string_view::npos; });
 }
-
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 // "… ried to allocate 187444224 bytes. …" -> ": 179 MiB more were wanted". A GPU's allocator writes "2.00 GiB" itself.
 std::string wanted_memory(const std::string& what) {

@@ -1,6 +1,5 @@
 #include "core/ggml_blocks.h"
 
-#include <ATen/Parallel.h>
 #include <c10/util/Half.h>
 
 #include <algorithm>
@@ -10,7 +9,6 @@
 #include <string>
 #include <tuple>
 
-#include "core/meta_device.h"
 #include "core/multiversion.h"
 
 namespace opensora {
@@ -149,28 +147,6 @@ OPENSORA_MULTIVERSION void decode_row(float* out, const uint8_t* block, int64_t 
   }
 }
 
-// `out` [rows, columns]: rows of blocks, some at a time in float32 first where out is of another dtype or has gaps.
-void decode_on_cpu(const at::Tensor& out, const at::Tensor& bytes, QuantizedFormat format) {
-  constexpr int64_t kPieceElements = int64_t{1} << 15;  // they stay in a processor's cache
-  const int64_t width = out.size(1), blocks = width / block_size(format).elements;
-  const int64_t piece = std::max<int64_t>(1, kPieceElements / width);
-  const bool in_place = out.scalar_type() == at::kFloat && out.is_contiguous();
-  at::parallel_for(0, out.size(0), piece, [&](int64_t begin, int64_t end) {
-    const c10::InferenceMode inference;  // this thread's
-    const at::Tensor scratch = in_place ? at::Tensor() : at::empty({piece, width}, at::kFloat);
-    for (int64_t first = begin; first < end; first += piece) {
-      const int64_t last = std::min(end, first + piece);
-      float* const target =
-          in_place ? out.mutable_data_ptr<float>() + first * width : scratch.mutable_data_ptr<float>();
-      for (int64_t row = first; row < last; ++row) {
-        const auto* const from = bytes.const_data_ptr<uint8_t>() + row * bytes.stride(0);
-        decode_row(target + (row - first) * width, from, blocks, format);
-      }
-      if (!in_place) out.slice(0, first, last).copy_(scratch.slice(0, 0, last - first));
-    }
-  });
-}
-
 // Views of [..., bytes of a block] and what LibTorch's operators make of them.
 at::Tensor part_of(const at::Tensor& blocks, int first, int count) { return blocks.narrow(-1, first, count); }
 
@@ -246,12 +222,17 @@ at::Tensor decode_blocks(const at::Tensor& bytes, QuantizedFormat format) {
   return decoded.flatten(-2);  // [..., elements of a row]
 }
 
-void dequantize_blocks_into(const at::Tensor& out, const QuantizedTensor& from) {
-  if (out.numel() == 0) return;
-  if (kernel_device(out) == at::kCPU) {
-    out.is_meta() ? count_pass({from.data, out}) : decode_on_cpu(out, from.data, from.format);
-    return;
+void decode_rows(float* out, const QuantizedTensor& from, int64_t begin, int64_t end) {
+  const BlockSize size = block_size(from.format);
+  const int64_t blocks = from.data.size(1) / size.bytes;
+  for (int64_t row = begin; row < end; ++row, out += blocks * size.elements) {
+    const auto* const bytes = from.data.const_data_ptr<uint8_t>() + row * from.data.stride(0);
+    decode_row(out, bytes, blocks, from.format);
   }
+}
+
+void decode_by_operators(const at::Tensor& out, const QuantizedTensor& from) {
+  if (out.numel() == 0) return;
   constexpr int64_t kElementsAtOnce = int64_t{4} << 20;  // some 100 MB of what is computed on the way
   const int64_t rows = std::max<int64_t>(1, kElementsAtOnce / out.size(1));
   for (int64_t first = 0; first < out.size(0); first += rows) {

@@ -11,6 +11,7 @@
 #include "core/cuda_plugin.h"
 #include "core/device.h"
 #include "core/launch_timing.h"
+#include "core/text.h"
 
 namespace opensora {
 namespace {
@@ -147,7 +148,7 @@ bool Replayed::fits(const std::vector<at::Tensor>& inputs) const {
 }
 
 void Replayed::drop(const std::string& why) {
-  spdlog::warn("{}: no graph is used: {}", name_, why.substr(0, why.find('\n')));
+  spdlog::warn("{}: no graph is used: {}", name_, first_line(why));
   dropped_ = true;
   graph_ = nullptr;
   output_ = at::Tensor();

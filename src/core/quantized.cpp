@@ -14,9 +14,6 @@ namespace {
 
 constexpr int64_t kPieceElements = int64_t{1} << 15;  // of a matrix in work at once on the CPU: they stay in its cache
 
-// What a row's largest number becomes.
-constexpr double kLargestInt8 = 127, kLargestE4M3 = 448;
-
 // Of int8.
 OPENSORA_MULTIVERSION void scale_integers(float* out, const int8_t* codes, int64_t count, float scale) {
   for (int64_t i = 0; i < count; ++i) out[i] = static_cast<float>(codes[i]) * scale;
@@ -93,6 +90,7 @@ struct Scales {
 
 // Rows [begin, end) of a matrix on the CPU, into float32 that lies row behind row.
 void dequantize_rows(float* out, const QuantizedTensor& from, const Scales& scales, int64_t begin, int64_t end) {
+  if (has_blocks(from.format)) return decode_rows(out, from, begin, end);
   const int64_t width = from.data.size(1), group = width / scales.groups;
   const auto* const codes = static_cast<const uint8_t*>(from.data.const_data_ptr());
   const bool is_int8 = from.format == QuantizedFormat::kInt8;
@@ -111,8 +109,9 @@ void dequantize_rows(float* out, const QuantizedTensor& from, const Scales& scal
   }
 }
 
+// Some rows at a time in float32 first where `out` is of another dtype or has gaps.
 void dequantize_on_cpu(const at::Tensor& out, const QuantizedTensor& from) {
-  const int64_t rows = from.data.size(0), width = std::max<int64_t>(1, from.data.size(1));
+  const int64_t rows = out.size(0), width = std::max<int64_t>(1, out.size(1));
   const int64_t piece = std::max<int64_t>(1, kPieceElements / width);
   const bool in_place = out.scalar_type() == at::kFloat && out.is_contiguous();
   const Scales scales(from.scale);
@@ -141,6 +140,7 @@ void scale_by_operators(const at::Tensor& out, const QuantizedTensor& from) {
 
 // By LibTorch's operators, on any device. What is rotated is float32 in between: some rows at a time.
 void dequantize_by_operators(const at::Tensor& out, const QuantizedTensor& from) {
+  if (has_blocks(from.format)) return decode_by_operators(out, from);
   if (from.rotation == 0) return scale_by_operators(out, from);
   constexpr int64_t kElements = int64_t{1} << 23;
   const int64_t rows = from.data.size(0), width = std::max<int64_t>(1, from.data.size(1));
@@ -217,9 +217,7 @@ int64_t QuantizedTensor::nbytes() const {
 }
 
 void dequantize_into(const at::Tensor& out, const QuantizedTensor& from) {
-  if (has_blocks(from.format)) return dequantize_blocks_into(out, from);
-  const at::DeviceType kernels = kernel_device(out);
-  if (kernels != at::kCPU) return dequantize_by_operators(out, from);
+  if (kernel_device(out) != at::kCPU) return dequantize_by_operators(out, from);
   if (!out.is_meta()) return dequantize_on_cpu(out, from);
   from.scale.defined() ? count_pass({from.data, from.scale, out}) : count_pass({from.data, out});
 }
@@ -279,7 +277,8 @@ bool can_rotate(int64_t size) {
 }
 
 void rotate_(const at::Tensor& x, int64_t size) {
-  if (x.is_cpu()) {
+  if (kernel_device(x) == at::kCPU) {
+    if (x.is_meta()) return count_pass({x, x});
     const int64_t groups = x.numel() / size;
     auto* const data = x.mutable_data_ptr<float>();
     at::parallel_for(0, groups, std::max<int64_t>(1, kPieceElements / size), [&](int64_t begin, int64_t end) {

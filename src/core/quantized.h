@@ -58,6 +58,9 @@ std::optional<QuantizedTensor> columns_of(const QuantizedTensor& matrix, int64_t
 // Copies of the rows of these indices, int64 [n].
 QuantizedTensor rows_at(const QuantizedTensor& matrix, const at::Tensor& indices);
 
+// The largest numbers of int8, of those that have a negative, and of e4m3.
+constexpr double kLargestInt8 = 127, kLargestE4M3 = 448;
+
 // The other way, for kInt8 and kFp8E4M3: `weight` [out, in] of any floating-point dtype, each row with a scale of its
 // own by which its largest number becomes the format's. `rotation` divides in, or is 0.
 QuantizedTensor quantized_by_row(const at::Tensor& weight, QuantizedFormat format, int64_t rotation = 0);

@@ -21,6 +21,9 @@ std::string_view cut_utf8(std::string_view text, size_t bytes);
 // With the control characters as JSON writes them ("\\u001b"), so that it neither breaks a line nor steers a terminal.
 std::string on_one_line(std::string_view text);
 
+// Up to where it goes on in another: LibTorch's errors end with a stack.
+inline std::string first_line(std::string_view text) { return std::string(text.substr(0, text.find('\n'))); }
+
 // ASCII letters in lower case, all else as it is.
 std::string to_lower(std::string_view text);
 

@@ -18,6 +18,7 @@
 #include "core/cpu_features.h"
 #include "core/failure.h"
 #include "core/meta_device.h"
+#include "core/text.h"
 #include "core/trace.h"
 #include "nn/fused_functors.h"
 #include "nn/linear.h"
@@ -214,7 +215,7 @@ at::Tensor without_failing_cudnn(const std::function<at::Tensor()>& work) {
     const std::string what = error.what_without_backtrace();
     const bool can_go_on = at::globalContext().userEnabledCuDNNSDP() && has_other_kernels();
     if (!can_go_on || !is_cudnns(what)) throw;
-    spdlog::warn("attention goes on without cuDNN's kernel, which failed: {}", what.substr(0, what.find('\n')));
+    spdlog::warn("attention goes on without cuDNN's kernel, which failed: {}", first_line(what));
   }
   switch_off_attention("cudnn");
   return work();

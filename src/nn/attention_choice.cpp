@@ -13,6 +13,7 @@
 #include "core/cpu_features.h"
 #include "core/device.h"
 #include "core/stopwatch.h"
+#include "core/text.h"
 #include "nn/attention.h"
 
 namespace opensora::nn {
@@ -73,8 +74,7 @@ AttentionTrial run_trial(const AttentionKernel& kernel, const Sample& sample, co
   } catch (const c10::OutOfMemoryError&) {
     throw;
   } catch (const std::exception& error) {
-    trial.problem = error.what();
-    trial.problem.resize(std::min(trial.problem.size(), trial.problem.find('\n')));
+    trial.problem = first_line(error.what());
     if (trial.problem.empty()) trial.problem = "it failed";
   }
   return trial;
@@ -151,8 +151,7 @@ void choose_attention(AttentionShape shape) {
       log_choice(chosen, trials, shape.tokens);
     }
   } catch (const c10::Error& error) {  // a stage that meets it too can tell where
-    const std::string what = error.what_without_backtrace();
-    spdlog::warn("attention: the device's kernels cannot be tried: {}", what.substr(0, what.find('\n')));
+    spdlog::warn("attention: the device's kernels cannot be tried: {}", first_line(error.what_without_backtrace()));
   }
   release_cached_memory(shape.device);
 }

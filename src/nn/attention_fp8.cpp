@@ -11,13 +11,13 @@
 #include <utility>
 
 #include "core/cuda_plugin.h"
+#include "core/quantized.h"
+#include "core/text.h"
 #include "core/trace.h"
 #include "nn/attention.h"
 
 namespace opensora::nn {
 namespace {
-
-constexpr double kLargestFp8 = 448;  // of e4m3
 
 // The power of two by which x is multiplied, so that its largest number nearly is e4m3's: exact in every dtype, as it
 // is kept within float16's range, and a format with an exponent gains nothing by the rest. `dims`: each slice over them
@@ -25,7 +25,7 @@ constexpr double kLargestFp8 = 448;  // of e4m3
 at::Tensor power_for(const at::Tensor& x, at::IntArrayRef dims) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity(), kTiny = 1e-30;
   const at::Tensor top = at::linalg_vector_norm(x, kInfinity, dims, /*keepdim=*/true, at::kFloat);
-  return at::exp2(at::floor(at::log2(kLargestFp8 / top.clamp_min(kTiny))).clamp(-15, 15));
+  return at::exp2(at::floor(at::log2(kLargestE4M3 / top.clamp_min(kTiny))).clamp(-15, 15));
 }
 
 // x * power as e4m3, laid out as [B, L, H, D]; x holds it too, afterwards. Beyond the largest number e4m3 has only NaN.
@@ -73,7 +73,7 @@ at::Tensor emulated_fp8_attention(const Fp8Operands& operands, double scale) {
     const at::Tensor sums = weights.sum(-1, /*keepdim=*/true);
     const at::Tensor rounded = weights.mul_(kWeightScale).to(at::kFloat8_e4m3fn).to(at::kFloat);
     const at::Tensor rows = rounded.matmul(v).div_(sums.mul_(kWeightScale));
-    out.narrow(2, first, count).copy_(rows.clamp_(-kLargestFp8, kLargestFp8));
+    out.narrow(2, first, count).copy_(rows.clamp_(-kLargestE4M3, kLargestE4M3));
   }
   return out;
 }
@@ -212,8 +212,7 @@ at::Tensor Fp8Attention::checked(int64_t layer, const at::Tensor& q, const at::T
   } catch (const c10::OutOfMemoryError&) {
     throw;
   } catch (const c10::Error& error) {
-    problem_ = error.what_without_backtrace();
-    problem_.resize(std::min(problem_.size(), problem_.find('\n')));
+    problem_ = first_line(error.what_without_backtrace());
   }
   return exact;
 }

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "core/text.h"
 #include "nn/conv.h"
 #include "nn/fused.h"
 #include "nn/norm.h"
@@ -201,8 +202,7 @@ KernelTrial try_kernel(const char* name, void (*run)(const FusedKernels&, Trial&
     result.has_one = trial.has_one;
     result.error = trial.error;
   } catch (const std::exception& error) {
-    result.problem = error.what();
-    result.problem.resize(std::min(result.problem.size(), result.problem.find('\n')));
+    result.problem = first_line(error.what());
   }
   return result;
 }

@@ -36,9 +36,9 @@ bool gelu_product_agrees(at::Device device) {
 // The products of x [B, L, in] with a weight that stays quantised; false, with nothing done: there are none.
 bool multiply_quantized(const at::Tensor& out, const at::Tensor& x, const std::optional<QuantizedTensor>& weight,
                         const at::Tensor& bias, double scale, Ending ending) {
-  if (!weight || !has_quantized_product(x, *weight)) return false;
-  for (int64_t b = 0; b < x.size(0); ++b) {
-    quantized_product(out.select(0, b), x.select(0, b), *weight, bias, scale, ending);
+  if (!weight) return false;
+  for (int64_t b = 0; b < x.size(0); ++b) {  // all have them, or none has
+    if (!quantized_product(out.select(0, b), x.select(0, b), *weight, bias, scale, ending)) return false;
   }
   return true;
 }
@@ -129,8 +129,7 @@ at::Tensor Linear::operator()(const at::Tensor& x) const {
     std::vector<int64_t> shape = x.sizes().vec();
     shape.back() = out_features();
     const at::Tensor result = at::empty(shape, x.options());
-    const at::Tensor rows = x.reshape({1, -1, x.size(-1)});
-    multiply_quantized(result.view({1, -1, out_features()}), rows, layer.quantized, layer.bias, 1, Ending::kStore);
+    quantized_product(result.view({-1, out_features()}), x.reshape({-1, x.size(-1)}), *layer.quantized, layer.bias);
     return result;
   }
   const at::Tensor out = bias.defined() ? at::linear(x, layer.weight, layer.bias) : at::linear(x, layer.weight);

@@ -3,13 +3,16 @@
 
 #include <ATen/ATen.h>
 
+#include "core/quantized.h"
 #include "nn/fused_kernels.h"
 #include "nn/quantize_functors.h"
 
 namespace opensora::nn {
 
-// The largest number of int8 that has a negative, or of fp8.
-inline float largest_number(at::ScalarType dtype) { return dtype == at::kChar ? 127.0F : 448.0F; }
+// Of int8 or fp8.
+inline float largest_number(at::ScalarType dtype) {
+  return static_cast<float>(dtype == at::kChar ? kLargestInt8 : kLargestE4M3);
+}
 
 template <typename T, typename Q>
 QuantizeRows<T, Q> quantize_rows_of(const at::Tensor& q, const at::Tensor& scale, const at::Tensor& x) {

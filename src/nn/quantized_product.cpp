@@ -4,13 +4,10 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <limits>
-#include <optional>
-
 #include "core/device.h"
 #include "core/machine.h"
 #include "core/meta_device.h"
+#include "core/text.h"
 #include "core/trace.h"
 #include "nn/fused.h"
 #include "nn/quantize_kernels.h"
@@ -64,12 +61,8 @@ at::Tensor column_scales(const QuantizedTensor& weight) {
 // What is multiplied, as the weights' rotation wants it.
 at::Tensor rotated_inputs(const at::Tensor& x, int64_t rotation) {
   if (rotation == 0) return x;
-  at::Tensor wide = at::empty(x.sizes(), x.options().dtype(at::kFloat)).copy_(x);
-  if (wide.is_meta() && kernel_device(wide) == at::kCPU) {
-    count_pass({wide, wide});
-  } else {
-    rotate_(wide, rotation);
-  }
+  const at::Tensor wide = at::empty(x.sizes(), x.options().dtype(at::kFloat)).copy_(x);
+  rotate_(wide, rotation);
   return wide;
 }
 
@@ -119,8 +112,7 @@ std::string trial_problem(QuantizedFormat format, at::Device device) {
   } catch (const c10::OutOfMemoryError&) {  // says nothing of the product
     throw;
   } catch (const c10::Error& error) {
-    std::string text = error.what_without_backtrace();
-    return text.substr(0, text.find('\n'));
+    return first_line(error.what_without_backtrace());
   }
 }
 
@@ -138,14 +130,18 @@ std::string tried_problem(QuantizedFormat format, at::Device device) {
   return fp8;
 }
 
-// Of a tensor, or of what stands for it in a plan, as far as that is known.
+// As far as it is known before a trial.
+std::string known_problem(QuantizedFormat format, at::Device device) {
+  if (device.is_cpu()) return cpu_product_problem(format, cpu_features());
+  const GpuInfo* gpu = gpu_of(device);
+  return gpu_product_problem(format, gpu == nullptr ? 0 : gpu->capability);
+}
+
+// Of a tensor, or of what stands for it in a plan.
 std::string problem_of(QuantizedFormat format, const at::Tensor& data) {
   if (!data.is_meta()) return quantized_product_problem(format, data.device());
   const at::DeviceType device = kernel_device(data);
-  if (device == at::kCPU) return cpu_product_problem(format, cpu_features());
-  if (device == at::kMeta) return "there is no device";
-  const GpuInfo* gpu = gpu_of(device);
-  return gpu_product_problem(format, gpu == nullptr ? 0 : gpu->capability);
+  return device == at::kMeta ? "there is no device" : known_problem(format, device);
 }
 
 }  // namespace
@@ -168,13 +164,7 @@ std::string gpu_product_problem(QuantizedFormat format, int capability) {
 }
 
 std::string quantized_product_problem(QuantizedFormat format, at::Device device) {
-  std::string problem;
-  if (device.is_cpu()) {
-    problem = cpu_product_problem(format, cpu_features());
-  } else {
-    const GpuInfo* gpu = gpu_of(device);
-    problem = gpu_product_problem(format, gpu == nullptr ? 0 : gpu->capability);
-  }
+  const std::string problem = known_problem(format, device);
   return problem.empty() ? tried_problem(format, device) : problem;
 }
 
@@ -198,13 +188,13 @@ bool quantized_product(const at::Tensor& out, const at::Tensor& x, const Quantiz
 }
 
 void plain::quantize_rows(const at::Tensor& q, const at::Tensor& scale, const at::Tensor& x) {
-  const double limit = largest_number(q.scalar_type());
   const at::Tensor wide = x.to(at::kFloat);
+  const at::Tensor limit = at::full({}, largest_number(q.scalar_type()), wide.options().device(at::kCPU));
   const at::Tensor largest = wide.abs().amax(/*dim=*/1, /*keepdim=*/true).clamp_min(kLeastMagnitude);
   at::Tensor scales = scale.unsqueeze(1);
-  at::div_out(scales, largest, at::full({}, limit, largest.options().device(at::kCPU)));
+  at::div_out(scales, largest, limit);
   // One division and products, as the kernels have it: no number is rounded to another neighbour by them.
-  const at::Tensor scaled = wide.mul(at::full({}, limit, largest.options().device(at::kCPU)).div(largest));
+  const at::Tensor scaled = wide.mul(limit.div(largest));
   q.copy_(q.scalar_type() == at::kChar ? scaled.round() : scaled);
 }
 

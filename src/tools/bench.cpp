@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <functional>
 #include <numeric>
 #include <set>
@@ -13,6 +12,7 @@
 #include "core/cpu_features.h"
 #include "core/device.h"
 #include "core/machine.h"
+#include "core/stopwatch.h"
 #include "core/units.h"
 #include "models/examination.h"
 #include "nn/attention.h"
@@ -25,20 +25,14 @@
 namespace opensora::tools {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 double median_seconds(at::Device device, const std::function<void()>& work) {
   constexpr double kEnough = 1;
   constexpr size_t kFewest = 3, kMost = 1000;
   work();  // warm-up
-  synchronize(device);
   std::vector<double> seconds;
   double sum = 0;
   while (seconds.size() < kFewest || (sum < kEnough && seconds.size() < kMost)) {
-    const auto start = Clock::now();
-    work();
-    synchronize(device);
-    seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    seconds.push_back(seconds_of(device, work));
     sum += seconds.back();
   }
   std::nth_element(seconds.begin(), seconds.begin() + seconds.size() / 2, seconds.end());

@@ -7,10 +7,10 @@
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "core/device.h"
 #include "core/json_text.h"
+#include "core/text.h"
 #include "core/threads.h"
 #include "core/weights.h"
 #include "io/safetensors.h"
@@ -84,18 +84,24 @@ RunCase transformer_case(const char* name, const char* config_file, Component co
   };
 }
 
-// Both halves of an autoencoder, without tiles; the worse of the two counts.
+// Both halves of an autoencoder, the worse of which counts; `latent` is the name of what is decoded.
+Outcome compare_halves(const Golden& golden, const autoencoder::Autoencoder& model,
+                       const io::SafetensorsFile& reference, const char* latent, double limit) {
+  const auto input = [&](const char* key) { return reference.tensor(key).to(golden.device, golden.dtype); };
+  const Outcome encoded = compare(model.encode(input("in.x")), reference.tensor("z"), limit);
+  const Outcome decoded = compare(model.decode(input(latent)), reference.tensor("out"), limit);
+  const Verdict verdict = encoded.verdict == Verdict::kFailed ? Verdict::kFailed : decoded.verdict;
+  return {verdict, "encoder: " + encoded.text + "; decoder: " + decoded.text};
+}
+
+// Without tiles.
 RunCase autoencoder_case(const char* name, const char* config_file, Component component = Component::kAe) {
   return [=](const Golden& golden, double limit) {
     const io::SafetensorsFile reference = golden.open_case(name);
     Config config = golden.config(config_file);
     std::visit([](auto& ae) { ae.use_spatial_tiling = ae.use_temporal_tiling = false; }, config.ae);
     const auto model = golden.models(config).autoencoder(component, autoencoder::Half::kBoth);
-    const auto input = [&](const char* key) { return reference.tensor(key).to(golden.device, golden.dtype); };
-    Outcome encoded = compare(model->encode(input("in.x")), reference.tensor("z"), limit);
-    Outcome decoded = compare(model->decode(input("z")), reference.tensor("out"), limit);
-    const Verdict verdict = encoded.verdict == Verdict::kFailed ? Verdict::kFailed : decoded.verdict;
-    return Outcome{verdict, "encoder: " + encoded.text + "; decoder: " + decoded.text};
+    return compare_halves(golden, *model, reference, "z", limit);
   };
 }
 
@@ -105,11 +111,7 @@ Outcome run_tiny_autoencoder(const Golden& golden, double limit) {
   models::ModelSet models({.model_dir = {}, .config = golden.config("tiny.json")},
                           {.source = models::Source::kRandom, .device = golden.device, .dtype = golden.dtype});
   const auto model = models.autoencoder(Component::kTinyAe, autoencoder::Half::kBoth);
-  const auto input = [&](const char* key) { return reference.tensor(key).to(golden.device, golden.dtype); };
-  Outcome encoded = compare(model->encode(input("in.x")), reference.tensor("z"), limit);
-  Outcome decoded = compare(model->decode(input("in.z")), reference.tensor("out"), limit);
-  const Verdict verdict = encoded.verdict == Verdict::kFailed ? Verdict::kFailed : decoded.verdict;
-  return {verdict, "encoder: " + encoded.text + "; decoder: " + decoded.text};
+  return compare_halves(golden, *model, reference, "in.z", limit);
 }
 
 GenerateRequest whole_run(const Golden& golden, const nlohmann::json& description, const fs::path& folder) {
@@ -222,14 +224,6 @@ namespace {
 
 using tools::Outcome;
 using tools::SelfCheck;
-
-// The first line of what went wrong: LibTorch's errors end with a stack.
-std::string first_line(const char* text) {
-  std::string line;
-  std::istringstream lines(text);
-  std::getline(lines, line);
-  return line;
-}
 
 SelftestResult perform(const SelfCheck& check) {
   const auto start = std::chrono::steady_clock::now();

@@ -5,14 +5,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "core/cpu_features.h"
 #include "core/cuda_plugin.h"
 #include "core/device.h"
 #include "core/graph.h"
+#include "core/stopwatch.h"
 #include "nn/attention.h"
 #include "nn/attention_fp8.h"
 #include "nn/fused.h"
@@ -138,20 +139,12 @@ Outcome check_quantized_product(at::Device device, QuantizedFormat format, at::S
 }
 
 // The shortest of the runs within some 0.2 seconds, the first of which does not count.
-template <typename Work>
-double best_seconds(at::Device device, const Work& work) {
-  using Clock = std::chrono::steady_clock;
+double best_seconds(at::Device device, const std::function<void()>& work) {
   constexpr double kEnough = 0.2;
-  const auto timed = [&] {
-    const auto start = Clock::now();
-    work();
-    synchronize(device);
-    return std::chrono::duration<double>(Clock::now() - start).count();
-  };
-  timed();
+  work();
   double best = std::numeric_limits<double>::infinity();
   for (double total = 0; total < kEnough;) {
-    const double seconds = timed();
+    const double seconds = seconds_of(device, work);
     total += seconds;
     best = std::min(best, seconds);
   }
