@@ -89,11 +89,12 @@ std::vector<bool> spaced_by(double threshold, const StepSchedule& schedule, cons
   std::vector<bool> computed(steps);
   double reached = 0;
   bool has_guided = false;  // else there is nothing to forecast from
+  const int most = schedule.most_branches();
   for (int64_t step = 0; step < steps; ++step) {
     const double change = changes.at(schedule.timesteps[step]);
-    const bool is_due = schedule.is_guided(step) && change - reached >= threshold;
+    const bool is_guided = schedule.branches[step] == most, is_due = is_guided && change - reached >= threshold;
     computed[step] = step < warm_up || step == steps - 1 || is_due || !has_guided;
-    if (!computed[step] || !schedule.is_guided(step)) continue;
+    if (!computed[step] || !is_guided) continue;
     has_guided = true;
     reached = change;
   }
@@ -102,9 +103,9 @@ std::vector<bool> spaced_by(double threshold, const StepSchedule& schedule, cons
 
 }  // namespace
 
-bool StepSchedule::is_guided(int64_t step) const {
-  return branches[step] == *std::max_element(branches.begin(), branches.end());
-}
+int StepSchedule::most_branches() const { return *std::max_element(branches.begin(), branches.end()); }
+
+bool StepSchedule::is_guided(int64_t step) const { return branches[step] == most_branches(); }
 
 int64_t warm_up_steps(int64_t steps) {
   constexpr double kShare = 0.12;

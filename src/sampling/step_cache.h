@@ -27,7 +27,8 @@ struct StepSchedule {
   std::vector<int> branches;     // of each step
 
   int64_t steps() const { return static_cast<int64_t>(branches.size()); }
-  // Whether the step has all branches that any has: it is guided, and the first of its pair.
+  int most_branches() const;  // that a step has
+  // Whether the step has so many: it is guided, and the first of its pair.
   bool is_guided(int64_t step) const;
 };
 
