@@ -21,6 +21,7 @@ enum class ExitCode : int {
   kSuspicious = 8,
   kInputMedia = 9,
   kNumeric = 10,
+  kRank = 11,
   kTimedOut = 124,
   kInterrupted = 130,
   kTerminated = 143,
@@ -58,6 +59,8 @@ using SuspiciousError = ErrorOf<ExitCode::kSuspicious>;
 using InputMediaError = ErrorOf<ExitCode::kInputMedia>;
 // NaN or infinity in a latent or a video.
 using NumericError = ErrorOf<ExitCode::kNumeric>;
+// Of many ranks that work together, one has failed without saying why, has ended, hangs or cannot be reached.
+using RankError = ErrorOf<ExitCode::kRank>;
 // A video took longer than it was given.
 using TimeoutError = ErrorOf<ExitCode::kTimedOut>;
 

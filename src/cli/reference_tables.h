@@ -41,7 +41,7 @@ inline constexpr std::array<EventRow, 16> kEvents = {{
 }};
 
 // The program's exit codes, and what they mean.
-inline constexpr std::array<std::pair<const char*, const char*>, 13> kExitCodes = {{
+inline constexpr std::array<std::pair<const char*, const char*>, 14> kExitCodes = {{
     {"0", "done"},
     {"1", "internal error, or a check of `selftest` failed"},
     {"2", "a flag, a configuration, a prompt or a prompts file that cannot be used"},
@@ -53,6 +53,7 @@ inline constexpr std::array<std::pair<const char*, const char*>, 13> kExitCodes 
     {"8", "with `--strict`: the video was written, but is black, of one colour or frozen"},
     {"9", "a reference image or video cannot be read"},
     {"10", "NaN or infinity in the latent or the video"},
+    {"11", "one of several ranks ended, hangs or cannot be reached"},
     {"124", "the video took longer than `--timeout`"},
     {"128 + n",
      "stopped by signal n (SIGHUP 129, SIGINT 130, SIGTERM 143), after it has cleaned up; a second "

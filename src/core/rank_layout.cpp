@@ -1,0 +1,44 @@
+#include "core/rank_layout.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <numeric>
+#include <sstream>
+
+#include "opensora/error.h"
+
+namespace opensora {
+
+RankLayout whole_sequence(int ranks, int heads) {
+  const int ulysses = std::gcd(ranks, heads);
+  return {.ulysses = ulysses, .ring = ranks / ulysses};
+}
+
+std::string layout_text(const RankLayout& layout) {
+  return fmt::format("guidance={},ulysses={},ring={}", layout.guidance, layout.ulysses, layout.ring);
+}
+
+RankLayout parse_layout(const std::string& text) {
+  RankLayout layout;
+  const std::map<std::string, int*> parts = {
+      {"guidance", &layout.guidance}, {"ulysses", &layout.ulysses}, {"ring", &layout.ring}};
+  std::istringstream words(text);
+  for (std::string word; std::getline(words, word, ',');) {
+    const size_t equals = std::min(word.find('='), word.size());
+    const auto part = parts.find(word.substr(0, equals));
+    const char *begin = word.data() + std::min(equals + 1, word.size()), *end = word.data() + word.size();
+    int count = 0;
+    const auto [stop, error] = std::from_chars(begin, end, count);
+    if (part == parts.end() || error != std::errc{} || stop != end || count < 1) {
+      throw UsageError("`rank_layout`: expected guidance=, ulysses= and ring= with numbers from 1, found \"" + word +
+                       "\"");
+    }
+    *part->second = count;
+  }
+  return layout;
+}
+
+}  // namespace opensora
