@@ -25,9 +25,20 @@ io::QuantizeOptions quantize_options(const QuantizeRequest& request) {
   return {.format = *format, .rotates = request.rotate, .keeps_modulations = request.keep_modulations};
 }
 
+// T5's encoder has one table of embeddings, of which files hold a second copy: a twentieth of a file in 8 bits.
+bool is_second_copy(const io::Checkpoint& checkpoint, const std::string& name) {
+  constexpr const char* kTable = "shared.weight";
+  if (name != "encoder.embed_tokens.weight" || !checkpoint.contains(kTable)) return false;
+  const at::Tensor copy = *checkpoint.find(name, {}), table = *checkpoint.find(kTable, {});
+  const bool is_equal = copy.dtype() == table.dtype() && at::equal(copy, table);
+  for (const at::Tensor& read : {copy, table}) checkpoint.advise(read, PageAdvice::kLetGo);
+  return is_equal;
+}
+
 std::vector<MetaSource::Entry> tensors_of(const io::Checkpoint& checkpoint) {
   std::vector<MetaSource::Entry> tensors;
   for (const std::string& name : checkpoint.all_names()) {
+    if (is_second_copy(checkpoint, name)) continue;
     const io::TensorInfo& info = checkpoint.info(name);
     tensors.push_back({name, info.shape, info.dtype});
   }

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <limits>
+#include <map>
 #include <string>
 
 #include "diffusion/mmdit.h"
@@ -59,6 +60,27 @@ TEST_F(QuantizeTest, QuantizesTheBlocksAndKeepsTheRest) {
     EXPECT_EQ(report.kept, kept);
     EXPECT_TRUE(contains(written->metadata().at("quantized"), std::string("--to ") + to));
   }
+}
+
+// The table of T5's embeddings, where a file has it twice, and the two are equal.
+TEST_F(QuantizeTest, WritesATableOnce) {
+  const std::string copy = "encoder.embed_tokens.weight";
+  QuantizeRequest wanted = request();
+  wanted.input = folder_.path() / "t5.safetensors";
+  wanted.overwrite = true;
+  std::map<std::string, at::Tensor> tensors;
+  const auto t5 = io::Checkpoint::open(test::checkpoint_dir() / "google/t5-v1_1-xxl");
+  for (const std::string& name : t5->names()) tensors[name] = t5->find(name, {})->clone();
+  const auto has_copy = [&](const at::Tensor& second) {
+    tensors[copy] = second;
+    io::save_safetensors(wanted.input, {tensors.begin(), tensors.end()}, {}, /*overwrite=*/true);
+    quantize(wanted);
+    const auto written = io::Checkpoint::open(wanted.output);
+    EXPECT_TRUE(at::equal(*written->find("shared.weight", {}), tensors["shared.weight"]));
+    return written->contains(copy);
+  };
+  EXPECT_FALSE(has_copy(tensors["shared.weight"].clone()));
+  EXPECT_TRUE(has_copy(tensors["shared.weight"] + 1));
 }
 
 TEST_F(QuantizeTest, TellsTheErrorOfEachLayer) {
