@@ -49,7 +49,7 @@ class Communicator {
 
   // out[i] becomes what rank i has as in[rank()]. Both have size() tensors; those of one call may differ in size.
   virtual void all_to_all(std::span<const at::Tensor> out, std::span<const at::Tensor> in) = 0;
-  // out[i] becomes what rank i has as `in`. Sizes may differ.
+  // out[i] becomes what rank i has as `in`, which may be out[rank()] itself. Sizes may differ.
   virtual void all_gather(std::span<const at::Tensor> out, const at::Tensor& in) = 0;
   // `tensor` becomes what rank `root` has.
   virtual void broadcast(const at::Tensor& tensor, int root) = 0;
