@@ -14,7 +14,9 @@
 #include <iostream>
 #include <new>
 #include <string>
+#include <string_view>
 #include <system_error>
+#include <utility>
 
 #include "cli/arguments.h"
 #include "cli/commands.h"
@@ -56,6 +58,20 @@ int fail_usage(const std::string& message, bool json) {
   return fail({.code = static_cast<int>(ExitCode::kUsage), .message = message, .flags = {}, .detail = {}}, json);
 }
 
+// As `failure` is told by a command: what it writes is named by an argument of its own where it has no -o, "another
+// OUT".
+Failure in_words_of(const CLI::App& command, Failure failure) {
+  constexpr std::string_view kOutput = "`output`";
+  const bool has_output = command.get_option_no_throw("--output") != nullptr;
+  for (const std::string name : {"OUT", "TABLE", "--worst"}) {
+    if (has_output || command.get_option_no_throw(name) == nullptr) continue;
+    for (size_t at = 0; (at = failure.message.find(kOutput, at)) != std::string::npos; at += name.size()) {
+      failure.message.replace(at, kOutput.size(), name);
+    }
+  }
+  return in_flags(std::move(failure), other_flags(command));
+}
+
 int parse_and_run(CLI::App& app, std::vector<std::string> arguments) {
   const bool json = asks_for_json(app, arguments);
   try {
@@ -71,7 +87,7 @@ int parse_and_run(CLI::App& app, std::vector<std::string> arguments) {
   } catch (const ToldError&) {
     return fail(in_flags(describe_failure(std::current_exception())), /*json=*/false);
   } catch (...) {
-    return fail(in_flags(describe_failure(std::current_exception()), other_flags(selected(app))), json);
+    return fail(in_words_of(selected(app), describe_failure(std::current_exception())), json);
   }
 }
 

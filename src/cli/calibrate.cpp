@@ -40,12 +40,12 @@ void add_calibrate(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "calibrate", "Measure how the velocity changes in exact runs, for generate --speed --calibration");
   command->add_option("TABLE", request->output, "JSON file to write")->required()->type_name("FILE");
+  options->only_calibrates = true;
   add_generate_options(*command, *options);
   command->footer(
       "Takes as long as the denoising of the videos; they are not decoded. Several, by --prompts-file, are averaged, "
       "and\n"
-      "have the same steps, size and oscillation. The table fits runs of other steps and sizes, too. Flags of outputs\n"
-      "play no part.\n"
+      "have the same steps, size and oscillation. The table fits runs of other steps and sizes, too.\n"
       "Example:\n"
       "  opensora calibrate table.json -p \"raining, sea\" --num-frames 17\n"
       "  opensora generate -p \"a ship\" --num-frames 17 --steps 30 --speed 2 --calibration table.json");

@@ -19,10 +19,11 @@ struct CommandOptions {
   bool json = false;
   std::string progress = "auto";
 
-  // Of generate and plan.
+  // Of generate, plan and calibrate.
   std::filesystem::path from;  // a finished video whose request lies below the flags; empty: none
   bool print_config = false;   // instead of running
   bool only_plans = false;     // the prompt may be left out, and is empty then
+  bool only_calibrates = false;
 
   bool quiet = false, verbose = false;
   std::string log_level;  // empty: as the two say

@@ -59,11 +59,16 @@ CLI::Option* add_parameter(CLI::App& command, Settings& settings, const Paramete
   }
 }
 
-// Of the parameters that it needs or excludes, those that the command has.
+bool is_column(const std::string& name) { return request::find_parameter(name)->is_column(); }
+
+// Of the parameters that it needs or excludes, those that the command has. What it needs may stand in a prompts file:
+// that is checked row by row.
 void relate(CLI::App& command, const Parameter& parameter) {
   CLI::Option* option = find_option(command, parameter.name());
+  const bool takes_rows = find_option(command, "prompts-file") != nullptr;
   for (const std::string& name : parameter.needs) {
-    if (CLI::Option* other = find_option(command, name)) option->needs(other);
+    CLI::Option* other = find_option(command, name);
+    if (other != nullptr && !(takes_rows && is_column(name))) option->needs(other);
   }
   for (const std::string& name : parameter.excludes) {
     if (CLI::Option* other = find_option(command, name)) option->excludes(other);

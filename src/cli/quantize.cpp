@@ -68,7 +68,7 @@ void run_quantize(const CommandOptions& options, const QuantizeRequest& request)
   options.apply_log();
   catch_signals();
   const QuantizeReport report = quantize(request, [&](const QuantizedLayer& layer) {
-    if (!options.json) print_layer(layer);
+    if (!options.json && !options.quiet) print_layer(layer);
   });
   if (options.json) {
     print_json(report_json(request, report));

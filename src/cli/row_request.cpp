@@ -157,6 +157,18 @@ void check_outputs(const std::vector<RowRequest>& rows, const CommandOptions& op
   refuse_with_several("--save-frames", request.save_frames, videos, kAlone);
 }
 
+// calibrate writes a table, and no videos.
+bool is_of_calibrate(const request::Parameter& parameter) {
+  static const std::set<std::string> others = {"trace", "gpu", "device-memory"};
+  if (parameter.group != "Output" && parameter.group != "Batch") return !others.contains(parameter.name());
+  return parameter.name() == "overwrite" || parameter.name().starts_with("prompts-");
+}
+
+bool is_taken(const request::Parameter& parameter, const CommandOptions& options) {
+  if (options.only_calibrates) return is_of_calibrate(parameter);
+  return !options.only_plans || parameter.name() != "trace";
+}
+
 std::vector<RowRequest> rows_of_flags(const CommandOptions& options, const CLI::App& command, const FlagValues& from) {
   const request::Settings& settings = options.settings;
   FlagValues flags = request::lay_over(from, given_flags(command), true);
@@ -177,9 +189,8 @@ std::vector<RowRequest> rows_of_flags(const CommandOptions& options, const CLI::
 }  // namespace
 
 void add_generate_options(CLI::App& command, CommandOptions& options) {
-  add_parameters(command, options.settings, [&options](const request::Parameter& parameter) {
-    return !options.only_plans || parameter.name() != "trace";
-  });
+  add_parameters(command, options.settings,
+                 [&options](const request::Parameter& parameter) { return is_taken(parameter, options); });
   if (options.only_plans) command.get_option("--prompt")->description("What to show (default: empty)");
   options.add_json_to(command, "Print one JSON object instead of the file's name", "Output");
   options.add_progress_to(command);

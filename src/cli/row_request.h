@@ -17,7 +17,7 @@ namespace opensora::cli {
 
 using request::FlagValues;
 
-// All flags of generate and plan; with options.only_plans those of plan.
+// All flags of generate; with options.only_plans those of plan, with options.only_calibrates those of calibrate.
 void add_generate_options(CLI::App& command, CommandOptions& options);
 
 struct RowRequest {

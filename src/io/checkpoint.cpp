@@ -54,15 +54,13 @@ const std::vector<Anchors>& anchors() {
   std::error_code unreadable;
   const bool folder_exists = fs::is_directory(folder, unreadable);
   throw CheckpointError("no checkpoint \"" + path.filename().string() + "\" in folder " + folder.string() +
-                        (folder_exists ? "" : " (there is no such folder)") +
-                        "; give the folder of the models with `model_dir`");
+                        (folder_exists ? "" : " (there is no such folder)"));
 }
 
 [[noreturn]] void fail_empty_folder(const fs::path& folder) {
   std::string names;
   for (const char* name : kFolderFiles) names += (names.empty() ? "" : ", ") + std::string(name);
-  throw CheckpointError("no weights in folder " + folder.string() + " (looked for " + names +
-                        "); give the folder of the models with `model_dir`");
+  throw CheckpointError("no weights in folder " + folder.string() + " (looked for " + names + ")");
 }
 
 // Tensor name -> the name of its shard's file.

@@ -127,7 +127,7 @@ void Writer::write_matrix(size_t index, const WritePiece& write) {
     const at::Tensor values = read_(index, first * width, last * width).view({last - first, width}).to(at::kFloat);
     const QuantizedTensor quantized = quantized_by_row(values, quantization.format, quantization.rotation);
     if (!quantized.scale.isfinite().all().item<bool>()) {
-      throw CheckpointError(tensors_[index].name + ": holds numbers that are NaN or infinite");
+      throw CheckpointError("tensor " + tensors_[index].name + " holds numbers that are NaN or infinite");
     }
     scales_[index].slice(0, first, last).copy_(quantized.scale);
     write(quantized.data);

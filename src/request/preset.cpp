@@ -24,7 +24,7 @@ const std::vector<Preset>& presets() {
   static const std::vector<Preset> all = {
       {"quality", {{"cache", "none"}, {"attention", "exact"}, {"quant-compute", "weights"}}},
       {"balanced", {{"cache", "pairs"}, {"attention", "exact"}, {"quant-compute", "weights"}}},
-      {"fast", {{"cache", "pairs:0.06"}, {"attention", "fp8"}, {"quant-compute", "auto"}}},
+      {"fast", {{"cache", "pairs:0.06"}, {"attention", "auto"}, {"quant-compute", "auto"}}},
       {"low-vram", {{"offload", "block"}, {"vae-tiling", "true"}}},
   };
   return all;

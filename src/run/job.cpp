@@ -41,8 +41,9 @@ namespace run {
 namespace {
 
 bool wants_fp8(const std::string& attention) {
-  if (attention == "exact" || attention == "fp8") return attention == "fp8";
-  throw UsageError("`attention`: expected exact or fp8, found \"" + attention + "\"");
+  if (attention == "exact") return false;
+  if (attention == "fp8" || attention == "auto") return true;
+  throw UsageError("`attention`: expected exact, fp8 or auto, found \"" + attention + "\"");
 }
 
 bool uses_dc_ae(const Config& config) { return std::holds_alternative<DCAEConfig>(config.ae); }

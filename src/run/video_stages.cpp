@@ -171,12 +171,13 @@ std::unique_ptr<GraphRecorder> graph_recorder_for(Job& job, const diffusion::MMD
   return wanted == "off" || waits ? nullptr : make_graph_recorder(job.device);
 }
 
-// Null where attention is exact; where it has to be, a warning says why.
+// Null where attention is exact; where it has to be though fp8 was asked for, a warning says why.
 std::unique_ptr<nn::Fp8Attention> fp8_attention_for(const Job& job) {
   if (!job.wants_fp8_attention) return nullptr;
   nn::Fp8Choice choice = nn::fp8_kernel(job.device);
   if (!choice.kernel) {
-    spdlog::warn("{}`attention` fp8: {}; attention stays exact", job.label, choice.why_not);
+    const auto level = job.request.attention == "auto" ? spdlog::level::debug : spdlog::level::warn;
+    spdlog::log(level, "{}`attention` {}: {}; attention stays exact", job.label, job.request.attention, choice.why_not);
     return nullptr;
   }
   return std::make_unique<nn::Fp8Attention>(std::move(choice.kernel), job.request.config.model.blocks(),

@@ -90,7 +90,7 @@ RunPlan describe(const run::Job& job, const Circumstances& there) {
   run.device = there.device.is_cpu() ? "cpu" : "cuda";
   run.dtype = dtype_name(there.dtype);
   run.computing = computing_text(there.dtype, there.device);
-  if (job.request.attention == "fp8") {
+  if (job.request.attention == "fp8" || job.wants_fp8_attention) {  // auto: where there is its kernel
     run.computing += there.has_fp8_attention ? ", attention in fp8 (an estimate, by a published figure)"
                                              : ", attention exact: its fp8 takes an H100, H200 or B200";
   }
@@ -354,7 +354,7 @@ std::vector<RunPlan> plan_for_all_gpus(const GenerateRequest& request, const Pla
   std::map<std::pair<int, bool>, Plans> by_memory;  // and by whether attention is in 8 bits
   std::vector<RunPlan> all;
   for (const tools::GpuFigures& gpu : tools::gpu_table()) {
-    const std::pair key(gpu.memory_gib, request.attention == "fp8" && tools::has_fp8_attention(gpu));
+    const std::pair key(gpu.memory_gib, request.attention != "exact" && tools::has_fp8_attention(gpu));
     if (!by_memory.contains(key)) {
       PlanOptions its_options = options;
       its_options.gpu = gpu.key;

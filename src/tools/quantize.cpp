@@ -100,8 +100,12 @@ QuantizeReport quantize(const QuantizeRequest& request,
                              .error = error});
     if (on_layer) on_layer(report.layers.back());
   };
-  io::write_quantized(request.output, tensors, options, read, metadata_of(*checkpoint, request), request.overwrite,
-                      note);
+  try {
+    io::write_quantized(request.output, tensors, options, read, metadata_of(*checkpoint, request), request.overwrite,
+                        note);
+  } catch (const CheckpointError& error) {  // which knows no file
+    throw CheckpointError(checkpoint->description() + ": " + error.what());
+  }
   report.kept = static_cast<int64_t>(tensors.size() - report.layers.size());
   for (const fs::path& file : checkpoint->files()) report.input_bytes += static_cast<int64_t>(fs::file_size(file));
   report.output_bytes = static_cast<int64_t>(fs::file_size(request.output));

@@ -32,8 +32,6 @@ class CachedRuns : public test::BatchFixture {
                               "5",
                               "--guidance",
                               "7.5",
-                              "--output-size",
-                              "none",
                               "-q",
                               "--threads",
                               "1",
@@ -41,7 +39,8 @@ class CachedRuns : public test::BatchFixture {
                               "cpu",
                               "--model-dir",
                               std::string(OPENSORA_CONFIGS) + "/demo"};
-    return test::run_program(Arguments{command} + common + flags, {.folder = folder_.path()});
+    const Arguments output = command == "calibrate" ? Arguments{} : Arguments{"--output-size", "none"};
+    return test::run_program(Arguments{command} + common + output + flags, {.folder = folder_.path()});
   }
   json json_of(const std::string& command, const Arguments& flags) const {
     const test::ProgramResult result = run_demo(command, flags + Arguments{"--json"});
@@ -120,13 +119,41 @@ TEST_F(CachedRuns, FollowACalibration) {
   EXPECT_EQ(table["forwards"], 35);
   EXPECT_EQ(table["changes"].front(), json({1, 0}));
   EXPECT_EQ(table["changes"].size(), 15U);  // all guided steps
-  EXPECT_EQ(run_demo("calibrate", {"table.json"}).exit_code, 7);
+  const test::ProgramResult there = run_demo("calibrate", {"table.json"});
+  EXPECT_EQ(there.exit_code, 7);
+  EXPECT_TRUE(contains(there.err, "--overwrite or another TABLE")) << there.err;
+  for (const Arguments& flag : {Arguments{"-o", "a.mp4"}, Arguments{"--resume"}, Arguments{"--codec", "ffv1"}}) {
+    EXPECT_EQ(run_demo("calibrate", Arguments{"other.json"} + flag).exit_code, 2) << flag.front();
+  }
   EXPECT_EQ(run_demo("calibrate", {"table.json", "--overwrite"}).out, "table.json\n");
   const Arguments flags = {"--speed", "1.6", "--calibration", "table.json"};
   const json plan = json_of("plan", flags), made = json_of("generate", flags + Arguments{"-o", "a.mp4"});
   EXPECT_EQ(plan["stages"][2]["forwards"], made["forwards"]);
   EXPECT_LE(made["forwards"].get<double>() * 1.6, 35);
   EXPECT_NE(made["computed_steps"], json_of("generate", {"-o", "b.mp4", "--speed", "2.2"})["computed_steps"]);
+}
+
+// Its attention is in 8 bits where there is such a kernel, and that there is none here is nothing to warn of.
+TEST_F(CachedRuns, OfThePresetFastWarnOfNothingOnACpu) {
+  const test::ProgramResult made = run_demo("generate", {"--preset", "fast", "-o", "fast.mp4"});
+  EXPECT_EQ(made.exit_code, 0);
+  EXPECT_EQ(made.err, "");
+  EXPECT_TRUE(contains(run_demo("generate", {"--attention", "fp8", "-o", "fp8.mp4"}).err, "attention stays exact"));
+}
+
+// A table may be given for the rows that a prompts file has a speed for.
+TEST_F(CachedRuns, OfAPromptsFileShareACalibration) {
+  folder_.write("table.json", R"({"program": "opensora", "schema_version": 1, "changes": [[1, 0], [0.5, 1], [0, 3]]})");
+  const Arguments flags = {"--num-frames", "1", "--steps",       "12",
+                           "-s",           "1", "--calibration", folder_.path() / "table.json"};
+  const auto with = [&](const std::string& rows) {
+    return run(folder_.write("p.csv", "prompt,name,cache,speed\n" + rows), "out", flags);
+  };
+  const test::ProgramResult without = with("a,a,,1.5\nb,b,,\n");
+  EXPECT_EQ(without.exit_code, 2);
+  EXPECT_TRUE(contains(without.err, "p.csv:3: --calibration requires --speed")) << without.err;
+  const test::ProgramResult made = with("a,a,,1.5\nb,b,none,\n");
+  EXPECT_EQ(made.exit_code, 0) << made.err;
 }
 
 // Their guided steps, at which changes are measured, are not the same.

@@ -14,6 +14,7 @@ namespace opensora {
 namespace {
 
 using test::Arguments;
+using test::operator+;
 
 // A model of random numbers with some 100 million parameters in its transformer: 400 MB in float32, of which three
 // blocks are 110 MB.
@@ -87,6 +88,20 @@ TEST_F(Offload, TheLimitIsKept) {
     const test::ProgramResult result = run("generate", {"-q", "--offload", offload, "--max-memory", "320MiB"});
     EXPECT_EQ(result.exit_code, 0) << offload << result.err;
   }
+}
+
+// What is forecast from is held, too: at the least that the plan says, the video is the same.
+TEST_F(Offload, TheLimitIsKeptWithACache) {
+  const Arguments cached = {"-q", "--steps", "8", "--cache", "pairs:0.5", "--offload", "model"};
+  ASSERT_EQ(run("generate", cached).exit_code, 0);
+  const std::string expected = test::read_file(output());
+  const test::ProgramResult plan = run("plan", cached + Arguments{"--json", "--max-memory", "1MiB"});
+  const std::string flag = nlohmann::json::parse(plan.out)["memory"]["flags"][0];  // "--max-memory 300MiB"
+  ASSERT_TRUE(flag.starts_with("--max-memory ")) << flag;
+  const std::string least = flag.substr(flag.find(' ') + 1);
+  const test::ProgramResult limited = run("generate", cached + Arguments{"--max-memory", least});
+  EXPECT_EQ(limited.exit_code, 0) << limited.err;
+  EXPECT_EQ(test::read_file(output()), expected);
 }
 
 TEST_F(Offload, ThePlanKnowsTheLimit) {

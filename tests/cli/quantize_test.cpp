@@ -1,6 +1,7 @@
 // opensora quantize, and its files with every other command.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -47,6 +48,9 @@ TEST_F(QuantizeCommand, PrintsEachLayerAndTheSum) {
   EXPECT_TRUE(contains(result.out, "double_blocks.0.img_attn.proj.weight"));
   EXPECT_TRUE(contains(result.out, "q.safetensors: Open-Sora transformer, "));
   EXPECT_TRUE(contains(result.out, "matrices quantised, "));
+  const test::ProgramResult quiet =
+      run_program({"quantize", transformer(), folder_.path() / "q.safetensors", "--overwrite", "-q"});
+  EXPECT_EQ(std::count(quiet.out.begin(), quiet.out.end(), '\n'), 1) << quiet.out;
 }
 
 TEST_F(QuantizeCommand, PrintsJson) {
@@ -70,7 +74,7 @@ TEST_F(QuantizeCommand, RefusesBeforeItWrites) {
   expect_error({"quantize", folder_.path() / "none.safetensors", out}, 4, {"no checkpoint \"none.safetensors\""});
   expect_error({"quantize", test::checkpoint_dir() / "hunyuan_vae.safetensors", out}, 4, {"HunyuanVAE"});
   folder_.write("q.safetensors", "mine");
-  expect_error({"quantize", transformer(), out}, 7, {"q.safetensors"});
+  expect_error({"quantize", transformer(), out}, 7, {"q.safetensors exists; give --overwrite or another OUT"});
   EXPECT_EQ(test::read_file(out), "mine");
 }
 
@@ -146,6 +150,36 @@ TEST_F(QuantizedBatch, IsResumedOnlyWithTheWeightsThatItWasMadeWith) {
   for (const auto& [key, count] : how_often("out", "video_done")) EXPECT_EQ(count, 1) << key;
   ASSERT_EQ(run(prompts, "exact", exact).exit_code, 0);
   EXPECT_NE(files("exact"), made);
+}
+
+// With all that makes a run smaller or faster: what a shard does not make is made by another, and what one shard has
+// begun is not made twice.
+TEST_F(QuantizedBatch, CutIntoShardsMakesTheSameFiles) {
+  const std::string weights = folder_.path() / "int8.safetensors";
+  const std::string demo = std::string(OPENSORA_CONFIGS) + "/demo/Open_Sora_v2.safetensors";
+  ASSERT_EQ(run_program({"quantize", demo, weights}).exit_code, 0);
+  const fs::path prompts = folder_.write(
+      "p.csv", "prompt,name,cache,speed\na,exact,,\nb,pairs,pairs:0.1,\nc,fast,,1.5\nd,listed,\"steps:1-6,9,12\",\n");
+  const Arguments flags = {"--num-frames", "1", "--steps", "12", "-s", "1", "--diffusion-model", weights};
+  ASSERT_EQ(run(prompts, "whole", flags).exit_code, 0);
+  const auto expected = files("whole");
+  ASSERT_EQ(expected.size(), 4U);
+  for (const char* resume : {"--keep-going", "--resume"}) {
+    for (const char* shard : {"1/3", "2/3", "3/3"}) {
+      EXPECT_EQ(run(prompts, "cut", flags + Arguments{"--shard", shard, resume}).exit_code, 0) << shard;
+    }
+    EXPECT_EQ(files("cut"), expected);
+  }
+  const auto sampled_by = [&](const std::string& shard) {
+    std::vector<std::string> names;
+    for (const json& line : journal("cut", "run-" + shard + "-of-3.jsonl")) {
+      if (line["event"] == "video_sampled") names.push_back(fs::path(line["output"].get<std::string>()).stem());
+    }
+    return names;
+  };
+  EXPECT_EQ(sampled_by("1"), (std::vector<std::string>{"exact", "listed"}));
+  EXPECT_EQ(sampled_by("2"), std::vector<std::string>{"pairs"});
+  EXPECT_EQ(sampled_by("3"), std::vector<std::string>{"fast"});
 }
 
 }  // namespace

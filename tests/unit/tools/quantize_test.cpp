@@ -186,7 +186,8 @@ TEST_F(QuantizeTest, RefusesWhatItCannotDo) {
   weight[1][2] = std::numeric_limits<float>::quiet_NaN();
   io::save_safetensors(broken, {{"double_blocks.0.img_attn.proj.weight", weight}});
   wrong.input = broken;
-  EXPECT_TRUE(contains(error_of(wrong), "double_blocks.0.img_attn.proj.weight: holds numbers that are NaN"));
+  EXPECT_TRUE(contains(error_of(wrong),
+                       "broken.safetensors: tensor double_blocks.0.img_attn.proj.weight holds numbers that are NaN"));
   EXPECT_FALSE(fs::exists(wrong.output)) << "complete or not at all";
 }
 
