@@ -1,6 +1,7 @@
 // --cache, --speed and opensora calibrate, as their users run them.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -22,25 +23,14 @@ class CachedRuns : public test::BatchFixture {
  protected:
   // The demo model in 20 steps: 35 forwards.
   test::ProgramResult run_demo(const std::string& command, const Arguments& flags) const {
-    const Arguments common = {"-p",
-                              "a red circle",
-                              "-s",
-                              "1",
-                              "--steps",
-                              "20",
-                              "--num-frames",
-                              "5",
-                              "--guidance",
-                              "7.5",
-                              "-q",
-                              "--threads",
-                              "1",
-                              "--device",
-                              "cpu",
-                              "--model-dir",
-                              std::string(OPENSORA_CONFIGS) + "/demo"};
+    const Arguments common = {"-p",         "a red circle", "-s",           "1",
+                              "--steps",    "20",           "--num-frames", "5",
+                              "--guidance", "7.5",          "--threads",    "1",
+                              "--device",   "cpu",          "--model-dir",  std::string(OPENSORA_CONFIGS) + "/demo"};
     const Arguments output = command == "calibrate" ? Arguments{} : Arguments{"--output-size", "none"};
-    return test::run_program(Arguments{command} + common + output + flags, {.folder = folder_.path()});
+    const bool logs = std::find(flags.begin(), flags.end(), "--log-level") != flags.end();
+    const Arguments log = logs ? Arguments{"--progress", "none"} : Arguments{"-q"};
+    return test::run_program(Arguments{command} + common + output + log + flags, {.folder = folder_.path()});
   }
   json json_of(const std::string& command, const Arguments& flags) const {
     const test::ProgramResult result = run_demo(command, flags + Arguments{"--json"});
