@@ -89,15 +89,13 @@ TEST_F(CheckpointTest, AViewOutlivesTheCheckpoint) {
 
 TEST_F(CheckpointTest, SaysWhatWasLookedForAndWhere) {
   const std::string file = error_of(folder_.path() / "Open_Sora_v2.safetensors");
-  EXPECT_TRUE(contains(file, "no checkpoint \"Open_Sora_v2.safetensors\" in folder " + folder_.path().string() + ";"));
-  EXPECT_TRUE(contains(file, "`model_dir`"));
+  EXPECT_TRUE(contains(file, "no checkpoint \"Open_Sora_v2.safetensors\" in folder " + folder_.path().string()));
   EXPECT_TRUE(contains(error_of(folder_.path() / "ckpts/x.safetensors"), "there is no such folder"));
   const std::string empty = error_of(folder_.path());
   EXPECT_TRUE(contains(empty, "no weights in folder " + folder_.path().string()));
   for (const char* name : {"model.safetensors,", "model.safetensors.index.json", "pytorch_model.bin.index.json"}) {
     EXPECT_TRUE(contains(empty, name));
   }
-  EXPECT_TRUE(contains(empty, "`model_dir`"));
 }
 
 TEST_F(CheckpointTest, PrefersSafetensorsToPyTorchFiles) {
