@@ -13,6 +13,7 @@
 #include "batch/journal.h"
 #include "batch/observer.h"
 #include "core/failure.h"
+#include "core/stopwatch.h"
 #include "opensora/error.h"
 #include "opensora/process.h"
 #include "run/checkpoints.h"
@@ -133,9 +134,7 @@ class Batch {
   void finish(int exit_code);
   // The same for a run that `error` stops, which is more to the point than a journal that cannot be written either.
   void fail(const std::exception_ptr& error);
-  void take_time() {
-    result_.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
+  void take_time() { result_.seconds = seconds_since(start_); }
 
   std::vector<Job> jobs_;
   const BatchOptions& options_;

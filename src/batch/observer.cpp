@@ -10,6 +10,7 @@
 
 #include "batch/events.h"
 #include "core/failure.h"
+#include "core/stopwatch.h"
 #include "media/png.h"
 #include "media/sha256.h"
 #include "opensora/error.h"
@@ -22,9 +23,8 @@ namespace {
 using nlohmann::ordered_json;
 using run::Job;
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return std::round(seconds * 1000) / 1000;
+double rounded_seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::round(seconds_since(start) * 1000) / 1000;
 }
 
 ordered_json file_fields(const std::filesystem::path& path) {
@@ -78,7 +78,7 @@ void BatchObserver::tell_progress(const Job& job, const Progress& progress) {
     events_.tell("stage_started", fields);
     return;
   }
-  const double elapsed = seconds_since(stages_[stage]);
+  const double elapsed = rounded_seconds_since(stages_[stage]);
   const double remaining = elapsed / static_cast<double>(std::max<int64_t>(progress.done, 1)) *
                            static_cast<double>(progress.total - progress.done);
   fields["done"] = progress.done;

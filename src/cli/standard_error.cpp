@@ -13,6 +13,7 @@
 #include <mutex>
 #include <utility>
 
+#include "core/stopwatch.h"
 #include "opensora/error.h"
 #include "opensora/process.h"
 #include "request/parameter.h"
@@ -119,7 +120,7 @@ void ProgressReporter::begin_stage(const Progress& progress) {
 }
 
 std::string ProgressReporter::timing(const Progress& progress) const {
-  const double elapsed = std::chrono::duration<double>(Clock::now() - starts_.at(stage_)).count();
+  const double elapsed = seconds_since(starts_.at(stage_));
   std::string text = clock_text(elapsed) + " elapsed";
   if (progress.done <= 0) return text;
   const double left =

@@ -3,11 +3,12 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <sstream>
 
+#include "core/text.h"
 #include "opensora/error.h"
 
 namespace opensora {
@@ -29,14 +30,12 @@ RankLayout parse_layout(const std::string& text) {
   for (std::string word; std::getline(words, word, ',');) {
     const size_t equals = std::min(word.find('='), word.size());
     const auto part = parts.find(word.substr(0, equals));
-    const char *begin = word.data() + std::min(equals + 1, word.size()), *end = word.data() + word.size();
-    int count = 0;
-    const auto [stop, error] = std::from_chars(begin, end, count);
-    if (part == parts.end() || error != std::errc{} || stop != end || count < 1) {
+    const std::optional<int> count = parse_whole<int>(word.substr(std::min(equals + 1, word.size())));
+    if (part == parts.end() || !count || *count < 1) {
       throw UsageError("`rank_layout`: expected guidance=, ulysses= and ring= with numbers from 1, found \"" + word +
                        "\"");
     }
-    *part->second = count;
+    *part->second = *count;
   }
   return layout;
 }

@@ -233,8 +233,7 @@ void append_attention(Rows& table) {
       {choice("--attention",
               "exact; fp8: 8-bit products in the transformer's attention, 1.5 times as fast on an H100, H200 or B200; "
               "elsewhere a warning, and exact; auto: fp8 on these, else exact. Up to 5 % off in each layer; layers "
-              "that would "
-              "be further off, the first tenth of the steps and the last stay exact",
+              "that would be further off, the first tenth of the steps and the last stay exact",
               {"exact", "fp8", "auto"}, &GenerateRequest::attention)
            .showing_default()
            .unless_default()});

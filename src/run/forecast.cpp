@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <functional>
@@ -18,6 +17,7 @@
 #include <vector>
 
 #include "core/cpu_features.h"
+#include "core/stopwatch.h"
 #include "core/units.h"
 #include "io/random_checkpoint.h"
 #include "media/video_writer.h"
@@ -30,19 +30,13 @@ namespace fs = std::filesystem;
 namespace opensora::run {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // How long the fastest of some runs takes, after one to warm up: what else a machine does makes them longer, never
 // shorter.
 double best_seconds(const std::function<void()>& work) {
   constexpr int kRuns = 6;
   work();
   double best = std::numeric_limits<double>::max();
-  for (int run = 0; run < kRuns; ++run) {
-    const auto start = Clock::now();
-    work();
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
-  }
+  for (int run = 0; run < kRuns; ++run) best = std::min(best, seconds_of(at::kCPU, work));
   return std::max(best, 1e-9);
 }
 

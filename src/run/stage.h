@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/stopwatch.h"
 #include "core/trace.h"
 #include "opensora/generate.h"
 #include "opensora/process.h"
@@ -82,9 +83,6 @@ class StageClock {
   using Clock = std::chrono::steady_clock;
   Clock::time_point begin(const std::string& name);
   void end(const std::string& name, Clock::time_point start);
-  static double seconds_since(Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-  }
 
   at::Device device_;
   ProgressCallback progress_;

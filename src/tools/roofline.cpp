@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
+#include <functional>
+
+#include "core/stopwatch.h"
 
 namespace opensora::tools {
 namespace {
@@ -30,15 +32,9 @@ constexpr double kFp8Attention = 1.53;
 
 double slower(double flops, double rate, double bytes, double memory) { return std::max(flops / rate, bytes / memory); }
 
-template <typename Call>
-double best_seconds_of(int runs, const Call& call) {
-  using Clock = std::chrono::steady_clock;
+double best_seconds_of(int runs, const std::function<void()>& call) {
   double best = 1e9;
-  for (int run = 0; run < runs; ++run) {
-    const auto start = Clock::now();
-    call();
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
-  }
+  for (int run = 0; run < runs; ++run) best = std::min(best, seconds_of(at::kCPU, call));
   return best;
 }
 
